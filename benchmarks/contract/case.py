@@ -1,0 +1,117 @@
+"""A case: one cell of the matrix, as Work (what), Way (who and how) and Place (where).
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+Option = Union[int, str]
+Options = tuple[tuple[str, Option], ...]
+
+EXECUTIONS = ("eager", "graph", "compiled")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64")
+DEVICES = ("cpu", "cuda", "metal", "tpu")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is computed, free of any framework: equal Work is comparable Work."""
+
+    workload: str
+    version: int
+    """Version of the workload's mathematics; results of unlike versions never meet."""
+    size: str
+    batch_size: int
+    """Items in one step on one device."""
+    options: Options = ()
+    """The workload's own options in the order of its spec, e.g. (("sequence_length", 512),)."""
+    seed: int = 0
+    """Seed of the canonical weights and batches."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """Who computes it, and how."""
+
+    framework: str
+    execution: str
+    precision: str
+    options: Options = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it is computed."""
+
+    device: str
+    num_devices: int = 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the matrix."""
+
+    work: Work
+    way: Way
+    place: Place
+
+    @property
+    def case_id(self) -> str:
+        """A readable name, stable between versions; unique within one version of the workload."""
+        way = f"{self.way.framework}/{self.way.execution}/{self.way.precision}"
+        return f"{_work_id(self.work)}/{way}{_options_id(self.way.options)}/{_place_id(self.place)}"
+
+    @property
+    def group_id(self) -> str:
+        """The name of the group: the cases with this Work and Place, which are compared."""
+        return f"{_work_id(self.work)}/{_place_id(self.place)}"
+
+    def axes(self) -> dict[str, Any]:
+        """The case as the flat axes of the JSON documents; options become keys of their own."""
+        return {
+            "workload": self.work.workload,
+            "size": self.work.size,
+            "batch_size": self.work.batch_size,
+            "framework": self.way.framework,
+            "execution": self.way.execution,
+            "precision": self.way.precision,
+            "device": self.place.device,
+            "num_devices": self.place.num_devices,
+            **dict(self.work.options),
+            **dict(self.way.options),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The case as nested JSON, the inverse of `case_from_json`."""
+        return dataclasses.asdict(self)
+
+
+def case_from_json(data: Mapping[str, Any]) -> Case:
+    """The case that `Case.to_json` wrote; TypeError or KeyError where the shape is another."""
+    return Case(
+        work=Work(**_with_options(data["work"])),
+        way=Way(**_with_options(data["way"])),
+        place=Place(**data["place"]),
+    )
+
+
+def _with_options(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {**data, "options": tuple((str(k), v) for k, v in data.get("options", ()))}
+
+
+def _work_id(work: Work) -> str:
+    seed = f"/seed{work.seed}" if work.seed else ""
+    return f"{work.workload}/{work.size}/b{work.batch_size}{_options_id(work.options)}{seed}"
+
+
+def _place_id(place: Place) -> str:
+    return place.device if place.num_devices == 1 else f"{place.device}x{place.num_devices}"
+
+
+def _options_id(options: Options) -> str:
+    return "".join(f"/{name}={value}" for name, value in options)

@@ -1,0 +1,112 @@
+"""What a framework's folder offers: capabilities as data, an environment, and an adapter.
+
+`benchmarks/frameworks/<name>/__init__.py` imports no framework and holds
+    CAPABILITIES: Capabilities
+    def environment(settings: Settings) -> dict[str, str]
+        environment variables that must stand before the framework is imported.
+`benchmarks/frameworks/<name>/adapter.py` imports the framework and holds
+    class Adapter, which is a `Framework`.
+`benchmarks/frameworks/<name>/requirements-<platform>.txt` pins its packages.
+NumPy and standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A combination that a framework cannot do; an axis of None stands for every value."""
+
+    reason: str
+    link: str
+    """Where the framework's own documentation or tracker says so."""
+    device: str | None = None
+    execution: str | None = None
+    precision: str | None = None
+
+    def covers(self, *, device: str, execution: str, precision: str) -> bool:
+        """Whether this combination is meant."""
+        asked = ((self.device, device), (self.execution, execution), (self.precision, precision))
+        return all(own is None or own == value for own, value in asked)
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a framework can do, as data that is read without importing it."""
+
+    name: str
+    import_name: str
+    """The module whose presence in an interpreter means that the framework is installed."""
+    distributions: tuple[str, ...]
+    """The packages whose versions identify a result, the framework's own first."""
+    executions: tuple[str, ...]
+    precisions: Mapping[str, tuple[str, ...]]
+    """For each device that the framework can use, the precisions it has there."""
+    asynchronous_devices: tuple[str, ...]
+    """Devices where a call returns before the work is done: blocks there hold several steps."""
+    out_of_memory_patterns: tuple[str, ...]
+    """Regular expressions that an out-of-memory error of this framework matches."""
+    needs_compiler: tuple[tuple[str, str], ...] = ()
+    """(execution, device) pairs that need a C++ compiler on the machine."""
+    unsupported: tuple[Unsupported, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a launch is to run; an adapter applies each field or refuses it."""
+
+    device: str
+    num_devices: int
+    execution: str
+    precision: str
+    num_threads: int
+    """Intra-operation threads, the same for every framework."""
+    memory_fraction: float
+    """The share of the device's memory that this launch may take; 1.0 on CPU."""
+    cache_folder: str
+    """Private to this (case, pins): the framework's compile caches go here."""
+    scratch_folder: str
+    """Private to this launch, removed afterwards."""
+
+
+class Framework(Protocol):
+    """What an adapter must offer to the worker and to the implementations."""
+
+    def configure(self, settings: Settings) -> None:
+        """Apply threads, precision, memory pool and caches; called before any array exists."""
+
+    def devices(self) -> dict[str, int]:
+        """The devices that the framework sees here, with their number: {"cpu": 1, "cuda": 2}."""
+
+    def put(self, array: np.ndarray) -> Any:
+        """The array on the configured device, with its dtype."""
+
+    def get(self, value: Any) -> np.ndarray:
+        """A copy of the value on the host; bf16 comes back as float32."""
+
+    def wait(self, values: Any) -> None:
+        """Return when these values are computed and the device is idle."""
+
+    def placement(self, value: Any) -> str:
+        """The kind of device where a value really lives: cpu, cuda, metal or tpu."""
+
+    def num_compilations(self) -> int | None:
+        """Compilations so far in this process, or None where the framework cannot say."""
+
+    def peak_memory_bytes(self) -> int | None:
+        """Peak bytes on the device since configure, or None where the framework cannot say."""
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        """A @ b in the configured precision: for the self-test and the roof."""
+
+    def settle(self) -> None:
+        """Close compile pools and other helpers, so that an idle launch is idle."""
+
+    def describe(self) -> dict[str, str]:
+        """Versions and the *effective* settings that can change speed, read back."""

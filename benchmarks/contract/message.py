@@ -1,0 +1,146 @@
+"""The messages between parent and worker: JSON lines on two private descriptors.
+
+Frameworks print on stdout, so nothing is ever read from there. Standard library only.
+
+    parent  Launch                     Turn(0) ... Turn(r)                Finish
+    worker         Phase ... Ready            Block ...           Block          Finished
+    worker, at any time: Failed, after which it exits
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from benchmarks.contract.case import Case, case_from_json
+from benchmarks.contract.framework import Settings
+from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+
+MAX_MESSAGE_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Parent to worker, once: what to run."""
+
+    case: Case
+    settings: Settings
+    protocol: MeasuringProtocol
+    rules: DeviceRules
+    framework_module: str
+    """The framework's package; its `adapter` submodule is imported."""
+    spec_module: str
+    implementation_module: str
+    data_folder: str
+    """Holds weights/ and batch<i>/ as .npy files."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Parent to worker: time one block."""
+
+    round: int
+    num_steps: int
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Parent to worker: check once more, report and exit."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Worker to parent: this phase begins."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Worker to parent: warm, and waiting for turns."""
+
+    step_s: float
+    """Median seconds per step at the end of the warm-up."""
+    fence_s: float
+    """Seconds of an empty fence, median."""
+    first_steps_ns: tuple[int, ...]
+    cold_cache: bool | None
+    warmup_ns: tuple[tuple[int, int], ...]
+    steady: bool
+    evidence: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BlockDone:
+    """Worker to parent: the block of a turn."""
+
+    round: int
+    num_steps: int
+    duration_ns: int
+    opening_fence_ns: int
+    num_compilations: int | None
+    """Compilations during the block."""
+    suspended: bool
+    """Whether the machine slept during the block."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Worker to parent: the launch ends with this status."""
+
+    status: str
+    reason: str
+    phase: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Worker to parent: all checks after the last block passed."""
+
+    evidence: dict[str, Any]
+    peak_memory_bytes: int | None
+    peak_memory_source: str | None
+
+
+Message = Union[Launch, Turn, Finish, Phase, Ready, BlockDone, Failed, Finished]
+_TYPES: dict[str, type[Any]] = {
+    cls.__name__: cls for cls in (Launch, Turn, Finish, Phase, Ready, BlockDone, Failed, Finished)
+}
+
+
+def encode(message: Message) -> bytes:
+    """The message as one line of JSON; ValueError where a number is not finite."""
+    body = {"type": type(message).__name__, **dataclasses.asdict(message)}
+    return json.dumps(body, allow_nan=False).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """The message on a line; ValueError where it is none."""
+    try:
+        body = json.loads(line)
+        cls = _TYPES[body.pop("type")]
+        return cls(**_typed(cls, body))  # type: ignore[no-any-return]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"not a message: {line[:200]!r} ({error})") from error
+
+
+def _typed(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
+    if cls is Launch:
+        return {
+            **body,
+            "case": case_from_json(body["case"]),
+            "settings": Settings(**body["settings"]),
+            "protocol": MeasuringProtocol(**body["protocol"]),
+            "rules": DeviceRules(**body["rules"]),
+        }
+    if cls is Ready:
+        return {
+            **body,
+            "first_steps_ns": tuple(body["first_steps_ns"]),
+            "warmup_ns": tuple((n, ns) for n, ns in body["warmup_ns"]),
+        }
+    return body

@@ -1,0 +1,112 @@
+"""How long and how often to measure; the presets are files in configs/protocol/.
+
+Standard library only; the dataclass is also the schema that Hydra's configuration is held to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PROTOCOL_VERSION = 1
+"""Raised by every change to what is timed; results of unlike versions do not compare."""
+
+PHASES = (
+    "start",
+    "import",
+    "build",
+    "load",
+    "first_step",
+    "self_test",
+    "warm_up",
+    "turn",
+    "finish",
+)
+"""The phases of a launch in order; each has its own time limit."""
+
+
+def default_timeouts_s() -> dict[str, float]:
+    """The time limit of each phase, in seconds of the launch's own running time."""
+    return {
+        "start": 60.0,
+        "import": 300.0,
+        "build": 300.0,
+        "load": 300.0,
+        "first_step": 1800.0,
+        "self_test": 300.0,
+        "warm_up": 600.0,
+        "turn": 300.0,
+        "finish": 120.0,
+    }
+
+
+@dataclass(frozen=True)
+class MeasuringProtocol:
+    """One preset, resolved."""
+
+    name: str = "quick"
+    """smoke, quick, standard, rigorous, or a user's own."""
+    num_cohorts: int = 3
+    """Launches of each case; below 3 nothing is ranked."""
+    min_rounds: int = 8
+    """Rounds that every launch takes before the spread is looked at."""
+    max_rounds: int = 20
+    """Rounds after which a launch ends, however wide its spread."""
+    block_target_s: float = 0.1
+    """Seconds that a block should last at least."""
+    max_launch_s: float = 30.0
+    """Seconds of turns after which a launch ends."""
+    target_half_width: float = 0.01
+    """Relative half-width of a launch's mean log step time at which its rounds may end."""
+    min_warmup_steps: int = 10
+    """Steps before timing starts, the first three excluded."""
+    min_warmup_s: float = 1.0
+    """Seconds before timing starts."""
+    max_warmup_steps: int = 300
+    """Steps after which timing starts anyway, and the record says that no steady state was seen."""
+    max_warmup_s: float = 60.0
+    """Seconds after which timing starts anyway."""
+    warmup_window: int = 10
+    """Mini-blocks in each of the two halves whose medians must agree."""
+    aa: bool = False
+    """Launch the base case twice in each cohort: the ratio of the two must contain 1."""
+    seed: int = 0
+    """Seed of the order of launches and turns."""
+    timeouts_s: dict[str, float] = field(default_factory=default_timeouts_s)
+    """Time limit of each phase, seconds."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range; ValueError names the field."""
+        for name in ("num_cohorts", "min_rounds", "max_rounds", "warmup_window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"protocol.{name}={getattr(self, name)}: expected 1 or more")
+        if self.max_rounds < self.min_rounds:
+            raise ValueError(
+                f"protocol.max_rounds={self.max_rounds}: expected {self.min_rounds} or more"
+                " (protocol.min_rounds)"
+            )
+        for name in ("block_target_s", "max_launch_s", "max_warmup_s", "target_half_width"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"protocol.{name}={getattr(self, name)}: expected more than 0")
+        unknown = set(self.timeouts_s) - set(PHASES)
+        if unknown or not all(limit > 0 for limit in self.timeouts_s.values()):
+            raise ValueError(
+                f"protocol.timeouts_s={dict(self.timeouts_s)}: expected seconds above 0"
+                f" for phases among {', '.join(PHASES)}"
+            )
+
+    def timeout_s(self, phase: str) -> float:
+        """The time limit of a phase; the preset's, else the default."""
+        return self.timeouts_s.get(phase, default_timeouts_s()[phase])
+
+
+@dataclass(frozen=True)
+class DeviceRules:
+    """What a kind of device asks of the measurement; the files in configs/device/."""
+
+    name: str = "cpu"
+    min_steps_per_block: int = 1
+    """1 where a step's end is known to the host, 5 where work is queued ahead."""
+    min_warmup_s: float = 1.0
+    """Seconds until clocks have settled."""
+    peak_flop_per_s: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Datasheet dense peak by device model and precision; above 1.05 of it a result is suspect."""

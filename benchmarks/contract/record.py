@@ -1,0 +1,185 @@
+"""What is stored of one launch, and the statuses that it can end with.
+
+Schema history (SCHEMA_VERSION):
+    1  first version
+
+Standard library only. Raw samples are stored; every summary is computed from them again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.contract.case import Case, case_from_json
+
+SCHEMA_VERSION = 1
+
+STATUSES = (
+    "ok",
+    "oom_host",
+    "oom_device",
+    "timeout",
+    "crashed",
+    "killed",
+    "nonfinite",
+    "not_placed",
+    "invalid_sync",
+    "invalid_work",
+    "unproven",
+    "suspect",
+    "interrupted",
+)
+"""How a launch can end. All but `ok` and `interrupted` make its cell that failure."""
+
+PLAN_REASONS = ("have", "unsupported", "not_implemented", "not_installed", "does_not_fit")
+"""Why a cell of the plan was not launched."""
+
+INVALIDATING_FLAGS = (
+    "FOREIGN_LOAD",
+    "CPU_QUOTA",
+    "RECOMPILED",
+    "SUSPENDED",
+    "SWAP",
+    "THROTTLED",
+    "FOREIGN_GPU",
+)
+"""Causes, declared beforehand, for which a round is dropped for every launch of its cohort."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One turn of one launch: num_steps steps between two fences."""
+
+    round: int
+    order: int
+    """Position of the turn in its round, from 0."""
+    num_steps: int
+    duration_ns: int
+    opening_fence_ns: int
+    """Time that the fence before the block took; work left over from earlier would show here."""
+    foreign_cpu_share: float | None = None
+    """Share of the machine's CPU time that other processes took during the turn, 0 to 1."""
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One launch of one case. A field that is not known is None, never 0."""
+
+    run_id: str
+    cohort_id: str
+    """Launches that were alive together share it; ratios come from shared cohorts only."""
+    launch_id: str
+    case: Case
+    replica: int
+    """0, or 1 for the second launch of the base in an A/A cohort."""
+    result_key: str
+    """Hash of everything that makes results comparable: case, code, pins, protocol, machine."""
+    protocol_name: str
+    protocol_version: int
+    status: str
+    reason: str | None
+    """One line for people: what happened, where the status is not ok."""
+    phase: str | None
+    """The phase in which the launch ended, where the status is not ok."""
+    started_at: str
+    """Wall-clock label, ISO 8601 UTC; durations never come from it."""
+    unit: str
+    items_per_step: int
+    flop_per_step: int
+    log: str | None = None
+    """The launch's output, relative to the run's folder."""
+    phases_s: dict[str, float] = field(default_factory=dict)
+    """Seconds of the launch's own running time in each phase it went through."""
+    first_steps_ns: tuple[int, ...] = ()
+    """The first three steps, fenced one by one: the first holds the compilation."""
+    cold_cache: bool | None = None
+    """Whether the compile cache was empty before the first step."""
+    warmup_ns: tuple[tuple[int, int], ...] = ()
+    """(num_steps, duration_ns) of each mini-block of the warm-up."""
+    steady: bool | None = None
+    """Whether the warm-up ended in a steady state rather than at its limit."""
+    blocks: tuple[Block, ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)
+    """Self-tests, step-1 loss and norms, placement, compilations: why the numbers may be trusted."""
+    peak_memory_bytes: int | None = None
+    """Device peak where the framework knows it, else the process tree's peak while measuring."""
+    peak_memory_source: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Asked and effective settings, versions and flags, as the framework reports them."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """The machine: CPU, memory, accelerators, kernel, load."""
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def step_seconds(self) -> list[float]:
+        """Seconds per step of each block that no flag invalidates."""
+        return [
+            block.duration_ns / block.num_steps / 1e9
+            for block in self.blocks
+            if not set(block.flags) & set(INVALIDATING_FLAGS)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON, the inverse of `record_from_json`."""
+        return dataclasses.asdict(self)
+
+
+def record_from_json(data: Mapping[str, Any]) -> Record:
+    """The record that `Record.to_json` wrote.
+
+    Raises ValueError, with the field named, where a field is missing, unknown, not finite or of
+    another type, or where the schema is newer than this one.
+    """
+    version = data.get("schema_version")
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise ValueError(
+            f"schema_version={version!r}: expected at most {SCHEMA_VERSION}"
+            " (written by a newer Dyno, or not a record)"
+        )
+    fields = {f.name for f in dataclasses.fields(Record)}
+    if set(data) != fields:
+        missing, unknown = sorted(fields - set(data)), sorted(set(data) - fields)
+        raise ValueError(f"not a record: missing fields {missing}, unknown fields {unknown}")
+    _refuse_nonfinite(data, "record")
+    if data["status"] not in STATUSES:
+        raise ValueError(f"status={data['status']!r}: expected one of {', '.join(STATUSES)}")
+    try:
+        return Record(**{**data, **_typed(data)})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a record: {error}") from error
+
+
+def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "case": case_from_json(data["case"]),
+        "first_steps_ns": tuple(data["first_steps_ns"]),
+        "warmup_ns": tuple((n, ns) for n, ns in data["warmup_ns"]),
+        "blocks": tuple(_block(block) for block in data["blocks"]),
+    }
+
+
+def _block(data: Mapping[str, Any]) -> Block:
+    block = Block(**{**data, "flags": tuple(data["flags"])})
+    for name in ("round", "order", "num_steps", "duration_ns", "opening_fence_ns"):
+        value = getattr(block, name)
+        if type(value) is not int or value < 0:
+            raise ValueError(f"block.{name}={value!r}: expected an integer of 0 or more")
+    if block.num_steps == 0 or block.duration_ns == 0:
+        raise ValueError(f"block of {block.num_steps} steps in {block.duration_ns} ns")
+    return block
+
+
+def _refuse_nonfinite(value: Any, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path}={value}: expected a finite number")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_nonfinite(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _refuse_nonfinite(item, f"{path}[{index}]")

@@ -1,0 +1,1 @@
+"""Pure functions on named arrays: norms, errors, agreement (NumPy only)."""

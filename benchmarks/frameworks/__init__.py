@@ -1,0 +1,1 @@
+"""One folder for each framework: capabilities as data, an adapter, pinned requirements."""

@@ -1,0 +1,1 @@
+"""From overrides to a plan: what runs, what is skipped and why."""

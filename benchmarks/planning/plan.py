@@ -1,0 +1,122 @@
+"""A plan: the cells of the matrix, and the cohorts that are to be launched.
+
+It is stored as JSON beside the records that it led to. Standard library and the contract only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.contract.case import Case, case_from_json
+from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+
+PLAN_SCHEMA = "dyno.plan/1"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One case, and what is to be done about it."""
+
+    case: Case
+    action: str
+    """run, have or skip."""
+    kind: str | None = None
+    """For skip, one of record.PLAN_REASONS; for have, "have"."""
+    reason: str | None = None
+    """For people: why it does not run, with the upstream link where there is one."""
+    estimate_s: float | None = None
+    """Expected seconds, of all of its launches."""
+    estimate_basis: str | None = None
+    """Where the estimate comes from: earlier records here, or a rule of thumb."""
+    memory_bytes: int | None = None
+    """Upper estimate for one launch."""
+    result_key: str | None = None
+    """Identity of its results; None where it cannot run."""
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """One process of a cohort."""
+
+    case_id: str
+    replica: int = 0
+    """1 for the second launch of the base in an A/A cohort."""
+
+
+@dataclass(frozen=True)
+class CohortPlan:
+    """Launches that are alive together and take turns."""
+
+    cohort_id: str
+    group_id: str
+    index: int
+    seed: int
+    """Seeds the order of the launches and of the turns in each round."""
+    launches: tuple[LaunchPlan, ...]
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """Where a framework runs, and what a probe saw there."""
+
+    python: str
+    versions: dict[str, str]
+    """Installed version of each distribution that identifies results."""
+    devices: dict[str, int]
+    """Devices that the framework sees, with their number."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `dyno run` will do; `dyno plan` shows it."""
+
+    run_id: str
+    plan_key: str
+    """Hash of cells and protocol: the same command finds its run again by it."""
+    created_at: str
+    suite: str
+    overrides: tuple[str, ...]
+    protocol: MeasuringProtocol
+    cells: tuple[Cell, ...]
+    cohorts: tuple[CohortPlan, ...]
+    bases: dict[str, str]
+    """For each case_id, the case_id that its ratio is taken against: same group and precision."""
+    interpreters: dict[str, Interpreter]
+    device_rules: dict[str, DeviceRules]
+    machine: dict[str, Any]
+    """Fingerprint of the machine, as in every record's environment."""
+    fresh: bool = False
+    """Whether records of earlier runs are left out of account."""
+    schema: str = field(default=PLAN_SCHEMA)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON, the inverse of `plan_from_json`."""
+        return dataclasses.asdict(self)
+
+
+def plan_from_json(data: Mapping[str, Any]) -> Plan:
+    """The plan that `Plan.to_json` wrote; ValueError where it is none or of another schema."""
+    if data.get("schema") != PLAN_SCHEMA:
+        raise ValueError(f"schema={data.get('schema')!r}: expected {PLAN_SCHEMA}")
+    try:
+        return Plan(**{**data, **_typed(data)})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a plan: {error}") from error
+
+
+def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "overrides": tuple(data["overrides"]),
+        "protocol": MeasuringProtocol(**data["protocol"]),
+        "cells": tuple(Cell(**{**c, "case": case_from_json(c["case"])}) for c in data["cells"]),
+        "cohorts": tuple(_cohort(cohort) for cohort in data["cohorts"]),
+        "interpreters": {k: Interpreter(**v) for k, v in data["interpreters"].items()},
+        "device_rules": {k: DeviceRules(**v) for k, v in data["device_rules"].items()},
+    }
+
+
+def _cohort(data: Mapping[str, Any]) -> CohortPlan:
+    return CohortPlan(**{**data, "launches": tuple(LaunchPlan(**x) for x in data["launches"])})

@@ -1,0 +1,1 @@
+"""Views on the tables for terminals and for JSON."""

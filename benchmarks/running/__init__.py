@@ -1,0 +1,1 @@
+"""The parent: starts launches, grants turns, reaps processes, writes records."""

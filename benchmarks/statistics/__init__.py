@@ -1,0 +1,1 @@
+"""Pure functions on numbers: intervals, paired ratios, steady state (NumPy and SciPy only)."""

@@ -1,0 +1,1 @@
+"""One folder for each model: the mathematics in spec.py, the frameworks side by side."""
