@@ -105,7 +105,7 @@ class Record:
     """Whether the warm-up ended in a steady state rather than at its limit."""
     blocks: tuple[Block, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
-    """Self-tests, step-1 loss and norms, placement, compilations: why the numbers may be trusted."""
+    """Self-tests, step-1 loss and norms, placement, compilations: why to trust the numbers."""
     peak_memory_bytes: int | None = None
     """Device peak where the framework knows it, else the process tree's peak while measuring."""
     peak_memory_source: str | None = None

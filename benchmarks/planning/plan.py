@@ -59,6 +59,22 @@ class CohortPlan:
 
 
 @dataclass(frozen=True)
+class MachineConfig:
+    """How to use this machine; configs/machine/, each field open to an override."""
+
+    python: dict[str, str] = field(default_factory=dict)
+    """Interpreter of a framework, where it is not Dyno's own: machine.python.jax=/path/to/python."""
+    num_threads: int | None = None
+    """Intra-operation threads of every framework; None: the cores that this process may use."""
+    memory_limit_gib: float | None = None
+    """GiB (2**30) that the launches alive together may take; None: 90 % of what there is."""
+    max_resident: int = 8
+    """Launches alive together at most; larger groups are split, each part with its base."""
+    cache_folder: str = ".dyno"
+    """Compile caches, canonical arrays, probes and locks, relative to the project's root."""
+
+
+@dataclass(frozen=True)
 class Interpreter:
     """Where a framework runs, and what a probe saw there."""
 
@@ -80,6 +96,7 @@ class Plan:
     suite: str
     overrides: tuple[str, ...]
     protocol: MeasuringProtocol
+    machine_config: MachineConfig
     cells: tuple[Cell, ...]
     cohorts: tuple[CohortPlan, ...]
     bases: dict[str, str]
@@ -111,6 +128,7 @@ def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "overrides": tuple(data["overrides"]),
         "protocol": MeasuringProtocol(**data["protocol"]),
+        "machine_config": MachineConfig(**data["machine_config"]),
         "cells": tuple(Cell(**{**c, "case": case_from_json(c["case"])}) for c in data["cells"]),
         "cohorts": tuple(_cohort(cohort) for cohort in data["cohorts"]),
         "interpreters": {k: Interpreter(**v) for k, v in data["interpreters"].items()},
