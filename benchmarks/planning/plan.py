@@ -63,7 +63,7 @@ class MachineConfig:
     """How to use this machine; configs/machine/, each field open to an override."""
 
     python: dict[str, str] = field(default_factory=dict)
-    """Interpreter of a framework, where it is not Dyno's own: machine.python.jax=/path/to/python."""
+    """A framework's own interpreter, e.g. machine.python.jax=/path/to/python."""
     num_threads: int | None = None
     """Intra-operation threads of every framework; None: the cores that this process may use."""
     memory_limit_gib: float | None = None
