@@ -94,10 +94,15 @@ class Case:
 def case_from_json(data: Mapping[str, Any]) -> Case:
     """The case that `Case.to_json` wrote; TypeError or KeyError where the shape is another."""
     return Case(
-        work=Work(**_with_options(data["work"])),
+        work=work_from_json(data["work"]),
         way=Way(**_with_options(data["way"])),
         place=Place(**data["place"]),
     )
+
+
+def work_from_json(data: Mapping[str, Any]) -> Work:
+    """The Work that `Case.to_json` holds under "work"."""
+    return Work(**_with_options(data))
 
 
 def _with_options(data: Mapping[str, Any]) -> dict[str, Any]:

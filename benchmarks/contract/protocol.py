@@ -60,11 +60,9 @@ class MeasuringProtocol:
     min_warmup_steps: int = 10
     """Steps before timing starts, the first three excluded."""
     min_warmup_s: float = 1.0
-    """Seconds before timing starts."""
-    max_warmup_steps: int = 300
-    """Steps after which timing starts anyway, and the record says that no steady state was seen."""
+    """Seconds before timing starts; 0 switches the device's own minimum off as well."""
     max_warmup_s: float = 60.0
-    """Seconds after which timing starts anyway."""
+    """Seconds after which timing starts anyway, and the record says that nothing was steady."""
     warmup_window: int = 10
     """Mini-blocks in each of the two halves whose medians must agree."""
     aa: bool = False

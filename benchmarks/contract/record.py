@@ -117,12 +117,14 @@ class Record:
 
     @property
     def step_seconds(self) -> list[float]:
-        """Seconds per step of each block that no flag invalidates."""
-        return [
-            block.duration_ns / block.num_steps / 1e9
-            for block in self.blocks
-            if not set(block.flags) & set(INVALIDATING_FLAGS)
-        ]
+        """Seconds per step of each block that counts.
+
+        Blocks that a flag invalidates are left out, unless they are more than half: then all are
+        kept, because a result that says that it was disturbed is worth more than none.
+        """
+        valid = [b for b in self.blocks if not set(b.flags) & set(INVALIDATING_FLAGS)]
+        kept = valid if 2 * len(valid) >= len(self.blocks) else self.blocks
+        return [block.duration_ns / block.num_steps / 1e9 for block in kept]
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON, the inverse of `record_from_json`."""

@@ -61,6 +61,9 @@ class WorkloadSpec:
     """FLOP of the model's tensor operations in one step, 2 per multiply-add, analytic."""
     memory_bytes: Callable[[Work, Way], int]
     """An upper estimate of one launch's memory for weights, gradients, states and activations."""
+    gradients: Callable[[Arrays, Arrays], Iterator[tuple[str, np.ndarray]]]
+    """(initial weights, `Program.read` after step 1) to the gradient of each parameter, taken from
+    the optimizer's state, so that no twin of the timed program is checked in its stead."""
     tolerances: Mapping[str, Tolerance]
     options: Mapping[str, tuple[Option, ...]] = field(default_factory=dict)
     """The workload's own axes, each with its enumerable values, the default first."""

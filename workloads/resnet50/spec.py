@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.contract.case import Way, Work
-from benchmarks.contract.workload import Tolerance, WorkloadSpec
+from benchmarks.contract.workload import Arrays, Tolerance, WorkloadSpec
 
 BLOCKS_PER_STAGE = (3, 4, 6, 3)
 EXPANSION = 4
@@ -172,6 +172,16 @@ def batch(work: Work, index: int) -> dict[str, np.ndarray]:
     return {"images": images, "labels": labels}
 
 
+def gradients(initial: Arrays, read: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+    """The gradient of each parameter at step 1: the momentum buffer less the decayed weight."""
+    decay = HYPERPARAMETERS["weight_decay"]
+    for name, weight in initial.items():
+        if is_statistic(name):
+            continue
+        buffer = read[f"optimizer/{name}"]
+        yield name, buffer - decay * weight if is_decayed(name) else buffer
+
+
 def num_parameters(parameters: Mapping[str, int]) -> int:
     """Trainable parameters: 25,557,032 at full width."""
     layers = network(parameters)
@@ -231,6 +241,7 @@ SPECS = {
         items_per_step=lambda work: work.batch_size,
         flop_per_step=lambda work: work.batch_size * train_flop_per_image(SIZES[work.size]),
         memory_bytes=train_memory_bytes,
+        gradients=gradients,
         tolerances=TOLERANCES,
     ),
 }

@@ -1,0 +1,84 @@
+"""The grade of a number: how far it may be trusted.
+
+    A  5 launches or more, half-width of 2 % at most, nothing flagged, no round dropped
+    B  half-width of 5 % at most, 5 % of the rounds dropped at most, nothing flagged
+    C  anything else that is finite
+    F  fewer than 3 launches, a half-width above 10 %, or evidence against it
+
+The half-width is that of the case's ratio to its base: the rate's own interval holds the drift of
+the machine between cohorts too. A base has no ratio; it is graded by its A/A ratio where there is
+one, else, like a case without a base, by its rate.
+
+Evidence against a number withdraws its verdict too. A wide interval does not: a case at
+3.0 [2.6, 3.5] is faster, although nobody knows by how much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.statistics.ratios import MIN_LAUNCHES
+
+Grade = Literal["A", "B", "C", "F"]
+
+MAX_HALF_WIDTH = {"A": 0.02, "B": 0.05, "C": 0.10}
+MIN_LAUNCHES_FOR_A = 5
+MAX_DROPPED_SHARE = {"B": 0.05, "C": 0.20}
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a grade is given for."""
+
+    num_launches: int
+    half_width: float | None
+    """Relative; None with fewer than two launches."""
+    dropped_share: float
+    """Share of the rounds that were dropped for a declared cause."""
+    steady: bool | None
+    """False where half of the launches or more were not steady when timing began."""
+    flagged: bool
+    """Whether a launch was flagged: not steady, or slower towards its end."""
+    aa_contains_one: bool | None
+    """Whether the base's two launches came out equal; None without an A/A comparison."""
+    disagrees: bool
+    """Whether the first step was shown to be different work."""
+
+
+def evidence_against(basis: Basis) -> str | None:
+    """Why the number cannot be trusted however narrow its interval is, or None."""
+    if basis.disagrees:
+        return "its first step is not the base's"
+    if basis.dropped_share > MAX_DROPPED_SHARE["C"]:
+        return f"{100 * basis.dropped_share:.0f} % of its rounds were disturbed"
+    if basis.steady is False:
+        return "half of its launches or more were not steady"
+    if basis.aa_contains_one is False:
+        return "two launches of the base differ (A/A)"
+    return None
+
+
+def reason_for_f(basis: Basis) -> str | None:
+    """Why the grade is F, or None where it is not."""
+    against = evidence_against(basis)
+    if against is not None:
+        return against
+    if basis.num_launches < MIN_LAUNCHES:
+        return f"fewer than {MIN_LAUNCHES} launches"
+    if basis.half_width is None or not basis.half_width <= MAX_HALF_WIDTH["C"]:
+        return f"the half-width of its interval is above {100 * MAX_HALF_WIDTH['C']:.0f} %"
+    return None
+
+
+def grade(basis: Basis) -> Grade:
+    """The grade, by the table at the top of this file."""
+    if reason_for_f(basis) is not None:
+        return "F"
+    half_width = basis.half_width or 0.0
+    if basis.flagged or basis.dropped_share > MAX_DROPPED_SHARE["B"]:
+        return "C"
+    is_narrow = half_width <= MAX_HALF_WIDTH["A"]
+    if is_narrow and basis.num_launches >= MIN_LAUNCHES_FOR_A and basis.dropped_share == 0:
+        return "A"
+    return "B" if half_width <= MAX_HALF_WIDTH["B"] else "C"

@@ -1,0 +1,86 @@
+"""What became of each cell of a plan, and which records speak for it.
+
+A re-issued run retries failures, so a failure counts until newer launches of the same identity
+follow it; from then on only those count. Records of `interrupted` launches never count.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.contract.plan import Cell, Plan
+from benchmarks.contract.record import Record
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A cell's status with the launches behind it."""
+
+    cell: Cell
+    status: str
+    """A status of records, or the plan's reason for a cell that was not launched."""
+    reason: str | None = None
+    log: str | None = None
+    """Output of the launch that failed, relative to the store."""
+    records: tuple[Record, ...] = ()
+    """The launches that are ok, oldest first, replicas of the base included."""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the cell's numbers may be compared."""
+        return self.status == "ok"
+
+    def launches(self, replica: int = 0) -> list[Record]:
+        """The launches of one replica, oldest first."""
+        return [record for record in self.records if record.replica == replica]
+
+
+def standings(plan: Plan, records: Iterable[Record]) -> dict[str, Standing]:
+    """For each case_id of the plan, in its order, what became of it."""
+    by_key: Mapping[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if not plan.fresh or record.run_id == plan.run_id:
+            by_key[record.result_key].append(record)
+    return {
+        cell.case.case_id: standing(cell, by_key[cell.result_key] if cell.result_key else [])
+        for cell in plan.cells
+    }
+
+
+def standing(cell: Cell, records: Sequence[Record]) -> Standing:
+    """What became of one cell, from all records with its result_key."""
+    ordered = sorted(records, key=lambda record: record.started_at)
+    finished = [record for record in ordered if record.status != "interrupted"]
+    if not finished:
+        return _unmeasured(cell, ordered)
+    failed = [record for record in finished if record.status != "ok"]
+    if not failed:
+        return Standing(cell, "ok", records=tuple(finished))
+    last = failed[-1]
+    retried = tuple(record for record in finished if _follows(record, last))
+    if retried:
+        return Standing(cell, "ok", records=retried)
+    return Standing(
+        cell,
+        status=last.status,
+        reason=last.reason or f"ended in phase {last.phase}",
+        log=f"{last.run_id}/{last.log}" if last.log else None,
+        records=tuple(record for record in finished if record.status == "ok"),
+    )
+
+
+def _follows(record: Record, failure: Record) -> bool:
+    """Whether a record is a later attempt, and not a replica that was alive with the failure."""
+    same_cohort = (record.run_id, record.cohort_id) == (failure.run_id, failure.cohort_id)
+    return record.started_at > failure.started_at and not same_cohort
+
+
+def _unmeasured(cell: Cell, interrupted: Sequence[Record]) -> Standing:
+    if cell.action == "skip":
+        return Standing(cell, cell.kind or "unsupported", cell.reason)
+    last = interrupted[-1] if interrupted else None
+    reason = (last.reason if last else None) or "not measured yet; the same command continues"
+    log = f"{last.run_id}/{last.log}" if last and last.log else None
+    return Standing(cell, "interrupted", reason, log)

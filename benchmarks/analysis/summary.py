@@ -1,0 +1,199 @@
+"""A run, summed up: from a plan and the records at hand to the `dyno.run/1` document.
+
+Raw samples are stored and nothing else; whatever is shown is computed here again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmarks.analysis.cells import CellSummary, Measured, measure, mfu_roof
+from benchmarks.analysis.comparisons import Comparison, compare_all
+from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
+from benchmarks.analysis.parity import agreements
+from benchmarks.analysis.standing import Standing, standings
+from benchmarks.analysis.tables import block_frame, causes_of, launch_frame
+from benchmarks.contract.case import Place
+from benchmarks.contract.plan import Plan
+from benchmarks.contract.record import PLAN_REASONS, Record
+from benchmarks.contract.workload import WorkloadSpec
+from benchmarks.equivalence.agreement import AGREES, DISAGREES, Agreement
+
+RUN_SCHEMA = "dyno.run/1"
+
+Roofs = Mapping[tuple[Place, str], float]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What disturbed the rounds of a run's cohorts."""
+
+    num_rounds: int
+    num_dropped: int
+    causes: dict[str, int]
+    """For each declared cause the rounds in which it was seen."""
+    max_foreign_cpu_share: float | None
+    """The largest share of the CPUs that other processes took in a turn."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Everything that is shown of a run."""
+
+    run_id: str
+    protocol: str
+    machine: dict[str, Any]
+    cells: tuple[CellSummary, ...]
+    ratios: tuple[Comparison, ...]
+    rounds: Rounds
+
+    def to_json(self) -> dict[str, Any]:
+        """The `dyno.run/1` document: plain numbers, null for what is missing, never NaN."""
+        return {
+            "schema": RUN_SCHEMA,
+            "run_id": self.run_id,
+            "protocol": self.protocol,
+            "machine": self.machine,
+            "cells": [cell.to_json() for cell in self.cells],
+            "ratios": [ratio.to_json() for ratio in self.ratios],
+        }
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a cell that was to be launched is not ok."""
+        return any(cell.status not in ("ok", *PLAN_REASONS) for cell in self.cells)
+
+
+def summarise(
+    plan: Plan, records: Sequence[Record], specs: Mapping[str, WorkloadSpec]
+) -> RunSummary:
+    """The summary of a plan from all records at hand, whichever run they come from.
+
+    A cell's records are those with its result_key; a fresh plan takes its own run's only. `specs`
+    are the workloads by name, for their tolerances.
+    """
+    found = standings(plan, records)
+    counted = [record for standing in found.values() for record in standing.records]
+    cohorts = {(record.run_id, record.cohort_id) for record in counted}
+    whole = [record for record in records if (record.run_id, record.cohort_id) in cohorts]
+    blocks = block_frame(whole)
+    launches = launch_frame(counted, blocks)
+    measured = {case_id: measure(standing, launches) for case_id, standing in found.items()}
+    parity = agreements(plan.bases, found, specs)
+    ratios = compare_all(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
+    bases = _bases(plan, measured, parity, ratios)
+    return RunSummary(
+        run_id=plan.run_id,
+        protocol=plan.protocol.name,
+        machine=plan.machine,
+        cells=_cells(found, measured, parity, bases),
+        ratios=tuple(_withdraw(one, parity, bases) for one in ratios),
+        rounds=_rounds(whole),
+    )
+
+
+def _bases(
+    plan: Plan,
+    measured: Mapping[str, Measured | None],
+    parity: Mapping[str, Agreement],
+    ratios: Sequence[Comparison],
+) -> dict[str, Basis]:
+    """For each case_id with numbers, what its grade is given for."""
+    own = {one.case: one for one in ratios}
+    checks = {one.base: one.contains_one for one in ratios if one.aa}
+    found = {}
+    for case_id, numbers in measured.items():
+        if numbers is None:
+            continue
+        comparison = own.get(case_id)
+        judged = comparison.ratio if comparison else numbers.step_s
+        found[case_id] = Basis(
+            num_launches=judged.num_launches if judged else 0,
+            half_width=judged.half_width if judged else None,
+            dropped_share=numbers.dropped_share,
+            steady=numbers.steady,
+            flagged=numbers.is_flagged,
+            aa_contains_one=checks.get(plan.bases.get(case_id, case_id)),
+            disagrees=parity[case_id].parity == DISAGREES,
+        )
+    return found
+
+
+def _cells(
+    found: Mapping[str, Standing],
+    measured: Mapping[str, Measured | None],
+    parity: Mapping[str, Agreement],
+    bases: Mapping[str, Basis],
+) -> tuple[CellSummary, ...]:
+    roofs = _roofs([record for standing in found.values() for record in standing.records])
+    cells = []
+    for case_id, standing in found.items():
+        case, numbers, basis = standing.cell.case, measured[case_id], bases.get(case_id)
+        cells.append(
+            CellSummary(
+                case=case,
+                status=standing.status,
+                reason=_reason(standing, numbers),
+                log=standing.log,
+                unit=standing.records[-1].unit if standing.records else None,
+                measured=numbers,
+                mfu_roof=mfu_roof(case, numbers, roofs),
+                agreement=parity[case_id],
+                grade=(grade(basis) if standing.is_ok else "F") if basis else None,
+                grade_reason=reason_for_f(basis) if basis and standing.is_ok else None,
+            )
+        )
+    return tuple(cells)
+
+
+def _reason(standing: Standing, numbers: Measured | None) -> str | None:
+    """Why there is no number, where there is none."""
+    if standing.reason is None and numbers is not None and numbers.step_s is None:
+        return f"no round counts: {', '.join(numbers.flags) or 'none was taken'}"
+    return standing.reason
+
+
+def _withdraw(
+    one: Comparison, parity: Mapping[str, Agreement], bases: Mapping[str, Basis]
+) -> Comparison:
+    """The comparison without its verdict where the work is unproven or evidence is against it."""
+    both = (one.base, one.case)
+    if one.aa:
+        return one
+    if any(parity[case_id].parity != AGREES for case_id in both):
+        return replace(one, verdict="unproven")
+    if any(evidence_against(bases[case_id]) for case_id in both):
+        return replace(one, verdict="cant_tell")
+    return one
+
+
+def _roofs(records: Sequence[Record]) -> Roofs:
+    """The best matrix product, FLOP/s, seen on each device in each precision."""
+    roofs: dict[tuple[Place, str], float] = {}
+    for record in records:
+        seen = record.evidence.get("roof_flop_per_s")
+        if isinstance(seen, (int, float)) and seen > 0:
+            key = (record.case.place, record.case.way.precision)
+            roofs[key] = max(roofs.get(key, 0.0), float(seen))
+    return roofs
+
+
+def _rounds(records: Sequence[Record]) -> Rounds:
+    causes_by_round: dict[tuple[str, str, int], set[str]] = {}
+    shares = []
+    for record in records:
+        for block in record.blocks:
+            key = (record.run_id, record.cohort_id, block.round)
+            causes_by_round.setdefault(key, set()).update(causes_of(block))
+            if block.foreign_cpu_share is not None:
+                shares.append(block.foreign_cpu_share)
+    counts = Counter(cause for causes in causes_by_round.values() for cause in causes)
+    return Rounds(
+        num_rounds=len(causes_by_round),
+        num_dropped=sum(bool(causes) for causes in causes_by_round.values()),
+        causes=dict(sorted(counts.items())),
+        max_foreign_cpu_share=max(shares, default=None),
+    )

@@ -1,0 +1,173 @@
+"""Tidy tables, one for each grain: block, launch, case and ratio.
+
+Rows are what was observed, columns carry their unit in their name, a missing number is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd  # noqa: TID253 - this module is the tables; commands import it when they run
+
+from benchmarks.contract.record import INVALIDATING_FLAGS, Block, Record
+from benchmarks.statistics.steady import classify
+
+RoundKey = tuple[str, str, int]
+"""Run, cohort and round."""
+
+LAUNCH_KEY = ["run_id", "cohort_id", "launch_id"]
+ROUND_KEY = ["run_id", "cohort_id", "round"]
+BLOCK_COLUMNS = [
+    *LAUNCH_KEY,
+    "case_id",
+    "replica",
+    "round",
+    "order",
+    "num_steps",
+    "step_s",
+    "opening_fence_s",
+    "foreign_cpu_share",
+    "causes",
+    "round_disturbed",
+    "round_dropped",
+]
+LAUNCH_COLUMNS = [
+    *LAUNCH_KEY,
+    "case_id",
+    "replica",
+    "started_at",
+    "step_s",
+    "items_per_step",
+    "flop_per_step",
+    "num_rounds",
+    "num_rounds_invalid",
+    "causes",
+    "first_step_s",
+    "cold_cache",
+    "steady",
+    "trend",
+    "peak_memory_bytes",
+    "launch_s",
+]
+
+
+def block_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """One row for each block.
+
+    `causes` holds the block's own invalidating flags. `round_disturbed` says whether any launch of
+    the cohort had one in this round. Then no pair of the round counts, whoever was disturbed: it
+    is `round_dropped`, unless more than half of the cohort's rounds would be.
+    """
+    disturbed = _disturbed_rounds(records)
+    dropped = _dropped_rounds(records, disturbed)
+    rows = [
+        {
+            **_identity(record),
+            "round": block.round,
+            "order": block.order,
+            "num_steps": block.num_steps,
+            "step_s": block.duration_ns / block.num_steps / 1e9,
+            "opening_fence_s": block.opening_fence_ns / 1e9,
+            "foreign_cpu_share": _or_nan(block.foreign_cpu_share),
+            "causes": causes_of(block),
+            "round_disturbed": _round_of(record, block) in disturbed,
+            "round_dropped": _round_of(record, block) in dropped,
+        }
+        for record in records
+        for block in record.blocks
+    ]
+    return pd.DataFrame(rows, columns=BLOCK_COLUMNS)
+
+
+def _disturbed_rounds(records: Sequence[Record]) -> set[RoundKey]:
+    return {
+        _round_of(record, block)
+        for record in records
+        for block in record.blocks
+        if causes_of(block)
+    }
+
+
+def _dropped_rounds(records: Sequence[Record], disturbed: set[RoundKey]) -> set[RoundKey]:
+    """The disturbed rounds of the cohorts in which they are at most half of all rounds."""
+    every = {_round_of(record, block) for record in records for block in record.blocks}
+    num_rounds = Counter(key[:2] for key in every)
+    num_disturbed = Counter(key[:2] for key in disturbed)
+    return {key for key in disturbed if 2 * num_disturbed[key[:2]] <= num_rounds[key[:2]]}
+
+
+def _round_of(record: Record, block: Block) -> RoundKey:
+    return (record.run_id, record.cohort_id, block.round)
+
+
+def launch_frame(records: Iterable[Record], blocks: pd.DataFrame) -> pd.DataFrame:
+    """One row for each launch; `blocks` holds the blocks of whole cohorts.
+
+    `step_s` is the median over the blocks that no flag of their own invalidates: another launch's
+    disturbed turn spoils pairs, not this launch's rate.
+    """
+    groups = blocks.groupby(LAUNCH_KEY)["round_disturbed"]
+    disturbed = {key: group.tolist() for key, group in groups}
+    rows = [
+        _launch_row(record, disturbed.get((record.run_id, record.cohort_id, record.launch_id), []))
+        for record in records
+    ]
+    return pd.DataFrame(rows, columns=LAUNCH_COLUMNS)
+
+
+def _launch_row(record: Record, disturbed: Sequence[bool]) -> dict[str, Any]:
+    steps = record.step_seconds
+    return {
+        **_identity(record),
+        "started_at": record.started_at,
+        "step_s": statistics.median(steps) if steps else math.nan,
+        "items_per_step": record.items_per_step,
+        "flop_per_step": record.flop_per_step,
+        "num_rounds": len(disturbed),
+        "num_rounds_invalid": sum(disturbed),
+        "causes": tuple(sorted({c for block in record.blocks for c in causes_of(block)})),
+        "first_step_s": record.first_steps_ns[0] / 1e9 if record.first_steps_ns else math.nan,
+        "cold_cache": record.cold_cache,
+        "steady": record.steady,
+        "trend": classify(steps),
+        "peak_memory_bytes": _or_nan(record.peak_memory_bytes),
+        "launch_s": launch_s(record),
+    }
+
+
+def case_frame(document: Mapping[str, Any]) -> pd.DataFrame:
+    """One row for each cell of a `dyno.run/1` document."""
+    return pd.DataFrame(document["cells"])
+
+
+def ratio_frame(document: Mapping[str, Any]) -> pd.DataFrame:
+    """One row for each ratio of a `dyno.run/1` document."""
+    return pd.DataFrame(document["ratios"])
+
+
+def launch_s(record: Record) -> float:
+    """Seconds of a launch's own time besides its turns: what a launch costs."""
+    return sum(seconds for phase, seconds in record.phases_s.items() if phase != "turn")
+
+
+def causes_of(block: Block) -> tuple[str, ...]:
+    """The flags for which a block does not count."""
+    return tuple(flag for flag in block.flags if flag in INVALIDATING_FLAGS)
+
+
+def _identity(record: Record) -> dict[str, Any]:
+    return {
+        "run_id": record.run_id,
+        "cohort_id": record.cohort_id,
+        "launch_id": record.launch_id,
+        "case_id": record.case.case_id,
+        "replica": record.replica,
+    }
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)

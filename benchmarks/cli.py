@@ -1,0 +1,123 @@
+"""`dyno`: finds the command's module, runs it, and turns errors into messages and exit codes.
+
+Imports nothing heavy: a command's module is imported when the command is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol, cast
+
+import benchmarks
+from benchmarks.errors import EXIT_BUG, EXIT_OK, EXIT_SIGINT, EXIT_USAGE, DynoError
+
+COMMANDS = {
+    "doctor": "what can be measured here, what would spoil it, and what to do",
+    "ls": "list workloads, frameworks, suites, runs or claims",
+    "plan": "show the cells, the skips with reasons and the expected time; run nothing",
+    "run": "measure; issued again, it continues",
+    "show": "show the table of a run, the last one by default",
+}
+"""Each command is the module of its name in benchmarks.commands."""
+
+EXIT_SIGPIPE = 141
+"""As a shell reports a process that a closed pipe ended."""
+
+EXAMPLES = """examples:
+  dyno doctor
+  dyno plan framework=pytorch,jax precision=fp32,bf16
+  dyno run
+  dyno COMMAND --help"""
+
+
+class Command(Protocol):
+    """What a command's module offers."""
+
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; nothing is raised."""
+    try:
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except DynoError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_SIGINT
+    except BrokenPipeError:
+        _close_stdout()
+        return EXIT_SIGPIPE
+    except SystemExit as stop:  # argparse ends so, for --help and for a usage that it refuses
+        return stop.code if isinstance(stop.code, int) else EXIT_OK
+    except Exception:  # noqa: BLE001 - the last handler: what comes here is our own fault
+        traceback.print_exc()
+        sys.stderr.write("this is a bug in Dyno; please report it with the lines above\n")
+        return EXIT_BUG
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv:
+        _parser().print_help(sys.stderr)
+        return EXIT_USAGE
+    if argv[0].startswith("-"):
+        _parser().parse_args(argv)
+        return EXIT_USAGE
+    name = argv[0]
+    if name not in COMMANDS:
+        _refuse(name)
+    command, parser = load_command(name)
+    return command.run(parser.parse_intermixed_args(argv[1:]))
+
+
+def load_command(name: str) -> tuple[Command, argparse.ArgumentParser]:
+    """A command's module and its parser, whose help ends with examples."""
+    module = importlib.import_module(f"benchmarks.commands.{name}")
+    command = cast("Command", module)
+    parser = argparse.ArgumentParser(
+        prog=f"dyno {name}",
+        description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
+        epilog=vars(module).get("EXAMPLES"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    return command, parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="dyno",
+        usage="dyno COMMAND [ARGUMENTS]",
+        description="Measures deep-learning frameworks side by side, on work proven equal.",
+        epilog=f"commands:\n{listing}\n\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"dyno {benchmarks.__version__}")
+    return parser
+
+
+def _refuse(name: str) -> NoReturn:
+    from benchmarks.planning.names import unknown_name
+
+    raise unknown_name(name, COMMANDS, kind="command", where="dyno")
+
+
+def _close_stdout() -> None:
+    """Let the interpreter's last flush go nowhere instead of failing once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

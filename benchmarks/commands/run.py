@@ -1,0 +1,95 @@
+"""`dyno run`: measures what is not measured yet, then shows the run."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from benchmarks.commands import selection
+from benchmarks.errors import (
+    EXIT_ENVIRONMENT,
+    EXIT_OK,
+    DynoError,
+    EnvironmentNotReadyError,
+    NothingSelectedError,
+    worst_exit_code,
+)
+
+if TYPE_CHECKING:
+    from benchmarks.contract.plan import Plan
+
+EXAMPLES = """examples:
+  dyno run                                        the quick suite on this machine, in minutes
+  dyno run framework=pytorch,jax precision=fp32,bf16 batch_size=8,16
+  dyno run suite=documents protocol=standard device=cuda
+  dyno run --max-time 30m                         stop after the round that passes 30 minutes
+Issued again, the same command continues: nothing that is complete is measured twice."""
+
+UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    selection.add_selection_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    parser.add_argument("--max-time", metavar="TIME", type=_seconds, help="e.g. 90s, 30m or 2h")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure what is missing, show the run, and return the exit code."""
+    from benchmarks.commands.show import show_plan
+    from benchmarks.planning.expand import missing_named
+
+    chosen = selection.load(args)
+    missing = missing_named(chosen.plan)
+    if all(cell.action == "skip" for cell in chosen.plan.cells):
+        raise _nothing_to_run(chosen.plan, missing)
+    chosen.store.create_run(chosen.plan)
+    signal_code = _measure(chosen, args.max_time) if chosen.plan.cohorts else EXIT_OK
+    specs = {name: one.spec for name, one in chosen.catalog.workloads.items()}
+    shown = show_plan(
+        chosen.plan, chosen.store, specs, as_json=args.json, logs=str(chosen.store.folder)
+    )
+    for reason in missing:
+        sys.stderr.write(f"not ready: {reason}\n")
+    return signal_code or worst_exit_code([shown, EXIT_ENVIRONMENT if missing else EXIT_OK])
+
+
+def _nothing_to_run(plan: Plan, missing: Sequence[str]) -> DynoError:
+    if missing:
+        return EnvironmentNotReadyError("; ".join(missing), "see: dyno doctor")
+    reasons = sorted({str(cell.reason) for cell in plan.cells})
+    return NothingSelectedError(
+        f"none of the {len(plan.cells)} cells can run: {'; '.join(reasons)}", "see: dyno plan"
+    )
+
+
+def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
+    """Run the cohorts; 130 or 143 where a signal ended them early."""
+    from rich.console import Console
+
+    from benchmarks.running.launching import ROOT, Folders
+    from benchmarks.running.progress import for_console
+    from benchmarks.running.runner import Run
+    from benchmarks.running.runner import run as run_cohorts
+    from benchmarks.running.stopping import Stopping
+
+    plan = chosen.plan
+    stopping = Stopping(max_time_s)
+    folders = Folders(
+        cache=ROOT / plan.machine_config.cache_folder,
+        logs=chosen.store.log_folder(plan.run_id),
+    )
+    progress = for_console(Console(stderr=True))
+    run_cohorts(Run(plan, chosen.catalog, chosen.store, folders, progress, stopping))
+    return stopping.exit_code
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not match or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"received {text!r}, expected e.g. 90s, 30m or 2h")
+    return float(match[1]) * UNIT_SECONDS[match[2]]

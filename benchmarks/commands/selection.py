@@ -1,0 +1,105 @@
+"""What `plan`, `run` and `parity` have in common: overrides in, a catalog, a store and a plan out.
+
+Imports nothing heavy, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmarks.contract.plan import Plan
+    from benchmarks.planning.catalog import Catalog
+    from benchmarks.storage.store import Store
+
+DEFAULT_STORE = "results/runs"
+
+REFUSED_FLAGS = {
+    ("--config-dir", "-cd"): "it makes Hydra search a folder that can hold anything",
+    ("--config-path", "-cp"): "it makes Hydra search a folder that can hold anything",
+    ("--config-name", "-cn"): "the configuration is always configs/dyno.yaml",
+    ("--multirun", "-m"): "Hydra would run framework after framework, and drift would look like"
+    " speed; Dyno expands comma lists itself and interleaves them",
+    ("--experimental-rerun",): "it loads a pickle, which can run code",
+}
+"""Hydra's own flags, each with the reason why there is none of it here."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a command line selects."""
+
+    catalog: Catalog
+    store: Store
+    plan: Plan
+
+
+def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the overrides and the options of every command that takes them."""
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="an axis (workload size batch_size framework execution precision device num_devices"
+        " seed), a value, a comma list or all; suite= and protocol=; protocol.* and machine.*",
+    )
+    add_store_argument(parser)
+    add_extend_argument(parser)
+    parser.add_argument(
+        "--fresh", action="store_true", help="measure anew, whatever the store holds"
+    )
+    for flags, reason in REFUSED_FLAGS.items():
+        parser.add_argument(*flags, action=_Refuse, nargs="?", const=reason, help=argparse.SUPPRESS)
+
+
+def add_store_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare --store."""
+    parser.add_argument(
+        "--store", metavar="DIR", default=DEFAULT_STORE, help="default: %(default)s"
+    )
+
+
+def add_extend_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare --extend."""
+    parser.add_argument(
+        "--extend",
+        metavar="DIR",
+        action="append",
+        default=[],
+        type=Path,
+        help="a folder with further frameworks/ and workloads/; may be given more than once",
+    )
+
+
+def load(args: argparse.Namespace) -> Selection:
+    """The selection of parsed arguments.
+
+    Raises UsageError where an override, a suite or a name cannot be used, and StoreError where the
+    store is damaged.
+    """
+    from benchmarks.planning.catalog import discover
+    from benchmarks.planning.expand import PlanRequest, make_plan
+    from benchmarks.storage.store import Store
+
+    catalog, store = discover(args.extend), Store(Path(args.store))
+    request = PlanRequest(tuple(args.overrides), fresh=args.fresh)
+    return Selection(catalog, store, make_plan(request, catalog=catalog, store=store))
+
+
+class _Refuse(argparse.Action):
+    """Ends the command with the reason that stands as the option's constant."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        raise UsageError(f"{option_string}: refused, because {self.const}")

@@ -1,0 +1,82 @@
+"""`dyno show`: the table of a run, the last one by default, or the same as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.errors import EXIT_CASE_FAILED, EXIT_OK, NothingSelectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from benchmarks.analysis.summary import RunSummary
+    from benchmarks.contract.plan import Plan
+    from benchmarks.contract.workload import WorkloadSpec
+    from benchmarks.storage.store import Store
+
+DEFAULT_STORE = "results/runs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("run_id", metavar="RUN", nargs="?", help="a run of the store (the last)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    parser.add_argument(
+        "--store", metavar="DIR", default=DEFAULT_STORE, help="default: %(default)s"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show a run and return the exit code: 3 where a launched case is not ok.
+
+    Raises NothingSelectedError where the store has no such run.
+    """
+    from benchmarks.storage.store import Store
+
+    store = Store(Path(args.store))
+    plan = store.read_plan(args.run_id or _last_run(store))
+    from benchmarks.planning.catalog import discover
+
+    specs = {name: one.spec for name, one in discover(extensions=()).workloads.items()}
+    return show_plan(plan, store, specs, as_json=args.json, logs=args.store)
+
+
+def show_plan(
+    plan: Plan,
+    store: Store,
+    specs: Mapping[str, WorkloadSpec],
+    *,
+    as_json: bool,
+    logs: str = "",
+) -> int:
+    """Print what the store knows of a plan on stdout, and return the exit code.
+
+    Records of every run count that have the plan's result_keys; of its own run only where the
+    plan is fresh. `logs` is the folder that the logs' names are printed below.
+    """
+    from benchmarks.analysis.summary import summarise
+
+    records = store.records(plan.run_id if plan.fresh else None)
+    summary = summarise(plan, records, specs)
+    _print(summary, as_json=as_json, logs=logs)
+    return EXIT_CASE_FAILED if summary.has_failures else EXIT_OK
+
+
+def _print(summary: RunSummary, *, as_json: bool, logs: str) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(summary.to_json(), indent=2, allow_nan=False) + "\n")
+        return
+    from benchmarks.presentation.terminal import console_for, render_summary
+
+    render_summary(summary, console_for(sys.stdout), store=logs)
+
+
+def _last_run(store: Store) -> str:
+    runs = store.runs()
+    if not runs:
+        raise NothingSelectedError(f"there is no run in {store.folder}", "measure one: dyno run")
+    return runs[-1]

@@ -1,0 +1,95 @@
+"""Whether two implementations computed the same first step, judged by the spec's tolerance.
+
+The evidence is what the timed program itself reported: loss and global gradient norm of step 1,
+from the canonical weights on the canonical batch. Standard library and the contract only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.contract.workload import Tolerance
+
+AGREES = "agrees"
+DISAGREES = "disagrees"
+UNPROVEN = "unproven"
+
+Evidence = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a case is from its reference at step 1."""
+
+    parity: str
+    """agrees, disagrees or unproven."""
+    reason: str | None = None
+    """Why it is not `agrees`."""
+    loss_error: float | None = None
+    """Relative, the largest over the launches."""
+    gradient_norm_error: float | None = None
+
+
+def agreement(
+    case: Sequence[Evidence | None],
+    reference: Evidence | None,
+    tolerance: Tolerance | None,
+) -> Agreement:
+    """Whether every launch of a case agrees with the reference within the tolerance.
+
+    `case` holds the step-1 evidence of each launch: `{"loss": ..., "gradient_norm": ...}`, the norm
+    None where the workload has no gradient. What is missing leaves it unproven; one launch that
+    is off, or not finite, makes it disagree.
+    """
+    if tolerance is None:
+        return Agreement(UNPROVEN, "the workload has no tolerance for this precision")
+    if reference is None or not case or any(launch is None for launch in case):
+        return Agreement(UNPROVEN, "a launch has no evidence of its first step")
+    found = [_compare(launch, reference, tolerance) for launch in case if launch is not None]
+    worst = max(found, key=_severity)
+    return Agreement(
+        parity=worst.parity,
+        reason=worst.reason,
+        loss_error=_largest([one.loss_error for one in found]),
+        gradient_norm_error=_largest([one.gradient_norm_error for one in found]),
+    )
+
+
+def _compare(launch: Evidence, reference: Evidence, tolerance: Tolerance) -> Agreement:
+    loss = relative_error(launch.get("loss"), reference.get("loss"))
+    norms = launch.get("gradient_norm"), reference.get("gradient_norm")
+    norm = relative_error(*norms)
+    for name, error, limit in (
+        ("loss", loss, tolerance.loss),
+        ("gradient norm", norm, tolerance.gradient_norm),
+    ):
+        if error is not None and not error <= limit:
+            reason = f"step-1 {name} is off by {error:.2g}, expected at most {limit:.2g}"
+            return Agreement(DISAGREES, reason, loss, norm)
+    has_norms = norm is not None or norms == (None, None)
+    if loss is None or not has_norms:
+        return Agreement(UNPROVEN, "a launch has no evidence of its first step", loss, norm)
+    return Agreement(AGREES, None, loss, norm)
+
+
+def relative_error(value: float | None, reference: float | None) -> float | None:
+    """|value - reference| / |reference|; infinite where either is not finite, None if missing."""
+    if value is None or reference is None:
+        return None
+    if not (math.isfinite(value) and math.isfinite(reference)):
+        return math.inf
+    if value == reference:
+        return 0.0
+    return abs(value - reference) / abs(reference) if reference else math.inf
+
+
+def _severity(one: Agreement) -> int:
+    return (AGREES, UNPROVEN, DISAGREES).index(one.parity)
+
+
+def _largest(errors: Sequence[float | None]) -> float | None:
+    known = [error for error in errors if error is not None]
+    return max(known) if known else None

@@ -1,0 +1,61 @@
+"""JAX with Flax and Optax: what it can do, and the environment that it is started in.
+
+Imports no framework.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.contract.framework import Capabilities, Settings, Unsupported
+
+CAPABILITIES = Capabilities(
+    name="jax",
+    import_name="jax",
+    distributions=("jax", "jaxlib", "flax", "optax"),
+    # Without jit each operation is a program of its own: a way to debug, which nobody trains with.
+    executions=("compiled",),
+    precisions={
+        "cpu": ("fp32", "bf16", "fp64"),
+        "cuda": ("fp32", "tf32", "bf16", "fp16", "fp64"),
+        "tpu": ("fp32", "bf16"),
+    },
+    # Calls on the CPU return early too, but there the host's work takes the same cores as the
+    # step's: work queued ahead hides nothing.
+    asynchronous_devices=("cuda", "tpu"),
+    out_of_memory_patterns=(
+        r"RESOURCE_EXHAUSTED",
+        r"[Oo]ut of memory",
+        r"CUDA_ERROR_OUT_OF_MEMORY",
+    ),
+    unsupported=(
+        Unsupported(
+            reason="the Metal plugin of JAX is not maintained and fails with this version",
+            link="https://github.com/jax-ml/jax/issues/34109",
+            device="metal",
+        ),
+    ),
+)
+
+PLATFORMS = {"cpu": "cpu", "cuda": "cuda", "tpu": "tpu"}
+"""JAX's name of each device, as JAX_PLATFORMS takes it."""
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that must stand before jax is imported: platform, threads, memory, caches."""
+    variables = {
+        "JAX_PLATFORMS": PLATFORMS[settings.device],
+        "JAX_ENABLE_X64": str(int(settings.precision == "fp64")),
+        "JAX_COMPILATION_CACHE_DIR": str(Path(settings.cache_folder) / "xla"),
+        # Everything is kept, however fast it compiled, so that a warm launch compiles nothing.
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    if settings.device == "cpu":
+        # The size of the pool that Eigen and the fused loops share; XLA has no flag for it.
+        # https://github.com/openxla/xla/blob/main/xla/pjrt/cpu/cpu_client.cc, DefaultThreadPoolSize
+        variables["PJRT_NPROC"] = str(settings.num_threads)
+    if settings.device == "cuda":
+        variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{settings.memory_fraction:.4f}"
+        variables["CUDA_CACHE_PATH"] = str(Path(settings.cache_folder) / "cuda")
+    return variables

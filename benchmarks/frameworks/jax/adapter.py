@@ -1,0 +1,167 @@
+"""JAX's adapter: devices, precision, fences, memory and compilations for the worker.
+
+It imports jax, the contract and nothing else of the harness.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.contract.framework import Settings
+from benchmarks.frameworks.jax import CAPABILITIES, environment
+
+DEVICE_KINDS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
+"""Our name of each of JAX's platforms."""
+
+COMPUTE_DTYPES = {
+    "fp32": np.dtype("float32"),
+    "tf32": np.dtype("float32"),
+    "bf16": np.dtype(jax.numpy.bfloat16),
+    "fp16": np.dtype("float16"),
+    "fp64": np.dtype("float64"),
+}
+"""What convolutions and matrix products take in each precision."""
+
+MATMUL_PRECISIONS = {
+    # The default is TF32 on recent NVIDIA chips and single bf16 passes on TPU: never left to it.
+    # https://docs.jax.dev/en/latest/_autosummary/jax.default_matmul_precision.html
+    "fp32": "float32",
+    "tf32": "tensorfloat32",
+    "bf16": "default",
+    "fp16": "default",
+    "fp64": "float32",
+}
+"""jax_default_matmul_precision, which rules operands of 32 bits and leaves the others alone."""
+
+COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+"""Recorded for each program that is compiled, or loaded from the cache instead."""
+
+REPORTED_FLAGS = (
+    "jax_default_matmul_precision",
+    "jax_enable_x64",
+    "jax_platforms",
+    "jax_cpu_enable_async_dispatch",
+    "jax_optimization_level",
+    "jax_enable_compilation_cache",
+    "jax_default_prng_impl",
+    "jax_debug_nans",
+    "jax_disable_jit",
+)
+
+
+class Adapter:
+    """JAX as the worker and the implementations see it; see `Framework`."""
+
+    def __init__(self) -> None:
+        self._device: Any = None
+        self._dtype = np.dtype("float32")
+        self._num_compilations = 0
+        self._matmul = jax.jit(self._product)
+
+    def configure(self, settings: Settings) -> None:
+        """Apply the settings; ValueError where one cannot be, or where the environment differs."""
+        _refuse_unknown(settings)
+        _refuse_other_environment(settings)
+        jax.config.update("jax_default_matmul_precision", MATMUL_PRECISIONS[settings.precision])
+        self._dtype = COMPUTE_DTYPES[settings.precision]
+        self._device = jax.local_devices()[0]
+        jax.monitoring.register_event_duration_secs_listener(self._count_compilation)
+
+    def devices(self) -> dict[str, int]:
+        """The devices that JAX sees here, with their number; the CPU is always one of them."""
+        kinds = [DEVICE_KINDS.get(device.platform) for device in jax.local_devices()]
+        counts = collections.Counter(kind for kind in kinds if kind is not None)
+        return {"cpu": 1, **counts}
+
+    def put(self, array: np.ndarray) -> Any:
+        """A copy of the array on the configured device, with its dtype."""
+        # A copy even on the CPU, where JAX would otherwise take over NumPy's memory and could not
+        # reuse it when it is donated. Not committed to the device by name, which is the default
+        # one: a step whose state mixes both sorts compiles again for the state that it returns.
+        return jax.device_put(array, may_alias=False)
+
+    def get(self, value: Any) -> np.ndarray:
+        """A copy on the host; bf16 and fp16 come back as float32."""
+        host = np.array(value)
+        return host.astype(np.float32) if host.dtype.itemsize == 2 else host
+
+    def wait(self, values: Any) -> None:
+        """Return when every array in this tree is computed, and with it its whole program."""
+        jax.block_until_ready(values)
+
+    def placement(self, value: Any) -> str:
+        """The kind of device where an array, or the first of a tree, really lives."""
+        (device, *_) = jax.tree.leaves(value)[0].devices()
+        return DEVICE_KINDS.get(device.platform, device.platform)
+
+    def num_compilations(self) -> int:
+        """Programs compiled so far or loaded from the cache, recompilations included."""
+        return self._num_compilations
+
+    def peak_memory_bytes(self) -> int | None:
+        """The peak of the device's allocator; the CPU keeps no statistics."""
+        statistics = self._device.memory_stats()
+        return None if statistics is None else statistics.get("peak_bytes_in_use")
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        """A @ b, computed and returned in the dtype of the configured precision."""
+        return self._matmul(a, b)
+
+    def settle(self) -> None:
+        """Do nothing: XLA compiles within the call, on threads that then sleep."""
+
+    def describe(self) -> dict[str, str]:
+        """Versions and effective flags, read back from JAX."""
+        return {
+            **{name: metadata.version(name) for name in CAPABILITIES.distributions},
+            **{name: str(getattr(jax.config, name)) for name in REPORTED_FLAGS},
+            "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+            "PJRT_NPROC": os.environ.get("PJRT_NPROC", ""),
+            "device_kind": self._device.device_kind,
+            "platform_version": " ".join(self._device.client.platform_version.split()),
+        }
+
+    def _product(self, a: Any, b: Any) -> Any:
+        return a.astype(self._dtype) @ b.astype(self._dtype)
+
+    def _count_compilation(self, event: str, duration_s: float, **_: Any) -> None:
+        del duration_s
+        if event == COMPILE_EVENT:
+            self._num_compilations += 1
+
+
+def _refuse_unknown(settings: Settings) -> None:
+    asked = (
+        ("device", settings.device, tuple(CAPABILITIES.precisions)),
+        ("execution", settings.execution, CAPABILITIES.executions),
+        ("precision", settings.precision, CAPABILITIES.precisions.get(settings.device, ())),
+        ("num_devices", settings.num_devices, (1,)),
+    )
+    for name, value, expected in asked:
+        if value not in expected:
+            names = ", ".join(str(one) for one in expected)
+            raise ValueError(
+                f"jax on {settings.device}: received {name}={value}, expected one of {names}"
+            )
+    # A TPU belongs to one process, whatever the fraction: libtpu refuses the second.
+    if settings.device == "cpu" and settings.memory_fraction != 1.0:
+        raise ValueError(
+            f"jax on cpu: received memory_fraction={settings.memory_fraction}, expected 1.0"
+            " (JAX cannot limit the host's memory)"
+        )
+
+
+def _refuse_other_environment(settings: Settings) -> None:
+    """Threads, memory and platform are variables that cannot be set once jax is imported."""
+    for name, expected in environment(settings).items():
+        if os.environ.get(name) != expected:
+            raise ValueError(
+                f"jax: received {name}={os.environ.get(name)}, expected {expected}"
+                " (set benchmarks.frameworks.jax.environment before importing jax)"
+            )

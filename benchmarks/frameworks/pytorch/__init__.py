@@ -1,0 +1,73 @@
+"""PyTorch: what it can do, and the environment that it is started in. Imports no framework."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.contract.framework import Capabilities, Settings, Unsupported
+
+CAPABILITIES = Capabilities(
+    name="pytorch",
+    import_name="torch",
+    distributions=("torch",),
+    executions=("eager", "compiled"),
+    precisions={
+        "cpu": ("fp32", "bf16", "fp64"),
+        "cuda": ("fp32", "tf32", "bf16", "fp16", "fp64"),
+        "metal": ("fp32", "bf16", "fp16"),
+    },
+    asynchronous_devices=("cuda", "metal"),
+    out_of_memory_patterns=(
+        r"OutOfMemoryError",
+        r"(CUDA|HIP|MPS backend) out of memory",
+        r"CUBLAS_STATUS_ALLOC_FAILED",
+        r"DefaultCPUAllocator: (can't|not enough)",
+    ),
+    needs_compiler=(("compiled", "cpu"),),
+    unsupported=(
+        Unsupported(
+            reason="Metal has no float64",
+            link="https://github.com/pytorch/pytorch/issues/122602",
+            device="metal",
+            precision="fp64",
+        ),
+    ),
+)
+
+KEEPS_HOST_MEMORY = False
+"""Whether launches on the CPU run with HOST_MEMORY_KEPT; to be decided by measurement."""
+
+HOST_MEMORY_KEPT = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(64 * 2**20),
+}
+"""glibc's malloc keeps what is freed. PyTorch's CPU allocator caches nothing, and by default glibc
+maps and unmaps every activation anew, so that each step faults its pages in again (mallopt(3))."""
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that must stand before torch is imported: threads and private caches."""
+    threads = str(settings.num_threads)
+    variables = {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        **_cache_variables(Path(settings.cache_folder)),
+    }
+    if settings.device == "metal":
+        # torch 2.13: Inductor forces channels_last, where Metal's convolution backward is about 30
+        # times slower, https://github.com/pytorch/pytorch/issues/192551. Remove once the pinned
+        # version holds the fix, https://github.com/pytorch/pytorch/pull/193623.
+        variables["TORCHINDUCTOR_LAYOUT_OPTIMIZATION"] = "0"
+    if settings.device == "cpu" and KEEPS_HOST_MEMORY:
+        variables.update(HOST_MEMORY_KEPT)
+    return variables
+
+
+def _cache_variables(folder: Path) -> dict[str, str]:
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+        "PYTORCH_KERNEL_CACHE_PATH": str(folder / "kernels"),
+        "CUDA_CACHE_PATH": str(folder / "cuda"),
+    }

@@ -1,0 +1,206 @@
+"""PyTorch's adapter: devices, precision, fences, memory and compilations for the worker.
+
+It imports torch, the contract and nothing else of the harness.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.contract.framework import Settings
+from benchmarks.frameworks.pytorch import CAPABILITIES
+
+TORCH_DEVICES = {"cpu": "cpu", "cuda": "cuda", "metal": "mps"}
+"""Torch's name of each device."""
+
+COMPUTE_DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp64": torch.float64,
+}
+"""What convolutions and matrix products take in each precision."""
+
+
+class Adapter:
+    """PyTorch as the worker and the implementations see it; see `Framework`."""
+
+    def __init__(self) -> None:
+        self._device = "cpu"
+        self._dtype = torch.float32
+        self._num_compilations = 0
+
+    def configure(self, settings: Settings) -> None:
+        """Apply the settings; ValueError where one cannot be."""
+        _refuse_unknown(settings)
+        self._device = settings.device
+        self._dtype = COMPUTE_DTYPES[settings.precision]
+        torch.set_num_threads(settings.num_threads)
+        _set_fp32_precision("tf32" if settings.precision == "tf32" else "ieee")
+        if settings.device == "cuda":
+            torch.backends.cudnn.benchmark = True  # shapes are fixed: the fastest kernel, by trial
+        if settings.device != "cpu":
+            _limit_memory(settings)
+        if settings.execution == "compiled":
+            self._count_compilations()
+
+    def devices(self) -> dict[str, int]:
+        """The devices that torch sees here, with their number."""
+        counts = {
+            "cpu": 1,
+            "cuda": torch.cuda.device_count(),
+            "metal": int(torch.backends.mps.is_available()),
+        }
+        return {name: count for name, count in counts.items() if count}
+
+    def put(self, array: np.ndarray) -> Any:
+        """A copy of the array on the configured device, with its dtype."""
+        return torch.tensor(array, device=TORCH_DEVICES[self._device])
+
+    def get(self, value: Any) -> np.ndarray:
+        """A copy on the host, contiguous; bf16 and fp16 come back as float32."""
+        host = value.detach().to("cpu", copy=True)
+        if host.dtype in (torch.bfloat16, torch.float16):
+            host = host.float()
+        return np.asarray(host.contiguous().numpy())
+
+    def wait(self, values: Any) -> None:
+        """Return when the device is idle; on the CPU torch computes before a call returns."""
+        del values  # a device's fence covers every stream, hence every value
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+        elif self._device == "metal":
+            torch.mps.synchronize()
+
+    def placement(self, value: Any) -> str:
+        """The kind of device where a tensor really lives."""
+        kind = value.device.type
+        return next((name for name, own in TORCH_DEVICES.items() if own == kind), str(kind))
+
+    def num_compilations(self) -> int:
+        """Dynamo's compilations so far: forward, lazy backward, recompilation, graph recording."""
+        return self._num_compilations
+
+    def peak_memory_bytes(self) -> int | None:
+        """The peak of the caching allocator's live tensors; Metal and the CPU keep no peak."""
+        if self._device != "cuda":
+            return None
+        return int(torch.cuda.max_memory_allocated())
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        """A @ b, computed and returned in the dtype of the configured precision."""
+        return a.to(self._dtype) @ b.to(self._dtype)
+
+    def settle(self) -> None:
+        """Close Inductor's pool of compile processes; a later compilation opens it again."""
+        pool = sys.modules.get("torch._inductor.async_compile")
+        if pool is not None:
+            pool.shutdown_compile_workers()
+
+    def describe(self) -> dict[str, str]:
+        """Versions and effective flags, read back from torch."""
+        return {**_describe_build(), **_describe_precision(), **_describe_device(self._device)}
+
+    def _count_compilations(self) -> None:
+        # Importing Dynamo takes about a second, which only compiled programs should pay.
+        from torch._dynamo.callback import callback_handler
+
+        def count(_: Any) -> None:
+            self._num_compilations += 1
+
+        callback_handler.register_start_callback(count)
+
+
+def _refuse_unknown(settings: Settings) -> None:
+    precisions = CAPABILITIES.precisions.get(settings.device, ())
+    asked = (
+        ("device", settings.device, tuple(CAPABILITIES.precisions)),
+        ("execution", settings.execution, CAPABILITIES.executions),
+        ("precision", settings.precision, precisions),
+        ("num_devices", settings.num_devices, (1,)),
+    )
+    for name, value, expected in asked:
+        if value not in expected:
+            names = ", ".join(str(one) for one in expected)
+            raise ValueError(
+                f"pytorch on {settings.device}: received {name}={value}, expected one of {names}"
+            )
+    if settings.device == "cpu" and settings.memory_fraction != 1.0:
+        raise ValueError(
+            f"pytorch on cpu: received memory_fraction={settings.memory_fraction}, expected 1.0"
+            " (torch cannot limit the host's memory)"
+        )
+
+
+def _set_fp32_precision(precision: str) -> None:
+    """Set every switch both ways: torch's defaults are IEEE in matmul but TF32 in cuDNN.
+
+    Only the fp32_precision switches are used: a mixture with allow_tf32 is an error when read.
+    https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
+    """
+    torch.backends.fp32_precision = precision
+    for switch in _fp32_switches().values():
+        switch.fp32_precision = precision
+
+
+def _fp32_switches() -> dict[str, Any]:
+    backends = torch.backends
+    return {
+        "cuda.matmul": backends.cuda.matmul,
+        "cudnn.conv": backends.cudnn.conv,
+        "cudnn.rnn": backends.cudnn.rnn,
+        "mkldnn.matmul": backends.mkldnn.matmul,
+        "mkldnn.conv": backends.mkldnn.conv,
+    }
+
+
+def _limit_memory(settings: Settings) -> None:
+    if settings.device == "cuda":
+        torch.cuda.set_per_process_memory_fraction(settings.memory_fraction)
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        torch.mps.set_per_process_memory_fraction(settings.memory_fraction)
+
+
+def _describe_build() -> dict[str, str]:
+    # The build's full text runs over forty lines of compiler flags; these three decide speed.
+    build = torch.__config__.show()
+    libraries = {
+        "mkl": re.search(r"Math Kernel Library Version (\S+)", build),
+        "onednn": re.search(r"MKL-DNN v(\S+)", build),
+        "cpu_capability": re.search(r"CPU capability usage: (\S+)", build),
+    }
+    return {
+        "torch": torch.__version__,
+        **{name: found.group(1) if found else "none" for name, found in libraries.items()},
+    }
+
+
+def _describe_precision() -> dict[str, str]:
+    return {
+        f"fp32_precision.{name}": str(switch.fp32_precision)
+        for name, switch in _fp32_switches().items()
+    }
+
+
+def _describe_device(device: str) -> dict[str, str]:
+    flags = {
+        "num_threads": str(torch.get_num_threads()),
+        "num_interop_threads": str(torch.get_num_interop_threads()),
+        "deterministic": str(torch.are_deterministic_algorithms_enabled()),
+    }
+    if device == "cuda":
+        flags["device_name"] = torch.cuda.get_device_name()
+        flags["cuda"] = str(torch.version.cuda)
+        flags["cudnn"] = str(torch.backends.cudnn.version())
+        flags["cudnn.benchmark"] = str(torch.backends.cudnn.benchmark)
+    if device == "cpu":
+        flags["onednn.enabled"] = str(torch.backends.mkldnn.enabled)
+        flags["onednn.bf16"] = str(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return flags

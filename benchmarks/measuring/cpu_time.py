@@ -1,0 +1,101 @@
+"""CPU time of the machine and of process groups: what foreign load is judged by.
+
+Each function returns None where the system does not say, as on macOS. The counters advance in
+clock ticks, 10 ms as a rule. `root` is where /proc is found. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path("/")
+NS_PER_S = 1_000_000_000
+_BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
+"""user, nice, system, irq, softirq, steal; guest time is within user's (proc(5))."""
+
+
+class _Process(NamedTuple):
+    group: int
+    session: int
+    ticks: int
+    start_ticks: int
+
+
+def machine_busy_ns(*, root: Path = ROOT) -> int | None:
+    """Nanoseconds that all CPUs together have been busy since the machine started."""
+    fields = _text(root / "proc/stat").partition("\n")[0].split()
+    if not fields or fields[0] != "cpu":
+        return None
+    ticks = [int(field) for field in fields[1:]]
+    return _ns(sum(ticks[index] for index in _BUSY_FIELDS if index < len(ticks)))
+
+
+def process_tree_cpu_ns(groups: Iterable[int], *, root: Path = ROOT) -> int | None:
+    """Nanoseconds of CPU time of every live process whose process group or session is given.
+
+    The time of children that were waited for is in their parent's, so the sum does not fall when a
+    helper ends.
+    """
+    wanted = frozenset(groups)
+    if not (root / "proc/self").exists():
+        return None
+    return _ns(
+        sum(
+            process.ticks
+            for process in _processes(root)
+            if process.group in wanted or process.session in wanted
+        )
+    )
+
+
+def group_cpu_ns(group: int, *, root: Path = ROOT) -> int | None:
+    """Nanoseconds of CPU time of the live processes of one process group or session."""
+    return process_tree_cpu_ns((group,), root=root)
+
+
+def process_start_ticks(pid: int, *, root: Path = ROOT) -> int | None:
+    """When a process started, in ticks since boot: with its number, this names it for good."""
+    process = _process(root / "proc" / str(pid) / "stat")
+    return None if process is None else process.start_ticks
+
+
+def num_pages_swapped_in(*, root: Path = ROOT) -> int | None:
+    """Pages that the machine has read back from swap since it started."""
+    lines = _text(root / "proc/vmstat").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("pswpin ")), None)
+
+
+def _processes(root: Path) -> Iterator[_Process]:
+    for name in os.listdir(root / "proc"):
+        if name.isdigit():
+            process = _process(root / "proc" / name / "stat")
+            if process is not None:
+                yield process
+
+
+def _process(file: Path) -> _Process | None:
+    """The fields of a stat file after the command, which may hold spaces, brackets and newlines."""
+    fields = _text(file).rpartition(")")[2].split()
+    if len(fields) < 20:
+        return None
+    return _Process(
+        group=int(fields[2]),
+        session=int(fields[3]),
+        ticks=sum(int(field) for field in fields[11:15]),
+        start_ticks=int(fields[19]),
+    )
+
+
+def _text(file: Path) -> str:
+    """Empty where there is no such file: a process may end while it is looked at."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _ns(ticks: int) -> int:
+    return ticks * (NS_PER_S // os.sysconf("SC_CLK_TCK"))

@@ -1,0 +1,71 @@
+"""Canonical weights and batches as .npy files: every implementation gets the same bytes.
+
+Run as `python -m benchmarks.measuring.data SPEC_MODULE WORK_JSON FOLDER`, in a process of its own,
+so that the arrays never count into the memory of the parent or of a launch.
+Standard library, NumPy, the contract and one workload's spec.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.contract.case import Work, work_from_json
+from benchmarks.contract.workload import NUM_BATCHES, WorkloadSpec
+
+
+def write(spec: WorkloadSpec, work: Work, folder: Path) -> None:
+    """Write the arrays of one Work below folder, which then exists whole or not at all."""
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    try:
+        for name, array in spec.weights(work):
+            _save(partial / "weights" / f"{name}.npy", array)
+        for index in range(NUM_BATCHES):
+            for name, array in spec.batch(work, index).items():
+                _save(partial / f"batch{index}" / f"{name}.npy", array)
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # somebody else's complete copy is as good as ours
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_weights(folder: Path) -> dict[str, np.ndarray]:
+    """The canonical weights, mapped from their files."""
+    return dict(_load_below(folder / "weights"))
+
+
+def read_batches(folder: Path) -> list[dict[str, np.ndarray]]:
+    """The canonical batches in their order, mapped from their files."""
+    return [dict(_load_below(folder / f"batch{index}")) for index in range(NUM_BATCHES)]
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, array, allow_pickle=False)
+
+
+def _load_below(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    for path in sorted(folder.rglob("*.npy")):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        yield name, np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def main(arguments: list[str]) -> None:
+    """Write what the three arguments name."""
+    spec_module, work_json, folder = arguments
+    work = work_from_json(json.loads(work_json))
+    spec = importlib.import_module(spec_module).SPECS[work.workload]
+    write(spec, work, Path(folder))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

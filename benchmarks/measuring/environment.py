@@ -1,0 +1,55 @@
+"""The environment that a worker or a probe is started with: an allow-list, never ours as it is.
+
+Tokens stay out of benchmark code and its logs, and a user's own settings out of the measurement.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+_ALLOWED = frozenset(
+    {
+        "CC",
+        "CXX",
+        "DYLD_LIBRARY_PATH",
+        "LD_LIBRARY_PATH",
+        "PATH",
+    }
+)
+_ALLOWED_PREFIXES = ("CUDA_", "NVIDIA_", "TPU_")
+_SECRET_PARTS = ("CREDENTIAL", "KEY", "PASSWORD", "SECRET", "TOKEN")
+"""What a variable with an allowed prefix may still hold, such as NVIDIA_API_KEY."""
+
+
+def allowed_environment(extra: Mapping[str, str], *, private_folder: Path) -> dict[str, str]:
+    """The whole environment of a child process; `extra` is added as it is and wins.
+
+    Home, temporary files and caches lie in private_folder, where their folders are made: what
+    libraries leave behind goes away with it.
+    """
+    private = {
+        "HOME": _made(private_folder / "home"),
+        "TMPDIR": _made(private_folder / "tmp"),
+        "XDG_CACHE_HOME": _made(private_folder / "cache"),
+    }
+    named = {"LANG": "C.UTF-8", "USER": "dyno", "LOGNAME": "dyno"}
+    return {**inherited_environment(), **named, **private, **extra}
+
+
+def inherited_environment() -> dict[str, str]:
+    """The variables that a child takes over from this process."""
+    return {name: value for name, value in os.environ.items() if _is_allowed(name)}
+
+
+def _is_allowed(name: str) -> bool:
+    if any(part in name.upper() for part in _SECRET_PARTS):
+        return False
+    return name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)
+
+
+def _made(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder.absolute())

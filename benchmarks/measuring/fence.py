@@ -1,0 +1,175 @@
+"""The fence's self-test, which asks whether waiting waits.
+
+A fence that returns early makes every number wrong, and nothing else shows it: so each launch
+tests it on work of known size, and on its own program. NumPy and the contract only.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contract.framework import Framework
+from benchmarks.contract.workload import Program
+
+MATMUL_SECONDS = 0.02
+MIN_SIZE, MAX_SIZE = 128, 16384
+NUM_PAIRS = 9
+NUM_READ_BACKS = 3
+MIN_DOUBLING = 1.5
+"""Median ratio of twice the work to once the work; noisy machines reach 1.8, early fences 1.0."""
+MAX_LEFTOVER = 0.5
+"""Share of a block that may remain to be done after its fence, where more than 5 ms."""
+NOISE_S = 0.005
+
+
+@dataclass(frozen=True)
+class FenceReport:
+    """What the self-test on matrix products found."""
+
+    fence_s: float
+    """Seconds of an empty fence, median of 50."""
+    matmul_size: int
+    doubling: float
+    """Median over pairs of (time of two dependent products) / (time of one)."""
+    leftover_s: float
+    """Seconds by which reading back right after a fence exceeds reading back later, median."""
+    roof_flop_per_s: float
+    """Rate of the fastest product: the measured roof at this precision."""
+    failure: str | None
+
+
+def check_matmul(framework: Framework) -> FenceReport:
+    """The self-test on dependent matrix products of about 20 ms each."""
+    size, a, b = _choose_size(framework)
+    fence_s = _fence_seconds(framework, a)
+    singles, ratios, leftovers = [], [], []
+    for index in range(NUM_PAIRS):
+        single_s, earlier = _chain_seconds(framework, a, b, 1)
+        double_s, product = _chain_seconds(framework, a, b, 2)
+        if index < NUM_READ_BACKS:  # the second reading finds nothing left to compute
+            leftovers.append(_read_seconds(framework, product) - _read_seconds(framework, earlier))
+        singles.append(single_s)
+        ratios.append(double_s / single_s)
+    doubling, leftover_s = statistics.median(ratios), statistics.median(leftovers)
+    return FenceReport(
+        fence_s=fence_s,
+        matmul_size=size,
+        doubling=doubling,
+        leftover_s=leftover_s,
+        roof_flop_per_s=2 * size**3 / min(singles),
+        failure=_matmul_failure(doubling, leftover_s, 2 * statistics.median(singles)),
+    )
+
+
+def check_program(program: Program, framework: Framework, *, num_steps: int) -> float:
+    """The share of a block of this program that was still to be done when its fence returned.
+
+    Reading back right after the fence must take no longer than reading back once the device has
+    had time to finish; the smallest of three tries counts, since noise only adds.
+    """
+    return min(_leftover_share(program, framework, num_steps) for _ in range(3))
+
+
+def program_failure(leftover: float) -> str | None:
+    """Why the program's fence cannot be trusted, or None."""
+    if leftover <= MAX_LEFTOVER:
+        return None
+    return (
+        f"after the fence, {leftover:.0%} of a block was still to be computed"
+        f" (at most {MAX_LEFTOVER:.0%} expected)"
+    )
+
+
+def _leftover_share(program: Program, framework: Framework, num_steps: int) -> float:
+    block_s, early_s = _block_then_read(program, framework, num_steps, idle_s=0.0)
+    _, late_s = _block_then_read(program, framework, num_steps, idle_s=2 * block_s + NOISE_S)
+    leftover_s = early_s - late_s
+    if leftover_s <= NOISE_S:
+        return 0.0
+    return leftover_s / max(block_s, leftover_s)
+
+
+def _block_then_read(
+    program: Program, framework: Framework, num_steps: int, *, idle_s: float
+) -> tuple[float, float]:
+    begin = time.perf_counter()
+    for _ in range(num_steps):
+        outputs = program.step()
+    framework.wait(outputs)
+    fenced = time.perf_counter()
+    time.sleep(idle_s)
+    begin_read = time.perf_counter()
+    program.read()
+    return fenced - begin, time.perf_counter() - begin_read
+
+
+def _choose_size(framework: Framework) -> tuple[int, Any, Any]:
+    """The smallest power of two whose product lasts long enough, with its operands.
+
+    Here the product is read back, which waits whatever the fence does: were a fence that returns
+    early believed, the products would grow without end.
+    """
+    size = MIN_SIZE
+    while True:
+        a, b = _operands(framework, size)
+        _product_seconds(framework, a, b)  # compiles, where the framework compiles
+        seconds = min(_product_seconds(framework, a, b) for _ in range(2))
+        if seconds >= MATMUL_SECONDS or size >= MAX_SIZE:
+            return size, a, b
+        size *= 2
+
+
+def _product_seconds(framework: Framework, a: Any, b: Any) -> float:
+    begin = time.perf_counter()
+    framework.get(framework.matmul(a, b))
+    return time.perf_counter() - begin
+
+
+def _operands(framework: Framework, size: int) -> tuple[Any, Any]:
+    generator = np.random.default_rng(0)
+    a, b = (generator.standard_normal((size, size), dtype=np.float32) for _ in range(2))
+    return framework.put(a), framework.put(b / np.float32(np.sqrt(size)))
+
+
+def _chain_seconds(framework: Framework, a: Any, b: Any, length: int) -> tuple[float, Any]:
+    framework.wait(a)
+    begin = time.perf_counter()
+    product = a
+    for _ in range(length):
+        product = framework.matmul(product, b)
+    framework.wait(product)
+    return time.perf_counter() - begin, product
+
+
+def _read_seconds(framework: Framework, value: Any) -> float:
+    begin = time.perf_counter()
+    framework.get(value)
+    return time.perf_counter() - begin
+
+
+def _fence_seconds(framework: Framework, value: Any) -> float:
+    def once() -> float:
+        begin = time.perf_counter()
+        framework.wait(value)
+        return time.perf_counter() - begin
+
+    return statistics.median(once() for _ in range(50))
+
+
+def _matmul_failure(doubling: float, leftover_s: float, block_s: float) -> str | None:
+    if doubling < MIN_DOUBLING:
+        return (
+            f"two dependent matrix products took {doubling:.2f} times one"
+            f" (at least {MIN_DOUBLING} expected): the fence does not wait"
+        )
+    if leftover_s > NOISE_S and leftover_s > MAX_LEFTOVER * block_s:
+        return (
+            f"reading a product after the fence took {leftover_s * 1e3:.1f} ms longer than reading"
+            " it again: the fence does not wait"
+        )
+    return None

@@ -1,0 +1,47 @@
+"""Peak memory of this process. Standard library only."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.contract.framework import Framework
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """A peak and where it comes from; the sources do not compare with each other."""
+
+    num_bytes: int | None
+    source: str
+
+
+def reset_host_peak() -> bool:
+    """Start the resident-set peak anew; False where the system cannot (then it is the life's)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def peak(framework: Framework, *, device: str, was_reset: bool) -> PeakMemory:
+    """The device allocator's peak on an accelerator, else this process's resident peak."""
+    if device != "cpu":
+        return PeakMemory(framework.peak_memory_bytes(), "device allocator")
+    status = Path("/proc/self/status")
+    if status.exists():
+        label = "resident peak while measuring" if was_reset else "resident peak of the process"
+        return PeakMemory(_status_bytes(status.read_text(), "VmHWM"), label)
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return PeakMemory(usage * unit, "resident peak of the process")
+
+
+def _status_bytes(status: str, key: str) -> int | None:
+    for line in status.splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    return None

@@ -1,0 +1,59 @@
+"""The worker process: one launch of one case, from import to the last block.
+
+Run as `python -m benchmarks.measuring.worker READ_FD WRITE_FD PARENT_PID` by the parent, in the
+framework's own interpreter. It imports the standard library, NumPy, the errors, contract,
+equivalence and measuring packages, one framework's adapter and one workload; never Hydra, pandas
+or SciPy. Python 3.9 or later.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+
+from benchmarks.contract.framework import Capabilities
+from benchmarks.contract.message import Failed, Launch
+from benchmarks.measuring import process
+from benchmarks.measuring.channel import Channel
+from benchmarks.measuring.launch import LaunchFailedError, Session
+
+
+def main(arguments: list[str]) -> int:
+    """Run the launch that the parent sends; whatever happens ends in one last message."""
+    read_fd, write_fd, parent_pid = (int(argument) for argument in arguments)
+    process.prepare(parent_pid)
+    channel = Channel(read_fd, write_fd)
+    launch = channel.receive()
+    assert isinstance(launch, Launch)
+    session = Session(launch, channel)
+    try:
+        session.run()
+    except LaunchFailedError as failure:
+        channel.send(session.failed(failure.status, str(failure)))
+    except BaseException as error:  # noqa: BLE001 - sys.exit in a framework is a result as well
+        traceback.print_exc()
+        channel.send(_unexpected(session, error))
+    return 0
+
+
+def _unexpected(session: Session, error: BaseException) -> Failed:
+    line = traceback.format_exception_only(type(error), error)[-1].strip()
+    line = " ".join(line.split())[:500]
+    if isinstance(error, SystemExit):
+        line = f"the framework called sys.exit({error.code!r})"
+    return session.failed(_status_of(error, line, session), line)
+
+
+def _status_of(error: BaseException, line: str, session: Session) -> str:
+    if isinstance(error, MemoryError):
+        return "oom_host"
+    capabilities: Capabilities | None = session.capabilities
+    patterns = capabilities.out_of_memory_patterns if capabilities else ()
+    if any(re.search(pattern, line) for pattern in patterns):
+        return "oom_host" if session.launch.settings.device == "cpu" else "oom_device"
+    return "crashed"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

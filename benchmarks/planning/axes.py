@@ -1,0 +1,222 @@
+"""From the matrices of a suite and the axes of the command line to cases, counted first."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.contract.case import (
+    DEVICES,
+    EXECUTIONS,
+    PRECISIONS,
+    Case,
+    Option,
+    Options,
+    Place,
+    Way,
+    Work,
+)
+from benchmarks.contract.workload import WorkloadSpec
+from benchmarks.errors import UsageError
+from benchmarks.planning.catalog import Catalog
+from benchmarks.planning.config import MatrixConfig
+from benchmarks.planning.names import unknown_name
+from benchmarks.planning.overrides import AXES, MAX_CELLS, too_many
+
+ALL = "all"
+AUTO_DEVICE = "auto"
+DEVICE_PREFERENCE = ("cuda", "tpu", "metal", "cpu")
+"""From the device that a user most likely wants measured to the one that is always there."""
+INTEGER_AXES = {"batch_size": 1, "num_devices": 1, "seed": 0}
+"""Axes that hold integers, each with its least value."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A product of axes for one workload, every value checked and `all` written out."""
+
+    spec: WorkloadSpec
+    sizes: tuple[str, ...]
+    batch_sizes: tuple[int | None, ...]
+    """None stands for the workload's own batch size."""
+    frameworks: tuple[str, ...]
+    executions: tuple[str, ...]
+    precisions: tuple[str, ...]
+    devices: tuple[str, ...]
+    num_devices: tuple[int, ...]
+    seeds: tuple[int, ...]
+    options: tuple[tuple[str, tuple[Option, ...]], ...]
+
+    @property
+    def num_cells(self) -> int:
+        """Cells before any are merged."""
+        options = (values for _, values in self.options)
+        return math.prod(len(values) for values in (*self._axes(), *options))
+
+    def cases(self, auto_device: str) -> Iterator[Case]:
+        """The cells, groups together, the last axes changing first."""
+        for seed, size, batch_size, device, num_devices in itertools.product(
+            self.seeds, self.sizes, self.batch_sizes, self.devices, self.num_devices
+        ):
+            place = Place(auto_device if device == AUTO_DEVICE else device, num_devices)
+            items = batch_size or self.spec.default_batch_size[size]
+            for options in self._option_sets():
+                work = Work(self.spec.name, self.spec.version, size, items, options, seed)
+                for way in itertools.product(self.precisions, self.frameworks, self.executions):
+                    yield Case(work, Way(way[1], way[2], way[0]), place)
+
+    def _axes(self) -> tuple[tuple[Any, ...], ...]:
+        return (
+            *(self.seeds, self.sizes, self.batch_sizes, self.devices, self.num_devices),
+            *(self.precisions, self.frameworks, self.executions),
+        )
+
+    def _option_sets(self) -> Iterator[Options]:
+        names = [name for name, _ in self.options]
+        for values in itertools.product(*(values for _, values in self.options)):
+            yield tuple(zip(names, values, strict=True))
+
+
+def matrices(
+    configs: Sequence[MatrixConfig], overrides: Mapping[str, Sequence[Any]], catalog: Catalog
+) -> list[Matrix]:
+    """The suite's matrices with the command line's axes in place of their own.
+
+    Raises UsageError where a name is unknown, a value of the wrong type, `all` not enumerable, or
+    the cells more than MAX_CELLS.
+    """
+    _refuse_idle_options(configs, overrides, catalog)
+    found = [
+        matrix
+        for index, config in enumerate(configs)
+        for matrix in _of_config(config, overrides, catalog, f"matrices[{index}].")
+    ]
+    distinct = [matrix for i, matrix in enumerate(found) if matrix not in found[:i]]
+    num_cells = sum(matrix.num_cells for matrix in distinct)
+    if num_cells > MAX_CELLS:
+        raise too_many(num_cells, "the selection")
+    return distinct
+
+
+def cases(found: Iterable[Matrix], auto_device: str) -> list[Case]:
+    """The cells of all matrices in their order, each once."""
+    return list(dict.fromkeys(case for matrix in found for case in matrix.cases(auto_device)))
+
+
+def _of_config(
+    config: MatrixConfig, overrides: Mapping[str, Sequence[Any]], catalog: Catalog, where: str
+) -> Iterator[Matrix]:
+    """One matrix for each workload, because sizes and options are the workload's."""
+    given = {axis: _given(axis, getattr(config, axis), overrides, where) for axis in AXES}
+    options = {
+        name: _given(name, config.options.get(name), overrides, f"{where}options.")
+        for name in (*config.options, *overrides)
+        if name not in AXES
+    }
+    frameworks = _chosen(given["framework"], tuple(catalog.frameworks), "framework")
+    for workload in _chosen(given["workload"], tuple(catalog.workloads), "workload"):
+        spec = catalog.workloads[workload].spec
+        yield Matrix(
+            spec=spec,
+            sizes=_chosen(given["size"], tuple(spec.sizes), f"size of {workload}"),
+            batch_sizes=_integers(given["batch_size"], "batch_size", optional=True),
+            frameworks=frameworks,
+            executions=_chosen(given["execution"], EXECUTIONS, "execution"),
+            precisions=_chosen(given["precision"], PRECISIONS, "precision"),
+            devices=_chosen(given["device"], DEVICES, "device", further=(AUTO_DEVICE,)),
+            num_devices=_integers(given["num_devices"], "num_devices"),
+            seeds=_integers(given["seed"], "seed"),
+            options=tuple(
+                (name, _option(options.get(name), name, values))
+                for name, values in spec.options.items()
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Values as they were written, and where."""
+
+    values: tuple[Any, ...]
+    where: str
+
+    @property
+    def is_all(self) -> bool:
+        return ALL in self.values
+
+
+def _given(axis: str, own: Any, overrides: Mapping[str, Sequence[Any]], where: str) -> _Given:
+    if axis in overrides:
+        return _Given(tuple(overrides[axis]), f"{axis}={','.join(map(str, overrides[axis]))}")
+    values = tuple(own) if isinstance(own, (list, tuple)) else (own,)
+    return _Given(values, f"{where}{axis}={','.join(map(str, values))}")
+
+
+def _chosen(
+    given: _Given, known: tuple[str, ...], kind: str, *, further: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The names, each known; all of them where `all` is asked for."""
+    _refuse_mixed(given)
+    if given.is_all:
+        return known
+    for value in given.values:
+        if not isinstance(value, str) or value not in (*known, *further):
+            raise unknown_name(str(value), (*known, *further), kind=kind, where=given.where)
+    return given.values
+
+
+def _integers(given: _Given, axis: str, *, optional: bool = False) -> tuple[Any, ...]:
+    least = INTEGER_AXES[axis]
+    if given.is_all:
+        raise UsageError(f"{given.where}: all {axis} cannot be enumerated; name the values")
+    for value in given.values:
+        if value is None and optional:
+            continue
+        if type(value) is not int or value < least:
+            raise UsageError(
+                f"{given.where}: received {value!r}, expected integers of {least} or more"
+            )
+    _refuse_mixed(given)
+    return given.values
+
+
+def _option(given: _Given | None, name: str, known: tuple[Option, ...]) -> tuple[Option, ...]:
+    """The values of a workload's own axis; its default where none is asked for."""
+    if given is None or given.values == (None,):
+        return known[:1]
+    _refuse_mixed(given)
+    if given.is_all:
+        return known
+    for value in given.values:
+        if value not in known or type(value) not in (int, str):
+            names = [str(one) for one in known]
+            raise unknown_name(str(value), names, kind=name, where=given.where)
+    return given.values
+
+
+def _refuse_mixed(given: _Given) -> None:
+    if not given.values:
+        raise UsageError(f"{given.where}: expected at least one value")
+    if given.is_all and len(given.values) > 1:
+        raise UsageError(f"{given.where}: all stands alone")
+
+
+def _refuse_idle_options(
+    configs: Iterable[MatrixConfig], overrides: Mapping[str, Sequence[Any]], catalog: Catalog
+) -> None:
+    """An option that none of the selected workloads has would be ignored without a word."""
+    asked = [name for name in overrides if name not in AXES]
+    for index, config in enumerate(configs):
+        given = _given("workload", config.workload, overrides, f"matrices[{index}].")
+        workloads = _chosen(given, tuple(catalog.workloads), "workload")
+        known = {name for one in workloads for name in catalog.workloads[one].spec.options}
+        for name in config.options:
+            if name not in known:
+                where = f"matrices[{index}].options"
+                raise unknown_name(name, sorted(known), kind="option", where=where)
+        asked = [name for name in asked if name not in known]
+    if asked:
+        raise UsageError(f"{asked[0]}=...: none of the selected workloads has this option")

@@ -1,0 +1,215 @@
+"""What can be measured: frameworks, workloads and implementations, found in their folders.
+
+    benchmarks/frameworks/<name>/__init__.py     CAPABILITIES and environment(settings)
+    workloads/<model>/spec.py                    SPECS
+    workloads/<model>/<framework>_impl.py        IMPLEMENTS, read without importing the file
+
+An extension folder DIR holds `frameworks/` and `workloads/` of the same shape; its modules are
+named after it, `<DIR.name>.frameworks.<name>`, and DIR.parent joins the workers' PYTHONPATH.
+No framework is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import benchmarks
+from benchmarks.contract.framework import Capabilities, Settings
+from benchmarks.contract.workload import WorkloadSpec
+from benchmarks.errors import UsageError
+from benchmarks.planning.loading import attribute, function, load, loadable
+from benchmarks.planning.names import unknown_name
+
+PROJECT_ROOT = Path(benchmarks.__file__).resolve().parent.parent
+SPEC_FILE = "spec.py"
+IMPLEMENTATION_SUFFIX = "_impl"
+
+Environment = Callable[[Settings], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Root:
+    """A folder of a package in which members are looked for."""
+
+    folder: Path
+    package: str
+
+
+@dataclass(frozen=True)
+class FrameworkEntry:
+    """A framework's folder."""
+
+    name: str
+    module: str
+    folder: Path
+    capabilities: Capabilities
+    environment: Environment
+    """Variables that must stand before the framework is imported."""
+
+
+@dataclass(frozen=True)
+class WorkloadEntry:
+    """One workload of a model's folder."""
+
+    name: str
+    spec: WorkloadSpec
+    spec_module: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class ImplementationEntry:
+    """One framework's implementation of one workload."""
+
+    workload: str
+    framework: str
+    module: str
+    file: Path
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything that was found, each kind in the order of its folders' names."""
+
+    frameworks: dict[str, FrameworkEntry]
+    workloads: dict[str, WorkloadEntry]
+    implementations: dict[tuple[str, str], ImplementationEntry]
+    """By (workload, framework)."""
+    python_path: tuple[str, ...] = ()
+    """Folders that the workers need on their PYTHONPATH beside the project's root."""
+    roots: tuple[Root, ...] = ()
+    """Where the sources lie whose change makes a result another one."""
+
+    def specs(self) -> dict[str, WorkloadSpec]:
+        """The workloads' mathematics by name."""
+        return {name: entry.spec for name, entry in self.workloads.items()}
+
+
+def discover(extensions: Sequence[Path] = ()) -> Catalog:
+    """The catalog of this checkout and of the extension folders.
+
+    Raises UsageError where a folder is no extension, a module in it cannot be loaded, or a name is
+    there twice.
+    """
+    folders = [_extension(folder) for folder in extensions]
+    _refuse_twice([folder.name for folder in folders], "extension folders called")
+    frameworks = list(_frameworks(_built_in("benchmarks/frameworks")))
+    workloads = list(_workloads(_built_in("workloads")))
+    implementations = list(_implementations(_built_in("workloads")))
+    for folder in folders:
+        with loadable(folder):
+            frameworks += _frameworks(_member(folder, "frameworks"))
+            workloads += _workloads(_member(folder, "workloads"))
+        implementations += _implementations(_member(folder, "workloads"))
+    _refuse_twice([entry.name for entry in frameworks], "frameworks called")
+    _refuse_twice([entry.name for entry in workloads], "workloads called")
+    _refuse_twice(
+        [f"{entry.workload} in {entry.framework}" for entry in implementations],
+        "implementations of",
+    )
+    _refuse_orphans(implementations, [entry.name for entry in workloads])
+    return Catalog(
+        frameworks={entry.name: entry for entry in frameworks},
+        workloads={entry.name: entry for entry in workloads},
+        implementations={(entry.workload, entry.framework): entry for entry in implementations},
+        python_path=tuple(dict.fromkeys(str(folder.parent) for folder in folders)),
+        roots=(
+            _built_in("benchmarks/frameworks"),
+            _built_in("workloads"),
+            *(Root(folder, folder.name) for folder in folders),
+        ),
+    )
+
+
+def _built_in(path: str) -> Root:
+    return Root(PROJECT_ROOT / path, path.replace("/", "."))
+
+
+def _member(extension: Path, name: str) -> Root:
+    return Root(extension / name, f"{extension.name}.{name}")
+
+
+def _extension(given: Path) -> Path:
+    """The folder, absolute; its name must do as the name of a package of its own."""
+    folder = given.expanduser().resolve()
+    if not folder.is_dir():
+        raise UsageError(f"--extend {given}: there is no such folder")
+    name = folder.name
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise UsageError(f"--extend {given}: {name!r} cannot be the name of a Python package")
+    if name in sys.stdlib_module_names or name in ("benchmarks", "workloads"):
+        raise UsageError(f"--extend {given}: a package called {name} is there already")
+    if not any((folder / member).is_dir() for member in ("frameworks", "workloads")):
+        raise UsageError(f"--extend {given}: expected a folder frameworks/ or workloads/ in it")
+    return folder
+
+
+def _frameworks(root: Root) -> Iterator[FrameworkEntry]:
+    for file in sorted(root.folder.glob("*/__init__.py")):
+        module = f"{root.package}.{file.parent.name}"
+        loaded = load(module, file)
+        capabilities = attribute(loaded, "CAPABILITIES", Capabilities)
+        if capabilities.name != file.parent.name:
+            raise UsageError(
+                f"{file}: CAPABILITIES.name={capabilities.name!r},"
+                f" expected the folder's name {file.parent.name!r}"
+            )
+        environment = function(loaded, "environment")
+        yield FrameworkEntry(capabilities.name, module, file.parent, capabilities, environment)
+
+
+def _workloads(root: Root) -> Iterator[WorkloadEntry]:
+    for file in sorted(root.folder.glob(f"*/{SPEC_FILE}")):
+        module = f"{root.package}.{file.parent.name}.{file.stem}"
+        specs = attribute(load(module, file), "SPECS", dict)
+        for name, spec in specs.items():
+            if spec.name != name:
+                raise UsageError(f"{file}: SPECS[{name!r}] is called {spec.name!r}")
+            yield WorkloadEntry(name, spec, module, file.parent)
+
+
+def _implementations(root: Root) -> Iterator[ImplementationEntry]:
+    for file in sorted(root.folder.glob(f"*/*{IMPLEMENTATION_SUFFIX}.py")):
+        framework = file.stem.removesuffix(IMPLEMENTATION_SUFFIX)
+        module = f"{root.package}.{file.parent.name}.{file.stem}"
+        for workload in sorted(implements(file)):
+            yield ImplementationEntry(workload, framework, module, file)
+
+
+def implements(file: Path) -> set[str]:
+    """The workloads that an implementation file names in its literal `IMPLEMENTS = {...}`.
+
+    The file is parsed and not run. Raises UsageError where it has no such literal.
+    """
+    try:
+        for statement in ast.parse(file.read_bytes()).body:
+            if isinstance(statement, ast.Assign) and _is_named(statement.targets, "IMPLEMENTS"):
+                names = ast.literal_eval(statement.value)
+                if isinstance(names, set) and all(isinstance(name, str) for name in names):
+                    return names
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"{file}: IMPLEMENTS cannot be read: {error}") from error
+    raise UsageError(f"{file}: expected a literal set of names, IMPLEMENTS = {{...}}")
+
+
+def _is_named(targets: Iterable[ast.expr], name: str) -> bool:
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
+
+
+def _refuse_twice(names: Sequence[str], what: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"there are two {what} {', '.join(twice)}; each name may be there once")
+
+
+def _refuse_orphans(entries: Iterable[ImplementationEntry], workloads: Sequence[str]) -> None:
+    """A misspelt workload would otherwise look like one that is not implemented."""
+    for entry in entries:
+        if entry.workload not in workloads:
+            where = f"{entry.file}: IMPLEMENTS"
+            raise unknown_name(entry.workload, workloads, kind="workload", where=where)

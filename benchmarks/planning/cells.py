@@ -1,0 +1,108 @@
+"""The cells of a plan: drafted one by one, settled once the cohorts are known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from benchmarks.contract.case import Case
+from benchmarks.contract.plan import Cell, CohortPlan, Interpreter
+from benchmarks.planning.catalog import Catalog
+from benchmarks.planning.cohorts import Part, num_missing
+from benchmarks.planning.config import Configuration
+from benchmarks.planning.decide import Offer, skip_of
+from benchmarks.planning.estimate import Estimator, memory_limit
+from benchmarks.planning.history import History
+from benchmarks.planning.identity import Conditions, result_key
+from benchmarks.planning.sources import Sources, implementation_hash
+from benchmarks.planning.surroundings import Interpreters, Surroundings
+
+ALONE = "does not fit beside its base: measured alone, compared with nothing"
+
+
+class Drafting:
+    """Decides about the cells of one plan; what they share is read once."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        configuration: Configuration,
+        interpreters: Interpreters,
+        around: Surroundings,
+        history: History,
+    ) -> None:
+        machine, protocol = configuration.machine, configuration.protocol
+        num_threads = machine.num_threads or around.num_cores
+        limits = {d: memory_limit(d, machine, around) for d in configuration.device_rules}
+        self._catalog = catalog
+        self._configuration = configuration
+        self._history = history
+        self._interpreters = interpreters
+        self._offer = Offer(catalog, interpreters, limits, around.has_compiler)
+        self._conditions = Conditions(protocol, around.machine_key, num_threads)
+        self._estimator = Estimator(history, protocol, around, num_threads)
+        self._sources = Sources(catalog.roots)
+
+    def draft(self, case: Case) -> Cell:
+        """The case with why it is skipped, or as one that can run, with its result key."""
+        spec = self._catalog.workloads[case.work.workload].spec
+        memory_bytes = spec.memory_bytes(case.work, case.way)
+        skip = skip_of(case, memory_bytes, self._offer)
+        if skip:
+            return Cell(case, "skip", skip.kind, skip.reason, memory_bytes=memory_bytes)
+        key = self._result_key(case)
+        return Cell(case, "run", memory_bytes=memory_bytes, result_key=key)
+
+    def settle(
+        self, cells: Iterable[Cell], parts: Iterable[Part], cohorts: Iterable[CohortPlan]
+    ) -> Iterator[Cell]:
+        """The cells with what the store has of them, and what the rest will take."""
+        num_cohorts = self._configuration.protocol.num_cohorts
+        missing: Counter[str] = Counter()
+        alone: set[str] = set()
+        for part in parts:
+            for cell in (part.base, *part.others):
+                missing[cell.case.case_id] += num_missing(cell, part, self._history, num_cohorts)
+            if part.is_apart:
+                alone.add(part.base.case.case_id)
+        planned = Counter(launch.case_id for one in cohorts for launch in one.launches)
+        for cell in cells:
+            name = cell.case.case_id
+            if cell.action == "skip":
+                yield cell
+            elif missing[name]:
+                reason = ALONE if name in alone else None
+                yield dataclasses.replace(self._timed(cell, planned[name]), reason=reason)
+            else:
+                yield self._had(self._timed(cell, planned[name]))
+
+    def _result_key(self, case: Case) -> str:
+        interpreter = self._interpreters[case.way.framework]
+        assert isinstance(interpreter, Interpreter)
+        implementation = (case.work.workload, case.way.framework)
+        return result_key(
+            case,
+            implementation_hash(self._sources, self._catalog, implementation),
+            interpreter=interpreter,
+            rules=self._configuration.device_rules[case.place.device],
+            conditions=self._conditions,
+        )
+
+    def _timed(self, cell: Cell, num_launches: int) -> Cell:
+        if not num_launches:
+            return cell
+        case = cell.case
+        flop_per_step = self._catalog.workloads[case.work.workload].spec.flop_per_step(case.work)
+        rules = self._configuration.device_rules[case.place.device]
+        estimate = self._estimator.launch(case, flop_per_step, rules)
+        return dataclasses.replace(
+            cell, estimate_s=num_launches * estimate.launch_s, estimate_basis=estimate.basis
+        )
+
+    def _had(self, cell: Cell) -> Cell:
+        done = self._history.cohorts(cell.result_key)
+        runs = ", ".join(sorted({one.run_id for one in done}))
+        again = "; launched again as the base of others" if cell.estimate_s else ""
+        reason = f"{len(done)} launches in {runs}{again}"
+        return dataclasses.replace(cell, action="have", kind="have", reason=reason)

@@ -1,0 +1,130 @@
+"""Whether a case can run here, and if not, why: each skip has a kind and a reason for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from benchmarks.contract.case import Case
+from benchmarks.contract.framework import Capabilities
+from benchmarks.contract.plan import Interpreter
+from benchmarks.planning.catalog import Catalog
+from benchmarks.planning.estimate import MemoryLimit
+
+GIB = 2**30
+
+
+class Skip(NamedTuple):
+    """Why a case is not launched; `kind` is one of record.PLAN_REASONS."""
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What there is to run cases with."""
+
+    catalog: Catalog
+    interpreters: Mapping[str, Interpreter | str]
+    """For each framework that could be asked, its interpreter or why it has none."""
+    memory_limits: Mapping[str, MemoryLimit]
+    """By kind of device."""
+    has_compiler: bool
+
+
+def skip_of(case: Case, memory_bytes: int, offer: Offer) -> Skip | None:
+    """Why the case cannot run here, or None where it can."""
+    return (
+        _unsupported(case, offer.catalog)
+        or _not_implemented(case, offer.catalog)
+        or _not_installed(case, offer)
+        or _without_device(case, offer)
+        or _without_compiler(case, offer)
+        or _too_large(case, memory_bytes, offer.memory_limits[case.place.device])
+    )
+
+
+def absent_device(case: Case, num_seen: int = 0) -> str:
+    """The reason of a case whose device its framework does not see."""
+    device, framework = case.place.device, case.way.framework
+    if num_seen:
+        asked = case.place.num_devices
+        return f"{framework} sees {num_seen} {device} devices here, {asked} are asked for"
+    return f"no {device} device seen by {framework} here"
+
+
+def _unsupported(case: Case, catalog: Catalog) -> Skip | None:
+    capabilities = catalog.frameworks[case.way.framework].capabilities
+    reason = _documented(case, capabilities) or _not_offered(case, capabilities)
+    precisions = catalog.workloads[case.work.workload].spec.precisions
+    if reason is None and case.way.precision not in precisions:
+        reason = (
+            f"{case.work.workload} is not defined in {case.way.precision};"
+            f" it is in {', '.join(precisions)}"
+        )
+    return Skip("unsupported", reason) if reason else None
+
+
+def _documented(case: Case, capabilities: Capabilities) -> str | None:
+    """The reason of an entry that the framework's folder has for this combination."""
+    for entry in capabilities.unsupported:
+        if entry.covers(
+            device=case.place.device, execution=case.way.execution, precision=case.way.precision
+        ):
+            return f"{entry.reason} ({entry.link})"
+    return None
+
+
+def _not_offered(case: Case, capabilities: Capabilities) -> str | None:
+    way, device = case.way, case.place.device
+    if way.execution not in capabilities.executions:
+        known = ", ".join(capabilities.executions)
+        return f"{way.framework} has no execution {way.execution}; it has {known}"
+    if device not in capabilities.precisions:
+        known = ", ".join(capabilities.precisions)
+        return f"{way.framework} does not run on {device} here; it runs on {known}"
+    if way.precision not in capabilities.precisions[device]:
+        known = ", ".join(capabilities.precisions[device])
+        return f"{way.framework} has no {way.precision} on {device}; it has {known}"
+    return None
+
+
+def _not_implemented(case: Case, catalog: Catalog) -> Skip | None:
+    if (case.work.workload, case.way.framework) in catalog.implementations:
+        return None
+    return Skip("not_implemented", f"{case.work.workload} has no {case.way.framework}_impl.py")
+
+
+def _not_installed(case: Case, offer: Offer) -> Skip | None:
+    found = offer.interpreters[case.way.framework]
+    return Skip("not_installed", found) if isinstance(found, str) else None
+
+
+def _without_device(case: Case, offer: Offer) -> Skip | None:
+    interpreter = offer.interpreters[case.way.framework]
+    assert isinstance(interpreter, Interpreter)
+    num_seen = interpreter.devices.get(case.place.device, 0)
+    if num_seen >= case.place.num_devices:
+        return None
+    return Skip("unsupported", absent_device(case, num_seen))
+
+
+def _without_compiler(case: Case, offer: Offer) -> Skip | None:
+    needs = offer.catalog.frameworks[case.way.framework].capabilities.needs_compiler
+    if offer.has_compiler or (case.way.execution, case.place.device) not in needs:
+        return None
+    what = f"{case.way.framework} {case.way.execution} on {case.place.device}"
+    return Skip("unsupported", f"{what} needs a C++ compiler; install g++ or clang++")
+
+
+def _too_large(case: Case, memory_bytes: int, memory: MemoryLimit) -> Skip | None:
+    if memory.holds([memory_bytes]):
+        return None
+    assert memory.limit_bytes is not None
+    return Skip(
+        "does_not_fit",
+        f"needs up to {memory_bytes / GIB:.1f} GiB of {case.place.device} memory,"
+        f" the limit is {memory.limit_bytes / GIB:.1f} GiB",
+    )

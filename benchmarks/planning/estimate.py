@@ -1,0 +1,99 @@
+"""How long a launch will take and how much memory there is for it: rough, with its basis."""
+
+from __future__ import annotations
+
+import statistics
+from typing import NamedTuple
+
+from benchmarks.contract.case import Case
+from benchmarks.contract.plan import MachineConfig
+from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.planning.history import History
+from benchmarks.planning.surroundings import Surroundings
+
+MEMORY_SHARE = 0.9
+"""Share of a memory that launches may take; the rest is the system's and the driver's."""
+HOST_DEVICES = ("cpu", "metal")
+"""Devices whose memory is the host's."""
+
+# Rule of thumb, from the reference machine (reference: feasibility): within a factor of three.
+CPU_FLOP_PER_S_AND_CORE = 4e10
+ACCELERATOR_FLOP_PER_S = {"cuda": 2e13, "tpu": 2e13, "metal": 2e12}
+START_UP_S = {"eager": 10.0, "graph": 15.0, "compiled": 60.0}
+"""Seconds of import, build, load and self-tests, and of compilation from an empty cache."""
+NUM_FIRST_STEPS = 3
+
+
+class Estimate(NamedTuple):
+    """Expected seconds of one launch."""
+
+    launch_s: float
+    basis: str
+
+
+class Estimator:
+    """Estimates for the launches of one plan on one machine."""
+
+    def __init__(
+        self, history: History, protocol: MeasuringProtocol, around: Surroundings, num_threads: int
+    ) -> None:
+        self._history = history
+        self._protocol = protocol
+        self._around = around
+        self._num_threads = num_threads
+
+    def launch(self, case: Case, flop_per_step: int, rules: DeviceRules) -> Estimate:
+        """From earlier launches of the case here, else from its FLOP."""
+        seconds = self._history.launch_seconds(
+            case.case_id, self._protocol.name, self._around.machine_key
+        )
+        if seconds:
+            plural = "es" if len(seconds) > 1 else ""
+            return Estimate(statistics.median(seconds), f"{len(seconds)} earlier launch{plural}")
+        return Estimate(self._by_rule(case, flop_per_step, rules), "rule of thumb by FLOP")
+
+    def _by_rule(self, case: Case, flop_per_step: int, rules: DeviceRules) -> float:
+        protocol = self._protocol
+        rate = ACCELERATOR_FLOP_PER_S.get(
+            case.place.device, CPU_FLOP_PER_S_AND_CORE * self._num_threads
+        )
+        step_s = flop_per_step / rate
+        warm_up_s = max(
+            protocol.min_warmup_s and max(protocol.min_warmup_s, rules.min_warmup_s),
+            max(protocol.min_warmup_steps, 2 * protocol.warmup_window) * step_s,
+        )
+        block_s = max(protocol.block_target_s, rules.min_steps_per_block * step_s)
+        turns_s = max(
+            protocol.min_rounds * block_s,
+            min(protocol.max_rounds * block_s, protocol.max_launch_s),
+        )
+        first_s = START_UP_S[case.way.execution] + NUM_FIRST_STEPS * step_s
+        return first_s + min(warm_up_s, protocol.max_warmup_s) + turns_s
+
+
+class MemoryLimit(NamedTuple):
+    """The memory that launches alive together may take on one kind of device."""
+
+    limit_bytes: int | None
+    """None where nothing is known of the device's memory."""
+    is_shared_equally: bool
+    """Whether each launch gets an equal share, as pools on an accelerator do."""
+
+    def holds(self, launches_bytes: list[int]) -> bool:
+        """Whether launches of these sizes fit together."""
+        if self.limit_bytes is None:
+            return True
+        if self.is_shared_equally:
+            return max(launches_bytes) * len(launches_bytes) <= self.limit_bytes
+        return sum(launches_bytes) <= self.limit_bytes
+
+
+def memory_limit(device: str, config: MachineConfig, around: Surroundings) -> MemoryLimit:
+    """What the launches on this device may take together."""
+    if device in HOST_DEVICES:
+        if config.memory_limit_gib is not None:
+            return MemoryLimit(int(config.memory_limit_gib * 2**30), False)
+        return MemoryLimit(int(MEMORY_SHARE * around.memory_bytes), False)
+    known = [one.get("memory_bytes") for one in around.machine.get("accelerators") or ()]
+    amounts = [amount for amount in known if amount]
+    return MemoryLimit(int(MEMORY_SHARE * min(amounts)) if amounts else None, True)

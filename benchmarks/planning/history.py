@@ -1,0 +1,89 @@
+"""What the store holds already: which cohorts count for which result, and what launches took."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from benchmarks.contract.record import Record
+from benchmarks.measuring.machine import fingerprint_key
+
+
+class CohortKey(NamedTuple):
+    """A cohort among all runs."""
+
+    run_id: str
+    cohort_id: str
+
+
+class _Launches(NamedTuple):
+    """Launches that took alike."""
+
+    case_id: str
+    protocol_name: str
+    machine_key: str
+
+
+class History:
+    """The launches of earlier runs, read once.
+
+    A failure counts until newer launches of the same identity follow it, and from then on only
+    those count: as in the analysis. Interrupted launches never count.
+    """
+
+    def __init__(self, records: Sequence[Record], *, fresh: bool = False) -> None:
+        """Where the plan is fresh, earlier results do not count; what launches took still does."""
+        self._counting: dict[str, list[Record]] = {}
+        self._seconds: dict[_Launches, list[float]] = defaultdict(list)
+        self._last_index: dict[str, int] = {}
+        by_key: dict[str, list[Record]] = defaultdict(list)
+        for record in records:
+            by_key[record.result_key].append(record)
+            self._note_seconds(record)
+            self._note_index(record.cohort_id)
+        if not fresh:
+            self._counting = {key: _counting(found) for key, found in by_key.items()}
+
+    def cohorts(self, result_key: str | None, replica: int = 0) -> frozenset[CohortKey]:
+        """The cohorts in which this launch ended ok and counts."""
+        counting = self._counting.get(str(result_key), [])
+        return frozenset(_cohort(record) for record in counting if record.replica == replica)
+
+    def launch_seconds(self, case_id: str, protocol_name: str, machine_key: str) -> list[float]:
+        """Seconds that each launch of this case took on this machine that ended ok."""
+        return self._seconds.get(_Launches(case_id, protocol_name, machine_key), [])
+
+    def next_index(self, run_id: str, part: int) -> int:
+        """The first free index of a cohort of this part of a run."""
+        return self._last_index.get(f"{run_id}/{part}", -1) + 1
+
+    def _note_seconds(self, record: Record) -> None:
+        machine = record.environment.get("machine")
+        if record.status == "ok" and record.phases_s and isinstance(machine, dict):
+            key = fingerprint_key(machine)
+            launches = _Launches(record.case.case_id, record.protocol_name, key)
+            self._seconds[launches].append(sum(record.phases_s.values()))
+
+    def _note_index(self, cohort_id: str) -> None:
+        part, _, index = cohort_id.rpartition("/")
+        if index.isdecimal():
+            self._last_index[part] = max(self._last_index.get(part, -1), int(index))
+
+
+def _counting(records: Iterable[Record]) -> list[Record]:
+    """The launches that ended ok after the last failure, and not in its cohort."""
+    finished = sorted(
+        (record for record in records if record.status != "interrupted"),
+        key=lambda record: record.started_at,
+    )
+    failures = [record for record in finished if record.status != "ok"]
+    if not failures:
+        return finished
+    last = failures[-1]
+    later = [record for record in finished if record.started_at > last.started_at]
+    return [record for record in later if _cohort(record) != _cohort(last)]
+
+
+def _cohort(record: Record) -> CohortKey:
+    return CohortKey(record.run_id, record.cohort_id)

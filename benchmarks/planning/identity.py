@@ -1,0 +1,71 @@
+"""The hashes that tell results apart: what makes two of them comparable, or two plans the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.contract.case import Case
+from benchmarks.contract.plan import Cell, Interpreter
+from benchmarks.contract.protocol import PROTOCOL_VERSION, DeviceRules, MeasuringProtocol
+
+FREE_SETTINGS = ("num_cohorts", "aa", "seed", "timeouts_s")
+"""Settings of the protocol that leave a launch's numbers as they are."""
+KEY_CHARACTERS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """What all results of a plan have in common."""
+
+    protocol: MeasuringProtocol
+    machine_key: str
+    num_threads: int
+
+
+def result_key(
+    case: Case,
+    code_hash: str,
+    *,
+    interpreter: Interpreter,
+    rules: DeviceRules,
+    conditions: Conditions,
+) -> str:
+    """The identity of a case's results: they are comparable where it is equal."""
+    settings = dataclasses.asdict(conditions.protocol)
+    return _hash(
+        {
+            "case": case.to_json(),
+            "code": code_hash,
+            "versions": interpreter.versions,
+            "protocol_version": PROTOCOL_VERSION,
+            "protocol": {k: v for k, v in settings.items() if k not in FREE_SETTINGS},
+            "rules": {**dataclasses.asdict(rules), "peak_flop_per_s": None},
+            "machine": conditions.machine_key,
+            "num_threads": conditions.num_threads,
+        }
+    )
+
+
+def plan_key(cells: Iterable[Cell], protocol: MeasuringProtocol, *, fresh: bool) -> str:
+    """The identity of a plan: the same command finds its run again by it."""
+    return _hash(
+        {
+            "cells": [[cell.case.case_id, cell.result_key] for cell in cells],
+            "protocol": dataclasses.asdict(protocol),
+            "fresh": fresh,
+        }
+    )
+
+
+def cohort_seed(protocol: MeasuringProtocol, *parts: str | int) -> int:
+    """The seed of a cohort's order, the same whenever the cohort is planned."""
+    return int(_hash([protocol.seed, *parts])[:8], 16)
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_CHARACTERS]

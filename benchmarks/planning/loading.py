@@ -1,0 +1,74 @@
+"""Loads the descriptions of frameworks and workloads: modules that import no framework."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from benchmarks.errors import UsageError
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def loadable(package: Path) -> Iterator[None]:
+    """Inside, modules of the package in this folder can be imported; afterwards all is as before.
+
+    Two extensions that happen to have one name can so be loaded one after the other. The folder's
+    parent comes last in the search, so that nothing beside the package hides an installed module.
+    """
+    ours = {name for name in sys.modules if _is_in(package.name, name)}
+    before = {name: sys.modules.pop(name) for name in ours}
+    search_path = list(sys.path)
+    sys.path.append(str(package.parent))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = search_path
+        for name in [name for name in sys.modules if _is_in(package.name, name)]:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def load(module: str, file: Path) -> ModuleType:
+    """The module, which is the one in this file.
+
+    Raises UsageError where it fails to load, or another one of this name comes first.
+    """
+    try:
+        loaded = importlib.import_module(module)
+    except Exception as error:  # the file may be anyone's and raise anything
+        cause = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{file} cannot be loaded: {cause}") from error
+    if loaded.__file__ is None or Path(loaded.__file__).resolve() != file.resolve():
+        raise UsageError(
+            f"{file} cannot be loaded: the module {module} is {loaded.__file__}",
+            hint="give the folder another name",
+        )
+    return loaded
+
+
+def attribute(module: ModuleType, name: str, kind: type[T]) -> T:
+    """What the module holds under this name; UsageError where it is not there or another type."""
+    value = vars(module).get(name)
+    if not isinstance(value, kind):
+        raise UsageError(f"{module.__file__}: expected {name} of type {kind.__name__}")
+    return value
+
+
+def function(module: ModuleType, name: str) -> Callable[..., Any]:
+    """The function that the module holds under this name; UsageError where it is none."""
+    value: Callable[..., Any] | None = vars(module).get(name)
+    if value is None or not callable(value):
+        raise UsageError(f"{module.__file__}: expected a function {name}")
+    return value
+
+
+def _is_in(package: str, module: str) -> bool:
+    return module == package or module.startswith(f"{package}.")

@@ -1,0 +1,168 @@
+"""What a framework is and sees in its interpreter, asked in a process that may hang or die.
+
+Successful probes are kept under a hash of everything that could change their answer; failures are
+not, so that a repair shows at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.contract.plan import Interpreter
+from benchmarks.measuring import probe as measuring_probe
+from benchmarks.measuring.environment import allowed_environment, inherited_environment
+
+PROBE_TIMEOUT_S = 120.0
+MAX_REASON_CHARACTERS = 300
+MAX_LOG_BYTES = 64 * 2**10
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one framework is installed."""
+
+    module: str
+    """The framework's package in Dyno or in an extension."""
+    source_folder: Path
+    """The folder of that package."""
+    python: str
+    packages_folders: tuple[Path, ...]
+    """The interpreter's folders of installed packages."""
+    python_path: tuple[str, ...]
+    """PYTHONPATH of everything that runs there."""
+
+
+def cached_probe(site: Site, cache: Path, *, keep: bool) -> Interpreter | str:
+    """The kept answer, else that of a fresh probe, or in one line how that ended.
+
+    A fresh answer is written to the cache folder if `keep`.
+    """
+    file = cache / f"{_key(site)}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Interpreter(**json.loads(file.read_bytes()))
+    result = probe(site)
+    if keep and isinstance(result, Interpreter):
+        _write_whole(file, json.dumps(asdict(result)))
+    return result
+
+
+def probe(site: Site) -> Interpreter | str:
+    """What the framework says of itself there, or how the attempt ended."""
+    with tempfile.TemporaryDirectory(prefix="dyno-probe-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        output, log = folder / "probe.json", folder / "log"
+        command = [
+            *(site.python, "-m", measuring_probe.__name__),
+            *(site.module, "--output", str(output)),
+        ]
+        environment = allowed_environment(
+            {"PYTHONPATH": os.pathsep.join(site.python_path)}, private_folder=folder
+        )
+        with log.open("wb") as stream:
+            code = _run(command, environment, stream.fileno(), folder)
+        if code is None:
+            return f"import did not end within {PROBE_TIMEOUT_S:g} s"
+        if code != 0:
+            return f"import died: {_cause(code, log)}"
+        return _read_probe(site.python, output)
+
+
+def _key(site: Site) -> str:
+    """A hash of what the answer of a probe depends on."""
+    parts = [
+        site.module,
+        site.python,
+        list(site.python_path),
+        [_installed(folder) for folder in site.packages_folders],
+        _files_hash(site.source_folder),
+        _files_hash(Path(measuring_probe.__file__)),
+        sorted(item for item in inherited_environment().items() if item[0] != "PATH"),
+        _device_files(),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _installed(folder: Path) -> list[str | int]:
+    """The distributions in a folder with their versions, and when it last changed."""
+    if not folder.is_dir():
+        return []
+    names = sorted(name for name in os.listdir(folder) if name.endswith((".dist-info", ".pth")))
+    return [str(folder), folder.stat().st_mtime_ns, *names]
+
+
+def _files_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _device_files() -> list[str]:
+    """The accelerators' device files, and the driver: a probe's devices change with them."""
+    files = [str(file) for pattern in ("nvidia*", "accel*") for file in Path("/dev").glob(pattern)]
+    driver = Path("/proc/driver/nvidia/version")
+    return [*sorted(files), driver.read_text() if driver.exists() else ""]
+
+
+def _run(command: Sequence[str], environment: dict[str, str], log: int, folder: Path) -> int | None:
+    """The exit code, or None at the time limit; no process of its group is left alive."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(PROBE_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _read_probe(python: str, output: Path) -> Interpreter | str:
+    try:
+        said = json.loads(output.read_bytes())
+        versions = {"python": said["python"], **said["versions"]}
+        return Interpreter(python=python, versions=versions, devices=said["devices"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"the probe left no answer: {type(error).__name__}: {error}"
+
+
+def _cause(code: int, log: Path) -> str:
+    """The signal by name, or the last line of the log: the exception."""
+    if code < 0:
+        return signal.Signals(-code).name
+    lines = list(_printable_lines(log.read_bytes()[-MAX_LOG_BYTES:].decode(errors="replace")))
+    return lines[-1][:MAX_REASON_CHARACTERS] if lines else f"exit code {code}"
+
+
+def _printable_lines(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        printable = "".join(c for c in line if c.isprintable()).strip()
+        if printable:
+            yield printable
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Keep a probe; a cache that cannot be written costs time and nothing else."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text)
+        temporary.replace(file)

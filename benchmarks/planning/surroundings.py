@@ -1,0 +1,62 @@
+"""What a plan depends on beside its overrides: this machine, its interpreters, the clock."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks.contract.plan import Interpreter, MachineConfig
+from benchmarks.planning.catalog import Catalog
+
+COMPILERS = ("c++", "g++", "clang++")
+
+Interpreters = dict[str, "Interpreter | str"]
+"""For each framework its interpreter, or why it is not installed."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where and when a plan is made; tests make their own."""
+
+    interpreters: Callable[[Catalog, MachineConfig, Iterable[str]], Interpreters]
+    machine: dict[str, Any]
+    """Fingerprint, as in every record's environment."""
+    machine_key: str
+    """Hash of what must be equal for results to compare."""
+    num_cores: int
+    memory_bytes: int
+    """What this process may use of the machine's memory."""
+    has_compiler: bool
+    """Whether there is a C++ compiler."""
+    now: datetime
+    token: str
+    """Six hexadecimal digits that tell runs of the same second apart."""
+
+
+def here() -> Surroundings:
+    """The surroundings of this process, now."""
+    from benchmarks.measuring import machine
+    from benchmarks.planning.interpreters import resolve
+
+    fingerprint = machine.fingerprint()
+    return Surroundings(
+        interpreters=resolve,
+        machine=fingerprint,
+        machine_key=machine.fingerprint_key(fingerprint),
+        num_cores=machine.effective_cores(),
+        memory_bytes=machine.total_memory_bytes(),
+        has_compiler=has_compiler(),
+        now=datetime.now(UTC),
+        token=secrets.token_hex(3),
+    )
+
+
+def has_compiler() -> bool:
+    """Whether a C++ compiler is found, in CXX or by the usual names."""
+    named = os.environ.get("CXX", "").split()[:1]
+    return any(shutil.which(name) for name in (*named, *COMPILERS))

@@ -1,0 +1,146 @@
+"""What one must know to read a run's tables: how to read, agreement, machine, noise, advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks.analysis.cells import CellSummary
+from benchmarks.analysis.comparisons import Comparison
+from benchmarks.analysis.summary import RunSummary
+from benchmarks.equivalence.agreement import AGREES, DISAGREES
+from benchmarks.presentation.wording import GIB, clean, count, way_name, with_interval
+
+HOW_TO_READ = (
+    "how to read: [low, high] is the 95 % interval over n launches of a whole process;"
+    " against base: base's time / case's time, above 1 is faster, within 2 % is a tie;"
+    " GiB: 2**30 bytes, at the peak"
+)
+AA_WORDS = {
+    True: "contains 1 as it should",
+    False: "does not contain 1, so nothing is ranked against it",
+    None: "no interval",
+}
+
+
+def notes(summary: RunSummary) -> list[str]:
+    """The lines below the tables, most needed first; none for what there is nothing to say of."""
+    return [
+        f"run {clean(summary.run_id)}, protocol {clean(summary.protocol)}",
+        *([HOW_TO_READ] if any(cell.status == "ok" for cell in summary.cells) else []),
+        *_bases(summary),
+        *_agreement(summary),
+        *_aa(summary),
+        *_noise(summary),
+        *_machine(summary.machine),
+        *_grades(summary),
+        *_advice(summary),
+    ]
+
+
+def _bases(summary: RunSummary) -> Iterator[str]:
+    cells = {cell.case.case_id: cell for cell in summary.cells}
+    bases = dict.fromkeys(one.base for one in summary.ratios if not one.aa)
+    names = dict.fromkeys(way_name(cells[base].case) for base in bases)
+    if names:
+        yield f"base: {', '.join(names)}"
+
+
+def _agreement(summary: RunSummary) -> Iterator[str]:
+    """Whether the first steps agree, and each case that does not."""
+    measured = [cell for cell in summary.cells if cell.status == "ok"]
+    losses = [_error(cell) for cell in measured if cell.agreement.parity == AGREES]
+    if losses:
+        num_agreeing = len(losses)
+        yield (
+            f"equal work: step-1 loss and gradient of {count(num_agreeing, 'case')} agree"
+            f" within tolerance (largest relative difference of a loss: {max(losses):.1g})"
+        )
+    for cell in measured:
+        if cell.agreement.parity == AGREES:
+            continue
+        word = "different work" if cell.agreement.parity == DISAGREES else "unproven"
+        yield f"{word}: {way_name(cell.case)}: {clean(cell.agreement.reason or '')}"
+
+
+def _error(cell: CellSummary) -> float:
+    return cell.agreement.loss_error or 0.0
+
+
+def _aa(summary: RunSummary) -> Iterator[str]:
+    cells = {cell.case.case_id: cell for cell in summary.cells}
+    for one in summary.ratios:
+        if one.aa and one.ratio:
+            interval = with_interval(one.ratio.ratio, one.ratio.low, one.ratio.high)
+            name = way_name(cells[one.base].case)
+            yield f"A/A, {name} against itself: {interval}, {AA_WORDS[one.contains_one]}"
+
+
+def _noise(summary: RunSummary) -> Iterator[str]:
+    rounds = summary.rounds
+    if not rounds.num_rounds:
+        return
+    causes = ", ".join(f"{clean(cause)} {num}" for cause, num in rounds.causes.items())
+    dropped = f"{rounds.num_dropped} of {count(rounds.num_rounds, 'round')} dropped"
+    share = rounds.max_foreign_cpu_share
+    foreign = (
+        "" if share is None else f"; other processes took at most {100 * share:.0f} % of the CPUs"
+    )
+    yield f"noise: {dropped}{f' ({causes})' if causes else ''}{foreign}"
+
+
+def _machine(machine: Mapping[str, Any]) -> Iterator[str]:
+    parts = []
+    if machine.get("cpu"):
+        parts.append(str(machine["cpu"]))
+    if machine.get("num_cores"):
+        parts.append(count(int(machine["num_cores"]), "core"))
+    if machine.get("memory_bytes"):
+        parts.append(f"{machine['memory_bytes'] / GIB:.0f} GiB")
+    devices = machine.get("accelerators") or []
+    parts += [str(device.get("name")) for device in devices if isinstance(device, Mapping)]
+    if machine.get("os"):
+        parts.append(f"{machine['os']} {machine.get('kernel') or ''}")
+    if machine.get("virtualised"):
+        parts.append("virtualised")
+    if parts:
+        yield clean(f"machine: {', '.join(parts)}")
+
+
+def _grades(summary: RunSummary) -> Iterator[str]:
+    by_reason: dict[str, list[str]] = {}
+    for cell in summary.cells:
+        if cell.grade_reason:
+            by_reason.setdefault(cell.grade_reason, []).append(way_name(cell.case))
+    for reason, names in by_reason.items():
+        yield f"grade F: {', '.join(names)}: {reason}"
+
+
+def _advice(summary: RunSummary) -> Iterator[str]:
+    """What would halve the widest interval."""
+    known = [one for one in summary.ratios if not one.aa and one.ratio and one.effort]
+    if not known:
+        return
+    widest = max(known, key=_half_width)
+    assert widest.effort is not None
+    assert widest.ratio is not None
+    effort = widest.effort
+    cell = next(cell for cell in summary.cells if cell.case.case_id == widest.case)
+    num_cohorts = widest.ratio.num_launches + effort.more_cohorts
+    yield (
+        f"{count(effort.more_cohorts, 'more cohort')} would halve the interval of"
+        f" {way_name(cell.case)} (protocol.num_cohorts={num_cohorts})"
+        + _advice_on_rounds(effort.num_rounds, effort.best_rounds)
+    )
+
+
+def _advice_on_rounds(num_rounds: int, best_rounds: int | None) -> str:
+    if best_rounds is None:
+        return ""
+    if best_rounds > num_rounds:
+        return f"; more rounds would narrow it too, {best_rounds} instead of {num_rounds}"
+    return "; more rounds would not narrow it"
+
+
+def _half_width(one: Comparison) -> float:
+    return (one.ratio.half_width if one.ratio else None) or 0.0

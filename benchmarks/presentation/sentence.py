@@ -1,0 +1,57 @@
+"""The one line that a run comes down to."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from benchmarks.analysis.cells import CellSummary
+from benchmarks.analysis.comparisons import Comparison
+from benchmarks.analysis.summary import RunSummary
+from benchmarks.presentation.wording import count, group_name, way_name, with_interval
+from benchmarks.statistics.ratios import MIN_LAUNCHES
+
+SAYING = ("faster", "same", "slower")
+"""The verdicts that rank, the one to lead with first."""
+
+
+def sentence(summary: RunSummary) -> str:
+    """The largest ratio that means something, with its interval; else why nothing is ranked."""
+    ranked = [one for one in summary.ratios if not one.aa and one.verdict in SAYING and one.ratio]
+    if not ranked:
+        return f"nothing is ranked: {_why(summary)}"
+    best = max(ranked, key=_prominence)
+    cells = {cell.case.case_id: cell for cell in summary.cells}
+    return _say(best, case=cells[best.case], base=cells[best.base])
+
+
+def _prominence(one: Comparison) -> tuple[int, float]:
+    assert one.ratio is not None
+    return -SAYING.index(one.verdict), one.ratio.ratio
+
+
+def _say(one: Comparison, *, case: CellSummary, base: CellSummary) -> str:
+    assert one.ratio is not None
+    ratio = one.ratio
+    estimate, _, interval = with_interval(ratio.ratio, ratio.low, ratio.high).partition(" ")
+    names = [way_name(cell.case, with_precision=False) for cell in (case, base)]
+    work = f"{group_name(case.case, with_place=False)} {case.case.way.precision}"
+    launches = count(ratio.num_launches, "launch")
+    if one.verdict == "same":
+        return f"{names[0]} is as fast as {names[1]} on {work}: {estimate}x {interval} ({launches})"
+    return f"{names[0]} is {estimate}x {interval} as fast as {names[1]} on {work} ({launches})"
+
+
+def _why(summary: RunSummary) -> str:
+    compared = [one for one in summary.ratios if not one.aa]
+    if not any(cell.status == "ok" for cell in summary.cells):
+        return "no case was measured"
+    if not compared:
+        return "no two cases with equal work, place and precision were measured"
+    verdicts = Counter(one.verdict for one in compared)
+    if verdicts["unproven"] == len(compared):
+        return "no case was shown to do the work of its base"
+    if all(one.ratio is None for one in compared):
+        return "no round in which a case and its base both count"
+    if all(one.ratio is None or one.ratio.num_launches < MIN_LAUNCHES for one in compared):
+        return f"fewer than {MIN_LAUNCHES} launches (protocol={summary.protocol})"
+    return "no difference is beyond what launches differ by themselves"

@@ -1,0 +1,105 @@
+"""Numbers and names as people read them, and text from records made safe to print.
+
+No number shows more digits than its interval supports. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+
+from benchmarks.contract.case import Case
+
+GIB = 2**30
+MAX_TEXT = 300
+DIGITS_WITHOUT_INTERVAL = 2
+MAX_DIGITS = 5
+
+_ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+"""ECMA-48 control sequences: taken out whole, so that colours leave no debris."""
+
+VERDICTS = {
+    "faster": ("▲", "^", "faster"),
+    "slower": ("▼", "v", "slower"),
+    "same": ("=", "=", "same"),
+    "cant_tell": ("?", "?", "can't tell"),
+    "not_comparable": ("⊘", "x", "not comparable"),
+    "unproven": ("!", "!", "unproven"),
+}
+"""For each verdict a symbol, its stand-in where the terminal has ASCII only, and the words."""
+
+
+def clean(text: str) -> str:
+    """The text on one line, without control and direction characters, cut to 300 characters.
+
+    Text from a record may hold escape sequences: none may reach the terminal. Rich's markup is
+    not treated here: text goes into `rich.text.Text`, which does not read any.
+    """
+    visible = "".join(
+        character if unicodedata.category(character)[0] != "C" else " "
+        for character in _ESCAPE_SEQUENCE.sub("", text)
+    )
+    joined = " ".join(visible.split())
+    return joined if len(joined) <= MAX_TEXT else joined[: MAX_TEXT - 1] + "…"
+
+
+def verdict_text(verdict: str, *, ascii_only: bool) -> str:
+    """A verdict as symbol and words."""
+    symbol, plain, words = VERDICTS.get(verdict, ("?", "?", clean(verdict)))
+    return f"{plain if ascii_only else symbol} {words}"
+
+
+def with_interval(
+    estimate: float, low: float | None, high: float | None, *, separator: str = " "
+) -> str:
+    """`123 [120, 127]`: rounded to the first digit of the half-width; two digits without one."""
+    if low is None or high is None:
+        return number(estimate, DIGITS_WITHOUT_INTERVAL - 1 - _magnitude(estimate))
+    places = min(-_magnitude((high - low) / 2), MAX_DIGITS - 1 - _magnitude(estimate))
+    low_text, high_text = number(low, places), number(high, places)
+    return f"{number(estimate, places)}{separator}[{low_text}, {high_text}]"
+
+
+def number(value: float, places: int) -> str:
+    """The number rounded to this many decimals; negative ones round before the point."""
+    return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+def seconds(value: float) -> str:
+    """Seconds with two digits: `0.13 s`, `2.1 s`, `120 s`."""
+    return f"{number(value, 1 - _magnitude(value))} s"
+
+
+def gib(num_bytes: int) -> str:
+    """Bytes in GiB (2**30)."""
+    return f"{num_bytes / GIB:.2f}"
+
+
+def way_name(case: Case, *, with_precision: bool = True) -> str:
+    """Framework, execution, options and precision of a case."""
+    way = case.way
+    options = [f"{name}={value}" for name, value in way.options]
+    return clean(
+        " ".join([way.framework, way.execution, *([way.precision] * with_precision), *options])
+    )
+
+
+def group_name(case: Case, *, with_place: bool = True) -> str:
+    """What is computed, and where: `resnet50_train small b8 cpu`."""
+    work, place = case.work, case.place
+    parts = [work.workload, work.size, f"b{work.batch_size}"]
+    parts += [f"{name}={value}" for name, value in work.options]
+    if with_place:
+        parts.append(place.device + (f" x{place.num_devices}" if place.num_devices > 1 else ""))
+    return clean(" ".join(parts))
+
+
+def count(amount: int, noun: str) -> str:
+    """`1 launch`, `3 launches`."""
+    plural = noun + ("es" if noun.endswith(("ch", "s")) else "s")
+    return f"{amount} {noun if amount == 1 else plural}"
+
+
+def _magnitude(value: float) -> int:
+    return math.floor(math.log10(abs(value))) if value else 0

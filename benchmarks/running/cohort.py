@@ -1,0 +1,110 @@
+"""One cohort: launches that are alive together and take turns, round by round, in random order."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.contract.message import Turn
+from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.record import INVALIDATING_FLAGS, Block
+from benchmarks.running.conditions import Watch
+from benchmarks.running.live import LaunchEndedError, Live
+from benchmarks.running.progress import Progress
+from benchmarks.running.stopping import Stopping
+from benchmarks.statistics.intervals import half_width_reached
+
+CHECK_EVERY = 5
+"""Rounds between two looks at the spread."""
+MAX_REDONE_SHARE = 0.25
+"""Rounds beyond max_rounds that may replace invalid ones."""
+FENCES_PER_BLOCK = 1000
+"""A block lasts at least this many empty fences."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rules by which a cohort's rounds begin and end."""
+
+    protocol: MeasuringProtocol
+    rules: DeviceRules
+    seed: int
+
+
+def take_rounds(
+    lives: Sequence[Live], rounds: Rounds, *, stopping: Stopping, progress: Progress
+) -> None:
+    """Grant turns until the spread is small enough or the protocol's limits are reached."""
+    order = random.Random(rounds.seed)  # noqa: S311 - an order of turns, no secret
+    num_steps = {live.launch_id: steps_per_block(live, rounds) for live in lives}
+    begin, index, num_valid = time.monotonic(), 0, 0
+    while alive := [live for live in lives if live.is_alive]:
+        order.shuffle(alive)
+        num_alive = len(alive)
+        turns = [
+            _take_turn(live, Turn(index, num_steps[live.launch_id]), i, num_alive)
+            for i, live in enumerate(alive)
+        ]
+        index, num_valid = index + 1, num_valid + all(turns)
+        progress.round_done(index, rounds.protocol.max_rounds)
+        elapsed_s = (time.monotonic() - begin) / len(alive)
+        if stopping.requested or _is_enough(alive, index, num_valid, elapsed_s, rounds.protocol):
+            return
+
+
+def steps_per_block(live: Live, rounds: Rounds) -> int:
+    """Steps that make a block as long as the protocol, the fence and the device ask."""
+    assert live.ready is not None
+    target_s = max(rounds.protocol.block_target_s, FENCES_PER_BLOCK * live.ready.fence_s)
+    return max(rounds.rules.min_steps_per_block, math.ceil(target_s / live.ready.step_s))
+
+
+def _take_turn(live: Live, turn: Turn, position: int, num_alive: int) -> bool:
+    """Whether the turn can count; False where a declared cause spoilt it."""
+    on_cpu = live.launch.settings.device == "cpu"
+    watch = Watch(live.worker.pid, num_on_accelerator=0 if on_cpu else num_alive)
+    try:
+        done = live.take_turn(turn)
+    except LaunchEndedError:
+        return True  # the launch is out; the others' round stands
+    conditions = watch.conditions(done)
+    live.blocks.append(
+        Block(
+            round=turn.round,
+            order=position,
+            num_steps=done.num_steps,
+            duration_ns=done.duration_ns,
+            opening_fence_ns=done.opening_fence_ns,
+            foreign_cpu_share=conditions.foreign_cpu_share,
+            flags=conditions.flags,
+        )
+    )
+    return not set(conditions.flags) & set(INVALIDATING_FLAGS)
+
+
+def _is_enough(
+    alive: Sequence[Live], num_rounds: int, num_valid: int, elapsed_s: float, p: MeasuringProtocol
+) -> bool:
+    if num_rounds < p.min_rounds:
+        return False
+    most = math.ceil(p.max_rounds * (1 + MAX_REDONE_SHARE))
+    if num_valid >= p.max_rounds or num_rounds >= most or elapsed_s >= p.max_launch_s:
+        return True
+    if num_rounds % CHECK_EVERY:
+        return False
+    return all(_is_settled(live, p.target_half_width) for live in alive)
+
+
+def _is_settled(live: Live, target_half_width: float) -> bool:
+    seconds = [block.duration_ns / block.num_steps for block in live.blocks]
+    return half_width_reached(seconds, target=target_half_width)
+
+
+def median_step_s(live: Live) -> float | None:
+    """Median seconds per step over all blocks, None without any."""
+    seconds = [block.duration_ns / block.num_steps / 1e9 for block in live.blocks]
+    return statistics.median(seconds) if seconds else None

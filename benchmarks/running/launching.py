@@ -1,0 +1,126 @@
+"""From a case of the plan to a process that can be started: message, command, data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import benchmarks
+from benchmarks.contract.case import Case, Work
+from benchmarks.contract.framework import Settings
+from benchmarks.contract.message import Launch
+from benchmarks.contract.plan import Plan
+from benchmarks.errors import DynoError
+from benchmarks.measuring import machine
+from benchmarks.measuring.environment import allowed_environment
+from benchmarks.planning.catalog import Catalog
+from benchmarks.running.process import Command
+
+ROOT = Path(benchmarks.__file__).resolve().parent.parent
+ACCELERATOR_SHARE = 0.9
+"""Share of a device's memory that the launches alive together divide among them."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run keeps what is no result."""
+
+    cache: Path
+    """Lives on between runs: canonical arrays, compile caches, locks."""
+    logs: Path
+    """The launches' output, beside the records."""
+
+
+def prepare_data(catalog: Catalog, work: Work, folders: Folders) -> Path:
+    """The folder of this Work's canonical arrays, written first where it is not there yet."""
+    entry = catalog.workloads[work.workload]
+    spec_bytes = (entry.folder / "spec.py").read_bytes()
+    identity = json.dumps(asdict(work)).encode() + spec_bytes
+    folder = folders.cache / "data" / hashlib.sha256(identity).hexdigest()[:24]
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.measuring.data"),
+            *(entry.spec_module, json.dumps(asdict(work)), str(folder)),
+        ],
+        env=allowed_environment(
+            _python_path(catalog), private_folder=folders.cache / "scratch" / "data"
+        ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise DynoError(f"the canonical arrays of {work} could not be made: {result.stderr}")
+    return folder
+
+
+def launch_of(
+    plan: Plan,
+    catalog: Catalog,
+    case: Case,
+    *,
+    launch_id: str,
+    data_folder: Path,
+    folders: Folders,
+    num_resident: int,
+) -> Launch:
+    """The message that tells a worker what to run; its private folders exist when this returns."""
+    framework = catalog.frameworks[case.way.framework]
+    implementation = catalog.implementations[case.work.workload, case.way.framework]
+    cell = next(c for c in plan.cells if c.case == case)
+    cache = folders.cache / "compiled" / str(cell.result_key)
+    scratch = folders.cache / "scratch" / launch_id
+    for folder in (cache, scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    on_cpu = case.place.device == "cpu"
+    return Launch(
+        case=case,
+        settings=Settings(
+            device=case.place.device,
+            num_devices=case.place.num_devices,
+            execution=case.way.execution,
+            precision=case.way.precision,
+            num_threads=plan.machine_config.num_threads or machine.effective_cores(),
+            memory_fraction=1.0 if on_cpu else ACCELERATOR_SHARE / num_resident,
+            cache_folder=str(cache),
+            scratch_folder=str(scratch),
+        ),
+        protocol=plan.protocol,
+        rules=plan.device_rules[case.place.device],
+        framework_module=framework.module,
+        spec_module=catalog.workloads[case.work.workload].spec_module,
+        implementation_module=implementation.module,
+        data_folder=str(data_folder),
+    )
+
+
+def command_of(
+    plan: Plan, catalog: Catalog, launch: Launch, launch_id: str, folders: Folders
+) -> Command:
+    """How to start the worker of this launch, in its framework's interpreter."""
+    name = launch.case.way.framework
+    extra = {
+        **_python_path(catalog),
+        **catalog.frameworks[name].environment(launch.settings),
+    }
+    scratch = Path(launch.settings.scratch_folder)
+    return Command(
+        mark=launch_id,
+        arguments=(plan.interpreters[name].python, "-u", "-m", "benchmarks.measuring.worker"),
+        environment=allowed_environment(extra, private_folder=scratch),
+        folder=scratch,
+        log=folders.logs / f"{launch_id}.log",
+    )
+
+
+def _python_path(catalog: Catalog) -> dict[str, str]:
+    """Our own checkout first: other wheels have shipped a top-level `benchmarks` before."""
+    return {"PYTHONPATH": ":".join([str(ROOT), *catalog.python_path])}

@@ -1,0 +1,138 @@
+"""One launch seen from the parent: driven phase by phase, ending as exactly one record."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from benchmarks.contract.message import (
+    BlockDone,
+    Failed,
+    Finish,
+    Finished,
+    Launch,
+    Message,
+    Phase,
+    Ready,
+    Turn,
+)
+from benchmarks.contract.record import Block
+from benchmarks.running.failure import Failure, num_oom_kills, of_death
+from benchmarks.running.process import Worker, WorkerGoneError, WorkerTimeoutError
+
+Result = TypeVar("Result")
+
+TEARDOWN_S = 15.0
+"""Seconds that a framework gets to tear itself down after its last message."""
+
+
+class LaunchEndedError(Exception):
+    """The launch has ended in a failure, which `Live.failure` holds."""
+
+
+@dataclass
+class Live:
+    """The parent's state of one launch. Its methods raise LaunchEndedError once it has failed."""
+
+    launch: Launch
+    launch_id: str
+    started_at: str
+    worker: Worker
+    tick: Callable[[], None]
+    """Called every second of waiting; whatever it raises ends the launch."""
+    on_phase: Callable[[str], None]
+    phase: str = "start"
+    phases_s: dict[str, float] = field(default_factory=dict)
+    ready: Ready | None = None
+    finished: Finished | None = None
+    failure: Failure | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+    num_oom_kills: int = field(default_factory=num_oom_kills)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still take turns."""
+        return self.failure is None and self.finished is None
+
+    def prepare(self) -> None:
+        """Drive a fresh worker through its phases until it is warm, then stop it."""
+        self._guarded(lambda: self.worker.send(self.launch))
+        while self.ready is None:
+            message = self._receive()
+            if isinstance(message, Ready):
+                self.ready, self.evidence = message, message.evidence
+        self.phase = "turn"
+        self._guarded(self.worker.stop)
+
+    def take_turn(self, turn: Turn) -> BlockDone:
+        """Resume the worker for one block; it is stopped again when this returns."""
+        self.worker.resume()
+        self._guarded(lambda: self.worker.send(turn))
+        message = self._receive()
+        if not isinstance(message, BlockDone):
+            raise self.fail("crashed", f"expected a block, received {message}"[:300])
+        self._guarded(self.worker.stop)
+        return message
+
+    def finish(self) -> None:
+        """Have the worker check its work, report and exit."""
+        self.phase = "finish"
+        self.worker.resume()
+        self._guarded(lambda: self.worker.send(Finish()))
+        while self.finished is None:
+            message = self._receive()
+            if isinstance(message, Finished):
+                self.finished, self.evidence = message, message.evidence
+        self.worker.end(grace_s=TEARDOWN_S)
+
+    def interrupt(self, reason: str) -> LaunchEndedError:
+        """End the launch at once because the run ends; what it has measured is kept."""
+        return self._end(Failure("interrupted", reason, self.phase), grace_s=0.0)
+
+    def fail(self, status: str, reason: str) -> LaunchEndedError:
+        """End the launch at once with this status."""
+        return self._end(Failure(status, reason, self.phase), grace_s=0.0)
+
+    def _receive(self) -> Message:
+        """The next message that is no news of a phase; a failure ends the launch."""
+        while True:
+            limit_s = self.launch.protocol.timeout_s(self.phase)
+            begin = time.monotonic()
+            message = self._guarded(
+                functools.partial(self.worker.receive, timeout_s=limit_s, tick=self.tick)
+            )
+            elapsed_s = time.monotonic() - begin
+            self.phases_s[self.phase] = self.phases_s.get(self.phase, 0.0) + elapsed_s
+            if isinstance(message, Failed):
+                self.evidence = message.evidence
+                failure = Failure(message.status, message.reason, message.phase)
+                raise self._end(failure, grace_s=TEARDOWN_S)
+            if not isinstance(message, Phase):
+                return message
+            self.phase = message.name
+            self.on_phase(message.name)
+
+    def _guarded(self, act: Callable[[], Result]) -> Result:
+        """What act returns; a worker that is late or gone ends the launch."""
+        try:
+            return act()
+        except WorkerTimeoutError as error:
+            self.worker.dump_stack()
+            failure = Failure("timeout", f"{error} in phase {self.phase}", self.phase)
+            raise self._end(failure, grace_s=1.0) from error
+        except WorkerGoneError as error:
+            returncode = self.worker.end(grace_s=1.0)
+            killed = num_oom_kills() - self.num_oom_kills
+            self.failure = of_death(
+                returncode, phase=self.phase, word=str(error), num_oom_kills=killed
+            )
+            raise LaunchEndedError from error
+
+    def _end(self, failure: Failure, *, grace_s: float) -> LaunchEndedError:
+        self.failure = failure
+        self.worker.end(grace_s=grace_s)
+        return LaunchEndedError()

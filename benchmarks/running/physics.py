@@ -1,0 +1,36 @@
+"""What no hardware can do: a result above it is a fault of the measurement, never a record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.contract.protocol import DeviceRules
+
+TOLERANCE = 1.05
+CPU_CLOCK_HZ = 6.5e9
+"""Above every processor sold."""
+CPU_FLOP_PER_CYCLE = {"fp64": 32, "fp32": 64, "tf32": 64, "bf16": 2048, "fp16": 2048}
+"""Per core: two AVX-512 FMA units (fp64, fp32), one AMX tile unit (bf16, fp16); Intel 64 and IA-32
+Architectures Optimization Reference Manual. Other processors do less."""
+
+
+def peak_flop_per_s(
+    rules: DeviceRules, *, precision: str, num_cores: int, accelerators: Sequence[str]
+) -> float | None:
+    """The rate that the device cannot exceed, or None where it is not known."""
+    if rules.name == "cpu":
+        return num_cores * CPU_CLOCK_HZ * CPU_FLOP_PER_CYCLE.get(precision, 2048)
+    for model, peaks in rules.peak_flop_per_s.items():
+        if any(model in name for name in accelerators):
+            return peaks.get(precision)
+    return None
+
+
+def impossible(flop_per_s: float, peak: float | None) -> str | None:
+    """Why this rate cannot be true, or None."""
+    if peak is None or flop_per_s <= TOLERANCE * peak:
+        return None
+    return (
+        f"{flop_per_s / 1e12:.3g} TFLOP/s is above {TOLERANCE:g} times the device's peak"
+        f" of {peak / 1e12:.3g} TFLOP/s"
+    )

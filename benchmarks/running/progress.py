@@ -1,0 +1,181 @@
+"""Progress on stderr: live on a terminal, plain lines elsewhere.
+
+Nothing is drawn while a block is timed: drawing takes CPU time from the launch. Every redraw is
+asked for, between turns and at the start of phases.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from benchmarks.contract.record import Record
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Progress(Protocol):
+    """What the runner tells whoever watches."""
+
+    def begin(self, num_cohorts: int, estimate_s: float | None) -> None:
+        """Measuring begins."""
+
+    def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
+        """The index-th cohort begins."""
+
+    def phase(self, case_id: str, phase: str) -> None:
+        """A launch enters a phase."""
+
+    def round_done(self, index: int, max_rounds: int) -> None:
+        """A round has ended."""
+
+    def record(self, record: Record) -> None:
+        """A launch has ended."""
+
+    def note(self, text: str) -> None:
+        """Something that people should know."""
+
+    def end(self) -> None:
+        """Measuring has ended."""
+
+
+class LineProgress:
+    """Plain lines, one for each cohort and each launch: for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._clock = _Clock()
+
+    def begin(self, num_cohorts: int, estimate_s: float | None) -> None:
+        """Say how much there is to do."""
+        self._clock.begin(num_cohorts, estimate_s)
+        self._line(f"{num_cohorts} cohorts to measure{self._clock.remaining()}")
+
+    def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
+        """Say which launches come together."""
+        self._clock.cohort(index)
+        of = f"{index + 1}/{self._clock.num_cohorts}"
+        self._line(f"cohort {of}: {title}, {len(case_ids)} launches{self._clock.remaining()}")
+
+    def phase(self, case_id: str, phase: str) -> None:
+        """Say nothing: phases are for a live display."""
+
+    def round_done(self, index: int, max_rounds: int) -> None:
+        """Say nothing: rounds are for a live display."""
+
+    def record(self, record: Record) -> None:
+        """Say how a launch ended."""
+        self._line(f"  {describe(record)}")
+
+    def note(self, text: str) -> None:
+        """Say it."""
+        self._line(text)
+
+    def end(self) -> None:
+        """Nothing to close."""
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveProgress:
+    """One line that is redrawn between turns, above it a line for each launch that has ended."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+        from rich.text import Text
+
+        self._text = Text
+        self._console = console
+        self._clock = _Clock()
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._title = ""
+        self._detail = ""
+
+    def begin(self, num_cohorts: int, estimate_s: float | None) -> None:
+        """Open the display."""
+        self._clock.begin(num_cohorts, estimate_s)
+        self._live.start()
+
+    def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
+        """Show which launches come together."""
+        self._clock.cohort(index)
+        self._title = f"cohort {index + 1}/{self._clock.num_cohorts}"
+        self._show("starting")
+
+    def phase(self, case_id: str, phase: str) -> None:
+        """Show what a launch is at."""
+        self._show(f"{case_id}: {phase.replace('_', ' ')}")
+
+    def round_done(self, index: int, max_rounds: int) -> None:
+        """Show how far the rounds are."""
+        self._show(f"round {index} of at most {max_rounds}")
+
+    def record(self, record: Record) -> None:
+        """Leave a line for a launch that has ended."""
+        self._print(describe(record), style="" if record.status == "ok" else "bold red")
+
+    def note(self, text: str) -> None:
+        """Leave a line."""
+        self._print(text, style="yellow")
+
+    def end(self) -> None:
+        """Close the display."""
+        self._live.stop()
+
+    def _show(self, detail: str) -> None:
+        line = f"{self._title}  {detail}{self._clock.remaining()}   (Ctrl-C ends after this round)"
+        self._live.update(self._text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    def _print(self, line: str, style: str) -> None:
+        self._console.print(self._text(line, style=style))
+
+
+class _Clock:
+    """How long it may still take, from the plan's estimate and then from the cohorts done."""
+
+    def __init__(self) -> None:
+        self.num_cohorts = 0
+        self._estimate_s: float | None = None
+        self._begin = time.monotonic()
+        self._num_done = 0
+
+    def begin(self, num_cohorts: int, estimate_s: float | None) -> None:
+        self.num_cohorts, self._estimate_s = num_cohorts, estimate_s
+        self._begin = time.monotonic()
+
+    def cohort(self, index: int) -> None:
+        self._num_done = index
+
+    def remaining(self) -> str:
+        elapsed_s = time.monotonic() - self._begin
+        total_s = self._estimate_s
+        if self._num_done:  # the first cohort compiles; later ones are like each other or faster
+            total_s = elapsed_s / self._num_done * self.num_cohorts
+        if total_s is None or total_s <= elapsed_s:
+            return ""
+        return f", about {duration(total_s - elapsed_s)} to go"
+
+
+def describe(record: Record) -> str:
+    """A launch that has ended, in one line."""
+    case_id = record.case.case_id + (" (A/A)" if record.replica else "")
+    if record.status != "ok":
+        return f"{case_id}: {record.status}: {record.reason}"
+    seconds = sorted(record.step_seconds or [float("nan")])
+    rate = record.items_per_step / seconds[len(seconds) // 2]
+    return f"{case_id}: {rate:.3g} {record.unit}s/s in {len(record.blocks)} rounds"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 40 s, 3 min, 2 h 10 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def for_console(console: Console) -> Progress:
+    """The progress that suits where stderr goes."""
+    return LiveProgress(console) if console.is_terminal else LineProgress(console)

@@ -1,0 +1,74 @@
+"""From a launch that has ended to its record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from benchmarks.contract.case import Case
+from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
+from benchmarks.contract.protocol import PROTOCOL_VERSION
+from benchmarks.contract.record import Record
+from benchmarks.planning.catalog import Catalog
+from benchmarks.running.cohort import median_step_s
+from benchmarks.running.failure import Failure
+from benchmarks.running.live import Live
+from benchmarks.running.physics import impossible, peak_flop_per_s
+
+
+def record_of(
+    plan: Plan, catalog: Catalog, cohort: CohortPlan, launch: LaunchPlan, live: Live
+) -> Record:
+    """The one record of a launch that is no longer alive."""
+    case = live.launch.case
+    spec = catalog.workloads[case.work.workload].spec
+    flop_per_step = spec.flop_per_step(case.work)
+    failure = live.failure or _suspicion(plan, case, live, flop_per_step)
+    cell = next(c for c in plan.cells if c.case == case)
+    ready, finished = live.ready, live.finished
+    return Record(
+        run_id=plan.run_id,
+        cohort_id=cohort.cohort_id,
+        launch_id=live.launch_id,
+        case=case,
+        replica=launch.replica,
+        result_key=str(cell.result_key),
+        protocol_name=plan.protocol.name,
+        protocol_version=PROTOCOL_VERSION,
+        status=failure.status if failure else "ok",
+        reason=failure.reason if failure else None,
+        phase=failure.phase if failure else None,
+        started_at=live.started_at,
+        unit=spec.unit,
+        items_per_step=spec.items_per_step(case.work),
+        flop_per_step=flop_per_step,
+        log=f"logs/{live.launch_id}.log",
+        phases_s=live.phases_s,
+        first_steps_ns=ready.first_steps_ns if ready else (),
+        cold_cache=ready.cold_cache if ready else None,
+        warmup_ns=ready.warmup_ns if ready else (),
+        steady=ready.steady if ready else None,
+        blocks=tuple(live.blocks),
+        evidence=live.evidence,
+        peak_memory_bytes=finished.peak_memory_bytes if finished else None,
+        peak_memory_source=finished.peak_memory_source if finished else None,
+        settings=ready.settings if ready else {"asked": asdict(live.launch.settings)},
+        environment={
+            "machine": plan.machine,
+            "interpreter": asdict(plan.interpreters[case.way.framework]),
+        },
+    )
+
+
+def _suspicion(plan: Plan, case: Case, live: Live, flop_per_step: int) -> Failure | None:
+    """A failure where the launch claims a rate that its device cannot reach."""
+    step_s = median_step_s(live)
+    if step_s is None:
+        return None
+    peak = peak_flop_per_s(
+        plan.device_rules[case.place.device],
+        precision=case.way.precision,
+        num_cores=live.launch.settings.num_threads,
+        accelerators=[str(device["name"]) for device in plan.machine["accelerators"]],
+    )
+    reason = impossible(flop_per_step / step_s, peak)
+    return Failure("suspect", reason, "turn") if reason else None

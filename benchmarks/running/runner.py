@@ -1,0 +1,174 @@
+"""The run: cohort after cohort, each launch ending as one record in the store."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from benchmarks.contract.case import Case
+from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
+from benchmarks.measuring import machine
+from benchmarks.planning.catalog import Catalog
+from benchmarks.running.cohort import Rounds, take_rounds
+from benchmarks.running.guard import Guard
+from benchmarks.running.launching import Folders, command_of, launch_of, prepare_data
+from benchmarks.running.live import LaunchEndedError, Live
+from benchmarks.running.process import Worker
+from benchmarks.running.progress import Progress
+from benchmarks.running.recording import record_of
+from benchmarks.running.stopping import StopNowError, Stopping
+from benchmarks.storage.locks import machine_lock
+from benchmarks.storage.store import Store
+
+MEMORY_SHARE = 0.9
+"""Share of the machine's memory that launches alive together may take, where no limit is set."""
+
+
+@dataclass
+class Run:
+    """Everything that a run needs, and the cells that it has given up on."""
+
+    plan: Plan
+    catalog: Catalog
+    store: Store
+    folders: Folders
+    progress: Progress
+    stopping: Stopping
+    failed: set[str] = field(default_factory=set)
+    """Cases that failed in this run: they are not launched again in it."""
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """Bytes that the launches alive together may take."""
+        limit_gib = self.plan.machine_config.memory_limit_gib
+        if limit_gib is not None:
+            return int(limit_gib * 2**30)
+        return int(MEMORY_SHARE * machine.total_memory_bytes())
+
+    def case(self, launch: LaunchPlan) -> Case:
+        """The case that a launch of the plan is of."""
+        return next(c.case for c in self.plan.cells if c.case.case_id == launch.case_id)
+
+
+def run(current: Run) -> None:
+    """Measure every cohort of the plan; the store holds the records when this returns."""
+    estimates = [cell.estimate_s for cell in current.plan.cells if cell.action == "run"]
+    known = [estimate for estimate in estimates if estimate is not None]
+    with machine_lock(current.folders.cache), Guard() as guard, current.stopping:
+        current.progress.begin(len(current.plan.cohorts), sum(known) if known else None)
+        try:
+            for index, cohort in enumerate(current.plan.cohorts):
+                if current.stopping.requested:
+                    break
+                _run_cohort(current, cohort, index, guard)
+        except StopNowError:
+            current.progress.note("stopped now; what had been measured is kept")
+        finally:
+            current.progress.end()
+
+
+def _run_cohort(current: Run, cohort: CohortPlan, index: int, guard: Guard) -> None:
+    launches = [launch for launch in cohort.launches if launch.case_id not in current.failed]
+    random.Random(cohort.seed).shuffle(launches)  # noqa: S311 - an order, no secret
+    if not launches:
+        return
+    current.progress.cohort(index, cohort.group_id, [launch.case_id for launch in launches])
+    lives: list[tuple[LaunchPlan, Live]] = []
+    with _recorded(current, cohort, lives):
+        for launch in launches:
+            _prepare(current, cohort, launch, guard, lives)
+        ready = [live for _, live in lives if live.is_alive]
+        if ready and not current.stopping.requested:
+            rules = current.plan.device_rules[ready[0].launch.settings.device]
+            rounds = Rounds(current.plan.protocol, rules, cohort.seed)
+            take_rounds(ready, rounds, stopping=current.stopping, progress=current.progress)
+        _finish(current, lives)
+
+
+@contextmanager
+def _recorded(
+    current: Run, cohort: CohortPlan, lives: list[tuple[LaunchPlan, Live]]
+) -> Iterator[None]:
+    """Whatever happens inside, every launch that was started is reaped and becomes one record."""
+    try:
+        yield
+    finally:
+        for launch, live in lives:
+            if live.is_alive:
+                live.interrupt("the run was stopped")
+            record = record_of(current.plan, current.catalog, cohort, launch, live)
+            current.store.append(record)
+            current.progress.record(record)
+            if record.status not in ("ok", "interrupted"):
+                current.failed.add(launch.case_id)
+            shutil.rmtree(live.launch.settings.scratch_folder, ignore_errors=True)
+
+
+def _prepare(
+    current: Run,
+    cohort: CohortPlan,
+    launch: LaunchPlan,
+    guard: Guard,
+    lives: list[tuple[LaunchPlan, Live]],
+) -> None:
+    """Start one launch and bring it to where it waits for turns, or to its failure."""
+    if current.stopping.requested:
+        return
+    case = current.case(launch)
+    data_folder = prepare_data(current.catalog, case.work, current.folders)
+    launch_id = f"{cohort.cohort_id.replace('/', '-')}-{len(lives)}"
+    message = launch_of(
+        current.plan,
+        current.catalog,
+        case,
+        launch_id=launch_id,
+        data_folder=data_folder,
+        folders=current.folders,
+        num_resident=len(cohort.launches),
+    )
+    live = Live(
+        launch=message,
+        launch_id=launch_id,
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        worker=Worker(
+            command_of(current.plan, current.catalog, message, launch_id, current.folders), guard
+        ),
+        tick=lambda: _tick(current, lives, live),
+        on_phase=lambda phase: current.progress.phase(case.case_id, phase),
+    )
+    lives.append((launch, live))
+    try:
+        live.prepare()
+    except LaunchEndedError:
+        return
+
+
+def _tick(current: Run, lives: list[tuple[LaunchPlan, Live]], running: Live) -> None:
+    """Look at memory and at requests to stop; the launch that is running pays for both."""
+    resident = sum(live.worker.resident_bytes() for _, live in lives if live.is_alive)
+    if resident > current.memory_limit_bytes:
+        raise running.fail(
+            "oom_host",
+            f"the launches alive together took {resident / 2**30:.1f} GiB,"
+            f" more than the limit of {current.memory_limit_bytes / 2**30:.1f} GiB",
+        )
+    if current.stopping.requested and running.ready is None:
+        raise running.interrupt("the run was stopped while it was being prepared")
+
+
+def _finish(current: Run, lives: list[tuple[LaunchPlan, Live]]) -> None:
+    """Have every launch that took part to the end report; the others are interrupted."""
+    for _, live in lives:
+        if not live.is_alive:
+            continue
+        if len(live.blocks) < current.plan.protocol.min_rounds:
+            live.interrupt("the run was stopped before enough rounds were measured")
+            continue
+        try:
+            live.finish()
+        except LaunchEndedError:
+            continue

@@ -1,0 +1,50 @@
+"""Requests to end a run early: Ctrl-C, SIGTERM and the time limit."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType, TracebackType
+
+from benchmarks.errors import EXIT_OK, EXIT_SIGINT, EXIT_SIGTERM
+
+
+class StopNowError(BaseException):
+    """A second request to stop: end at once. No handler of ordinary exceptions may swallow it."""
+
+
+class Stopping:
+    """While this is open, the first Ctrl-C or SIGTERM is a request, the second an exception."""
+
+    def __init__(self, max_time_s: float | None = None) -> None:
+        self._deadline = None if max_time_s is None else time.monotonic() + max_time_s
+        self.exit_code = EXIT_OK
+        """130 or 143 once a signal came."""
+
+    @property
+    def requested(self) -> bool:
+        """Whether to end after the current round."""
+        late = self._deadline is not None and time.monotonic() >= self._deadline
+        return late or self.exit_code != EXIT_OK
+
+    def __enter__(self) -> Stopping:
+        self._handlers = {
+            number: signal.signal(number, self._handle)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again = self.exit_code != EXIT_OK
+        self.exit_code = EXIT_SIGINT if number == signal.SIGINT else EXIT_SIGTERM
+        if again:
+            raise StopNowError

@@ -1,0 +1,52 @@
+"""A small process that ends what its parent started, should the parent die without a word.
+
+Linux kills a worker with its parent, but not the worker's children, and macOS kills neither. Run
+as `python watchdog.py FD`: lines "+MARK PGID" and "-MARK" arrive on the descriptor; at its end
+every group that is still listed is killed, and so is every process whose environment holds its
+mark. Standard library only, imports nothing of Dyno.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+MARK_VARIABLE = "DYNO_LAUNCH"
+
+
+def main(read_fd: int) -> None:
+    """Follow the list until the parent closes it, then kill what is left on it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    groups: dict[str, int] = {}
+    with os.fdopen(read_fd) as lines:
+        for line in lines:
+            mark, *rest = line[1:].split()
+            if line.startswith("+"):
+                groups[mark] = int(rest[0])
+            else:
+                groups.pop(mark, None)
+    for group in groups.values():
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+    for pid in marked_processes(set(groups)):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def marked_processes(marks: set[str]) -> list[int]:
+    """The processes whose environment carries one of these marks; none where /proc is not."""
+    wanted = {f"{MARK_VARIABLE}={mark}".encode() for mark in marks}
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if wanted & set((folder / "environ").read_bytes().split(b"\0")):
+                found.append(int(folder.name))
+    return found
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,157 @@
+"""Intervals over launches, and the rule within a launch for when its rounds may end.
+
+The launch is the unit of replication: rounds of one launch share its luck (autotuning, memory
+layout), so no interval that is reported comes from them. Times are compared as logarithms, where
+a ratio is a difference. Pure functions on numbers: NumPy, and SciPy inside functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+CONFIDENCE = 0.95
+RELATIVE_RESOLUTION = 1e-6
+"""Least relative standard deviation that is believed: a 100 ns clock over a block of 0.1 s."""
+MAX_AUTOCORRELATION = 0.95
+
+
+@dataclass(frozen=True)
+class LogMean:
+    """The mean of logarithms, one for each launch, and how well it is known."""
+
+    mean: float
+    standard_error: float | None
+    """None for a single launch, whose spread is not known."""
+    num_launches: int
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the 95 % interval: Student's t times the standard error."""
+        if self.standard_error is None:
+            return None
+        return t_quantile((1 + CONFIDENCE) / 2, self.num_launches - 1) * self.standard_error
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval over launches."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    num_launches: int
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the interval's width in logarithms: about the relative half-width."""
+        if self.low is None or self.high is None:
+            return None
+        return math.log(self.high / self.low) / 2
+
+
+def t_quantile(probability: float, degrees_of_freedom: float) -> float:
+    """The quantile of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees_of_freedom, probability))
+
+
+def t_upper_tail(value: float, degrees_of_freedom: float) -> float:
+    """The probability that Student's t exceeds the value."""
+    from scipy.special import stdtr
+
+    return float(stdtr(degrees_of_freedom, -value))
+
+
+def log_mean(logs: Sequence[float], *, floor: float = RELATIVE_RESOLUTION) -> LogMean:
+    """The mean of launch-level logarithms with its standard error.
+
+    `floor` is the least standard deviation that is believed: equal values come from a coarse
+    clock, not from certainty. Raises ValueError where there is no value or one is not finite.
+    """
+    values = np.asarray(logs, dtype=np.float64)
+    if values.size == 0 or not np.isfinite(values).all():
+        raise ValueError(f"logarithms {values.tolist()}: expected one finite number or more")
+    if values.size == 1:
+        return LogMean(float(values[0]), None, 1)
+    deviation = max(float(np.std(values, ddof=1)), floor)
+    return LogMean(float(values.mean()), deviation / math.sqrt(values.size), values.size)
+
+
+def log_t_interval(
+    values_per_launch: Sequence[float], *, floor: float = RELATIVE_RESOLUTION
+) -> Interval:
+    """The geometric mean over launches with its t interval; no bounds for a single launch.
+
+    `floor` as in `log_mean`. Raises ValueError where there is no value, or one is not a finite
+    number above 0.
+    """
+    mean = log_mean(_logs(values_per_launch), floor=floor)
+    half = mean.half_width
+    low = None if half is None else math.exp(mean.mean - half)
+    high = None if half is None else math.exp(mean.mean + half)
+    return Interval(math.exp(mean.mean), low, high, mean.num_launches)
+
+
+def lag1_autocorrelation(values: Sequence[float]) -> float:
+    """The correlation of neighbours, 0 to 0.95, with the first-order bias (1 + 3r) / n removed.
+
+    Source of the correction: Marriott and Pope (1954), for a mean that is estimated.
+    """
+    series = np.asarray(values, dtype=np.float64)
+    deviations = series - series.mean()
+    power = float(deviations @ deviations)
+    if power == 0.0:
+        return 0.0
+    raw = float(deviations[:-1] @ deviations[1:]) / power
+    corrected = raw + (1 + 3 * raw) / len(series)
+    return min(max(corrected, 0.0), MAX_AUTOCORRELATION)
+
+
+def effective_sample_size(values: Sequence[float]) -> float:
+    """How many independent values these are worth: n (1 - r) / (1 + r)."""
+    r = lag1_autocorrelation(values)
+    return len(values) * (1 - r) / (1 + r)
+
+
+def half_width_reached(step_seconds: Sequence[float], *, target: float) -> bool:
+    """Whether a launch's mean log step time is known to within `target`, relative.
+
+    A heuristic for ending rounds and never a reported interval: even with the effective sample
+    size it covers less than it says where neighbours are alike. Raises ValueError as
+    `log_t_interval` does.
+    """
+    logs = _logs(step_seconds)
+    if len(logs) < 2:
+        return False
+    num_effective = effective_sample_size(logs)
+    if num_effective < 2:
+        return False
+    deviation = max(float(np.std(logs, ddof=1)), RELATIVE_RESOLUTION)
+    multiplier = t_quantile((1 + CONFIDENCE) / 2, num_effective - 1)
+    return multiplier * deviation / math.sqrt(num_effective) <= target
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values adjusted so that the chance of any false claim among them stays at the level.
+
+    Source: Holm (1979), in the step-down form; the order is kept.
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"p_values={list(p_values)}: expected numbers from 0 to 1")
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def _logs(values: Sequence[float]) -> list[float]:
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        raise ValueError(f"values {list(values)}: expected finite numbers above 0")
+    return [math.log(value) for value in values]

@@ -1,0 +1,143 @@
+"""The store: one folder for each run, with its plan and the records of its launches.
+
+    <store>/<run_id>/plan.json       replaced whole or not at all
+    <store>/<run_id>/records.jsonl   one line for each launch, only ever appended to
+    <store>/<run_id>/logs/           the launches' output
+
+May import the errors, the contract and the plan's data type.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+
+from benchmarks.contract.plan import Plan, plan_from_json
+from benchmarks.contract.record import Record, record_from_json
+from benchmarks.errors import NothingSelectedError, StoreError, UsageError
+from benchmarks.storage import frames
+
+PLAN_FILE = "plan.json"
+RECORDS_FILE = "records.jsonl"
+LOGS_FOLDER = "logs"
+MAX_PLAN_BYTES = 64 * 2**20
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Store:
+    """The runs below one folder, which is made by the first of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def runs(self) -> list[str]:
+        """The ids of all runs, oldest first: an id begins with its UTC time."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(entry.name for entry in self.folder.iterdir() if _is_run(entry))
+
+    def create_run(self, plan: Plan) -> None:
+        """Store a plan under its run's id; the plan of the same run is replaced, its records stay.
+
+        Raises StoreError where it cannot be written; the plan before it is then still there.
+        """
+        folder = self._path(plan.run_id)
+        text = json.dumps(plan.to_json(), allow_nan=False, indent=1)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _replace_whole(folder / PLAN_FILE, text.encode())
+            frames.sync_folder(self.folder)
+        except OSError as error:
+            raise StoreError(f"cannot write {folder / PLAN_FILE}: {error.strerror}") from error
+
+    def read_plan(self, run_id: str) -> Plan:
+        """The plan of a run; StoreError where it is damaged or newer than this Dyno."""
+        path = self._existing(run_id) / PLAN_FILE
+        raw = frames.read_bytes(path, max_bytes=MAX_PLAN_BYTES)
+        try:
+            return plan_from_json(frames.parse_object(raw))
+        except ValueError as error:
+            raise StoreError(f"{path}: {error}") from error
+
+    def append(self, record: Record) -> None:
+        """Add a launch to its run; when this returns, the record is on the disk.
+
+        Raises ValueError where the record could not be read back, and StoreError where it cannot
+        be written: the records before it are then intact.
+        """
+        folder = self._existing(record.run_id)
+        frame = frames.encode(record.to_json())
+        record_from_json(frames.decode(frame[:-1]))
+        frames.append(folder / RECORDS_FILE, frame)
+
+    def records(self, run_id: str | None = None) -> list[Record]:
+        """The records of a run, or of all runs, in the order in which they were appended.
+
+        Raises StoreError, with file and offset, where a record is damaged or newer than this Dyno.
+        """
+        folders = [self._existing(name) for name in (self.runs() if run_id is None else [run_id])]
+        return [record for folder in folders for record in _read_records(folder / RECORDS_FILE)]
+
+    def log_folder(self, run_id: str) -> Path:
+        """The folder of a run's logs, which exists."""
+        folder = self._existing(run_id) / LOGS_FOLDER
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _path(self, run_id: str) -> Path:
+        if not _RUN_ID.fullmatch(run_id):
+            raise UsageError(
+                f"run {run_id!r}: expected 1 to 128 of letters, digits, dot, dash and underscore,"
+                " the first a letter or digit",
+                hint="dyno ls runs shows the runs",
+            )
+        return self.folder / run_id
+
+    def _existing(self, run_id: str) -> Path:
+        folder = self._path(run_id)
+        if not _is_run(folder):
+            similar = difflib.get_close_matches(run_id, self.runs(), n=1)
+            meant = f"did you mean {similar[0]}? " if similar else ""
+            raise NothingSelectedError(
+                f"there is no run {run_id} in {self.folder}", f"{meant}dyno ls runs shows the runs"
+            )
+        return folder
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether this is a run's folder; a link is none, because it may lead out of the store."""
+    named = _RUN_ID.fullmatch(folder.name) is not None
+    return named and not folder.is_symlink() and (folder / PLAN_FILE).is_file()
+
+
+def _read_records(path: Path) -> list[Record]:
+    if not path.exists():
+        return []
+    records = []
+    for frame in frames.read(path):
+        try:
+            records.append(record_from_json(frame.body))
+        except ValueError as error:
+            raise StoreError(f"{path} at byte {frame.offset}: {error}") from error
+    return records
+
+
+def _replace_whole(path: Path, content: bytes) -> None:
+    """Put content at path so that every reader, also after a power cut, sees old or new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        frames.sync_folder(path.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

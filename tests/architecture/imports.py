@@ -1,0 +1,144 @@
+"""Which module imports which, read from source without running it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LAYERS = (
+    "errors",
+    "contract",
+    "statistics",
+    "equivalence",
+    "frameworks",
+    "measuring",
+    "storage",
+    "planning",
+    "running",
+    "analysis",
+    "presentation",
+    "commands",
+    "cli",
+)
+"""Data flows down this list; imports point up it, never back."""
+
+WORKER_LAYERS = {"errors", "contract", "equivalence", "measuring", "frameworks"}
+FRAMEWORKS = {
+    *("torch", "tensorflow", "jax", "jaxlib", "flax", "optax", "mlx", "keras"),
+    *("onnxruntime", "openvino", "tf_keras", "ai_edge_litert"),
+}
+PURE = {"statistics": {"numpy", "scipy"}, "equivalence": {"numpy"}, "contract": {"numpy"}}
+"""Third-party packages that a layer may import, where it is restricted."""
+
+
+class Import(NamedTuple):
+    """One import statement."""
+
+    path: str
+    line: int
+    module: str
+
+
+def sources() -> dict[str, str]:
+    """The text of every module of the harness and of the workloads, by path from the root."""
+    files = [*ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("workloads/**/*.py")]
+    return {str(file.relative_to(ROOT)): file.read_text() for file in files}
+
+
+def imports(path: str, source: str) -> Iterator[Import]:
+    """Every import in a module, also those inside functions; those for type checkers left out."""
+    tree = ast.parse(source)
+    unseen = {id(node) for block in _type_checking_blocks(tree) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if id(node) in unseen:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(path, node.lineno, alias.name)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                yield Import(path, node.lineno, f"{node.module}.{alias.name}")
+
+
+def layer_violations(modules: dict[str, str]) -> list[str]:
+    """Imports that point from a layer to one below it in the list."""
+    found = []
+    for path, source in modules.items():
+        own = _layer(path.removesuffix(".py").replace("/", "."))
+        for item in imports(path, source):
+            other = _layer(item.module)
+            if own and other and LAYERS.index(other) > LAYERS.index(own):
+                found.append(f"{path}:{item.line}: {own} imports {item.module}")
+    return found
+
+
+def framework_violations(modules: dict[str, str]) -> list[str]:
+    """Imports of a framework outside its adapter and its implementations."""
+    return [
+        f"{item.path}:{item.line}: imports {item.module}"
+        for path, source in modules.items()
+        if not path.endswith(("/adapter.py", "_impl.py"))
+        for item in imports(path, source)
+        if item.module.split(".")[0] in FRAMEWORKS
+    ]
+
+
+def worker_violations(modules: dict[str, str]) -> list[str]:
+    """Imports, in what a worker loads, of anything that a framework's interpreter may lack."""
+    found = []
+    for path, source in modules.items():
+        own = _layer(path.removesuffix(".py").replace("/", "."))
+        if not path.startswith("workloads/") and own not in WORKER_LAYERS:
+            continue
+        allowed = FRAMEWORKS if path.endswith(("/adapter.py", "_impl.py")) else set()
+        found += [
+            f"{path}:{item.line}: imports {item.module}"
+            for item in imports(path, source)
+            if not _is_in_worker(item.module, allowed)
+        ]
+    return found
+
+
+def purity_violations(modules: dict[str, str]) -> list[str]:
+    """Third-party imports that a restricted layer may not have."""
+    found = []
+    for path, source in modules.items():
+        pure = PURE.get(_layer(path.removesuffix(".py").replace("/", ".")) or "")
+        for item in imports(path, source):
+            package = item.module.split(".")[0]
+            known = package in sys.stdlib_module_names or package in ("benchmarks", "__future__")
+            if pure is not None and not known and package not in pure:
+                found.append(f"{path}:{item.line}: imports {item.module}")
+    return found
+
+
+def _type_checking_blocks(tree: ast.Module) -> list[ast.If]:
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+
+
+def _layer(module: str) -> str | None:
+    package, _, rest = module.partition(".")
+    name = rest.split(".")[0]
+    return name if package == "benchmarks" and name in LAYERS else None
+
+
+OPTIONAL_IN_WORKER = {"pynvml"}
+"""Imported where it is there, and done without where it is not."""
+
+
+def _is_in_worker(module: str, allowed: set[str]) -> bool:
+    package = module.split(".")[0]
+    if package == "benchmarks":
+        layer = _layer(module)
+        return layer is None or layer in WORKER_LAYERS
+    known = {"numpy", "workloads", "__future__"} | allowed | OPTIONAL_IN_WORKER
+    return package in known or package in sys.stdlib_module_names

@@ -1,0 +1,66 @@
+"""`dyno` as a user runs it: a process of its own, with a store of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+FAKES = ROOT / "tests" / "fakes"
+FAKE_MATRIX = ("--extend", str(FAKES), "workload=fake_train", "size=tiny", "batch_size=2")
+FAKE_AXES = (*FAKE_MATRIX, "execution=eager", "precision=fp32", "device=cpu")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def command(*arguments: str, store: Path) -> list[str]:
+    """The command line of one dyno command on a private store."""
+    return [sys.executable, "-m", "benchmarks.cli", *arguments, "--store", str(store)]
+
+
+def dyno(*arguments: str, store: Path, timeout_s: float = 300) -> Outcome:
+    """Run a command to its end."""
+    result = subprocess.run(
+        command(*arguments, store=store),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        cwd=store.parent,
+        env=environment(),
+        check=False,
+    )
+    return Outcome(result.returncode, result.stdout, result.stderr)
+
+
+def environment() -> dict[str, str]:
+    """Our environment, with a canary that must never reach a worker."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "API_TOKEN": "canary-4711"}
+
+
+def marked_processes(mark: str = "") -> list[int]:
+    """Processes that a run of ours started and that are still there, zombies included."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(v.startswith(f"DYNO_LAUNCH={mark}".encode()) for v in variables):
+            found.append(int(folder.name))
+    return found

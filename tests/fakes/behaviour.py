@@ -1,0 +1,202 @@
+"""The fakes' adapter and program: honest ones with a known step time, and one fault each."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contract.framework import Settings
+
+STEP_S = {"fake_double": 0.02}
+"""Step time of each fake, by sleeping until it is over; the default is 10 ms."""
+DEFAULT_STEP_S = 0.01
+FLOOD_BYTES = 64 * 2**20
+
+
+def in_turns() -> bool:
+    """Whether the worker has finished its warm-up: it freezes the collector's objects then."""
+    return gc.get_freeze_count() > 0
+
+
+class Adapter:
+    """A framework whose arrays are NumPy's and whose device is a thread where that is needed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.queue = ThreadPoolExecutor(1) if name == "fake_lying_fence" else None
+        if name == "fake_segfault_import":
+            segfault()
+        if name == "fake_hang_import":
+            hang()
+        self.dawdle("import")
+
+    def dawdle(self, phase: str) -> None:
+        """The slow fake says where it is and stays there for a while, so that it can be met."""
+        if self.name == "fake_slow":
+            print(f"in {phase}", flush=True)
+            time.sleep(1.0)
+
+    def configure(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def devices(self) -> dict[str, int]:
+        return {"cpu": 1, "cuda": 1}
+
+    def put(self, array: np.ndarray) -> np.ndarray:
+        return np.array(array)
+
+    def get(self, value: Any) -> np.ndarray:
+        return np.array(value.result() if isinstance(value, Future) else value)
+
+    def wait(self, values: Any) -> None:
+        """The lying fence returns at once, whatever is still queued."""
+
+    def placement(self, value: Any) -> str:
+        return "cuda" if self.name == "fake_misplaced" else self.settings.device
+
+    def num_compilations(self) -> int:
+        return 0
+
+    def peak_memory_bytes(self) -> int | None:
+        return None
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        if self.queue is None:
+            return a @ b
+        return self.queue.submit(lambda: (a.result() if isinstance(a, Future) else a) @ b)
+
+    def settle(self) -> None:
+        """Nothing runs beside a fake."""
+
+    def describe(self) -> dict[str, str]:
+        return {"version": np.__version__}
+
+
+class FakeProgram:
+    """A program of one weight whose step lasts a known time."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+        self.name = adapter.name
+        self.step_s = STEP_S.get(self.name, DEFAULT_STEP_S)
+        self.num_steps = 0
+        self.seen_turn = False
+        if self.name == "fake_build_error":
+            raise RuntimeError("no kernel image is available for this operation")
+        if self.name == "fake_hang_build":
+            hang()
+        if self.name == "fake_stray":
+            leave_a_daemon()
+        adapter.dawdle("build")
+
+    def load(self, weights: dict[str, np.ndarray]) -> None:
+        self.weight = np.array(weights["weight"])
+        self.loss = 1.0
+        self.adapter.dawdle("load")
+        if self.name == "fake_hang_load":
+            hang()
+        if self.name == "fake_oom_host":
+            exhaust_memory()
+        if self.name == "fake_oom_device":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    def feed(self, batches: Any) -> None:
+        assert len(batches) == 8
+
+    def step(self) -> Any:
+        self.num_steps += 1
+        self._misbehave()
+        if self.adapter.queue is not None:
+            return self.adapter.queue.submit(self._compute)
+        return self._compute()
+
+    def read(self) -> dict[str, np.ndarray]:
+        if in_turns():
+            self.adapter.dawdle("finish")
+        if self.name == "fake_hang_finish" and in_turns():
+            hang()
+        return {
+            "loss": np.array(self.loss),
+            "weights/weight": self.weight.copy(),
+            "optimizer/weight": np.ones_like(self.weight),
+        }
+
+    def _compute(self) -> float:
+        end = time.perf_counter() + self.step_s
+        time.sleep(max(0.0, self.step_s - 0.002))
+        while time.perf_counter() < end:
+            pass
+        self.weight -= np.float32(0.001)
+        self.loss *= 0.999
+        return self.loss
+
+    def _misbehave(self) -> None:
+        if self.num_steps == 1:
+            self.adapter.dawdle("first_step")
+        if in_turns() and not self.seen_turn:
+            self.seen_turn = True
+            self.adapter.dawdle("turn")
+        if self.name == "fake_hang_first_step" or (self.name == "fake_hang_turn" and in_turns()):
+            print(f"{self.name} hangs", flush=True)
+            hang()
+        if self.name == "fake_segfault_turn" and in_turns():
+            segfault()
+        if self.name == "fake_exit":
+            sys.exit(0)
+        if self.name == "fake_killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.name == "fake_nan_later" and in_turns():
+            self.loss = float("nan")
+        if self.name == "fake_nan":
+            self.loss = float("nan")
+        if self.name == "fake_flood" and self.num_steps == 1:
+            flood()
+
+
+def segfault() -> None:
+    """Read address 0, as a broken extension module does."""
+    ctypes.string_at(0)
+
+
+def hang() -> None:
+    """Sleep in C for ever, deaf to SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(3600)
+
+
+def exhaust_memory() -> None:
+    """Take memory, and touch it, until somebody objects."""
+    taken = []
+    while True:
+        taken.append(np.ones(16 * 2**20, np.uint8))
+        time.sleep(0.02)
+
+
+def flood() -> None:
+    """Write more than a pipe holds, and more than a log keeps."""
+    for _ in range(FLOOD_BYTES // 2**20):
+        os.write(1, b"x" * (2**20 - 1) + b"\n")
+
+
+def leave_a_daemon() -> None:
+    """Start a process that leaves our group and would outlive us."""
+    subprocess.Popen(
+        ["sh", "-c", "trap '' TERM HUP; sleep 3600 & wait"],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def build(problem: Any, framework: Adapter) -> FakeProgram:
+    """The program of every fake."""
+    return FakeProgram(framework)

@@ -1,0 +1,23 @@
+"""What every fake framework claims to be able to do."""
+
+from __future__ import annotations
+
+from benchmarks.contract.framework import Capabilities, Settings
+
+
+def capabilities(name: str) -> Capabilities:
+    """A framework that is always installed, on two kinds of device."""
+    return Capabilities(
+        name=name,
+        import_name="numpy",
+        distributions=("numpy",),
+        executions=("eager",),
+        precisions={"cpu": ("fp32",), "cuda": ("fp32",)},
+        asynchronous_devices=(),
+        out_of_memory_patterns=("out of memory",),
+    )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """No variables."""
+    return {}

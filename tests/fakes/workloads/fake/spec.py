@@ -1,0 +1,26 @@
+"""A workload of one weight, for the fake frameworks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.contract.workload import Tolerance, WorkloadSpec
+
+SPECS = {
+    "fake_train": WorkloadSpec(
+        name="fake_train",
+        version=1,
+        unit="image",
+        sizes={"tiny": {"width": 4}},
+        default_batch_size={"tiny": 2},
+        precisions=("fp32",),
+        hyperparameters={},
+        weights=lambda work: iter([("weight", np.ones(4, np.float32))]),
+        batch=lambda work, index: {"images": np.full(2, index, np.float32)},
+        items_per_step=lambda work: work.batch_size,
+        flop_per_step=lambda work: 1000,
+        memory_bytes=lambda work, way: 2**20,
+        gradients=lambda initial, read: iter([("weight", read["optimizer/weight"])]),
+        tolerances={"fp32": Tolerance(loss=1e-4, gradient_norm=1e-2)},
+    ),
+}

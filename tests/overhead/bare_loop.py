@@ -1,0 +1,49 @@
+"""A hand-written loop over a Program, without the harness: the yardstick of its overhead.
+
+Run as `python bare_loop.py LAUNCH_JSON`; each line N on stdin is answered by the nanoseconds that
+N steps took, and an empty line by the resident peak in bytes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.contract.message import Launch, decode
+from benchmarks.contract.workload import problem_of
+from benchmarks.measuring import data, memory
+
+
+def main(line: str) -> None:
+    launch = decode(line.encode())
+    assert isinstance(launch, Launch)
+    framework = importlib.import_module(f"{launch.framework_module}.adapter").Adapter()
+    framework.configure(launch.settings)
+    spec = importlib.import_module(launch.spec_module).SPECS[launch.case.work.workload]
+    implementation = importlib.import_module(launch.implementation_module)
+    program = implementation.build(problem_of(launch.case, spec), framework)
+    folder = Path(launch.data_folder)
+    program.load(data.read_weights(folder))
+    program.feed(data.read_batches(folder))
+    for _ in range(20):
+        outputs = program.step()
+    framework.wait(outputs)
+    memory.reset_host_peak()
+    print(json.dumps("ready"), flush=True)
+    for request in sys.stdin:
+        if not request.strip():
+            peak = memory.peak(framework, device=launch.settings.device, was_reset=True)
+            print(peak.num_bytes, flush=True)
+            continue
+        begin = time.perf_counter_ns()
+        for _ in range(int(request)):
+            outputs = program.step()
+        framework.wait(outputs)
+        print(time.perf_counter_ns() - begin, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

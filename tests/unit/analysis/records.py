@@ -1,0 +1,108 @@
+"""Hand-built plans and records for the tests of analysis and presentation."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.plan import Cell, MachineConfig, Plan
+from benchmarks.contract.protocol import MeasuringProtocol
+from benchmarks.contract.record import Block, Record
+
+STEP1 = {"loss": 7.0, "gradient_norm": 3.0}
+
+
+def case(framework="pytorch", execution="eager", precision="fp32", *, size="small") -> Case:
+    return Case(
+        Work("resnet50_train", 1, size, 8), Way(framework, execution, precision), Place("cpu")
+    )
+
+
+def key_of(one: Case) -> str:
+    return f"key:{one.case_id}"
+
+
+def blocks(step_s: Sequence[float], *, flags: dict | None = None, num_steps=2) -> tuple:
+    """One block for each round; `flags` names those of a round."""
+    return tuple(
+        Block(
+            round=r,
+            order=0,
+            num_steps=num_steps,
+            duration_ns=round(s * num_steps * 1e9),
+            opening_fence_ns=1000,
+            foreign_cpu_share=0.01,
+            flags=tuple((flags or {}).get(r, ())),
+        )
+        for r, s in enumerate(step_s)
+    )
+
+
+def record(one: Case, cohort: int, step_s: Sequence[float] = (0.1,) * 8, **changes) -> Record:
+    """A launch that is ok, `changes` aside; started_at follows the cohort's index."""
+    way, replica = one.way, changes.get("replica", 0)
+    fields = {
+        "run_id": "run1",
+        "cohort_id": f"cohort{cohort}",
+        "launch_id": f"c{cohort}-{way.framework}-{way.execution}-{way.precision}-{replica}",
+        "case": one,
+        "replica": 0,
+        "result_key": key_of(one),
+        "protocol_name": "quick",
+        "protocol_version": 1,
+        "status": "ok",
+        "reason": None,
+        "phase": None,
+        "started_at": f"2026-11-01T00:{cohort:02d}:00Z",
+        "unit": "image",
+        "items_per_step": 8,
+        "flop_per_step": 4_000_000_000,
+        "log": f"logs/{cohort}.log",
+        "phases_s": {"import": 2.0, "first_step": 1.0, "turn": 5.0},
+        "first_steps_ns": (2_000_000_000, 100_000_000, 100_000_000),
+        "cold_cache": False,
+        "steady": True,
+        "blocks": blocks(step_s, flags=changes.pop("flags", None)),
+        "evidence": {"step1": dict(STEP1), "roof_flop_per_s": 1e11},
+        "peak_memory_bytes": 2**30,
+        "peak_memory_source": "process_tree",
+    }
+    return Record(**{**fields, **changes})
+
+
+def cohorts(times: dict[Case, Sequence[float]], *, num=3, wobble=0.01) -> list[Record]:
+    """Launches of cases at these steady step times, with a launch effect of `wobble`."""
+    shifts = (0.0, 1.0, -1.0, 0.5, -0.5, 0.8, -0.8, 0.2, -0.2, 0.0)
+    return [
+        record(one, c, [step_s * (1 + wobble * shifts[(c + place) % 10])] * 8)
+        for c in range(num)
+        for place, (one, step_s) in enumerate(times.items())
+    ]
+
+
+def plan(cases: Sequence[Case], *, skipped: Sequence[Cell] = (), **changes) -> Plan:
+    """A plan of these cases, the first of each precision being the base of the others."""
+    firsts = {}
+    for one in cases:
+        firsts.setdefault((one.group_id, one.way.precision), one.case_id)
+    fields = {
+        "run_id": "run1",
+        "plan_key": "plan",
+        "created_at": "2026-11-01T00:00:00Z",
+        "suite": "quick",
+        "overrides": (),
+        "protocol": MeasuringProtocol(),
+        "machine_config": MachineConfig(),
+        "cells": (*(Cell(one, "run", result_key=key_of(one)) for one in cases), *skipped),
+        "cohorts": (),
+        "bases": {one.case_id: firsts[(one.group_id, one.way.precision)] for one in cases},
+        "interpreters": {},
+        "device_rules": {},
+        "machine": {"cpu_model": "Test CPU", "num_cores": 2},
+    }
+    return Plan(**{**fields, **changes})
+
+
+def failed(one: Case, cohort: int, status="oom_host", **changes) -> Record:
+    reason = changes.pop("reason", "out of memory")
+    whole = record(one, cohort, **changes)
+    return dataclasses.replace(whole, status=status, reason=reason, phase="turn", blocks=())

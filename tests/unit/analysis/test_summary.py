@@ -1,0 +1,381 @@
+"""A run summed up: cells, ratios, verdicts, and the document."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.analysis.summary import summarise
+from benchmarks.contract.plan import Cell
+from tests.unit.analysis.records import (
+    STEP1,
+    case,
+    cohorts,
+    failed,
+    key_of,
+    plan,
+    record,
+)
+from workloads.resnet50.spec import SPECS
+
+BASE = case()
+FAST = case("pytorch", "compiled")
+SLOW = case("jax", "compiled")
+CASES = [BASE, FAST, SLOW]
+TIMES = {BASE: 0.2, FAST: 0.1, SLOW: 0.4}
+
+
+def summary_of(records, *, cases=CASES, **changes):
+    return summarise(plan(cases, **changes), records, SPECS)
+
+
+def cell(summary, one):
+    return next(c for c in summary.to_json()["cells"] if c["case_id"] == one.case_id)
+
+
+def ratio(summary, one, *, aa=False):
+    rows = summary.to_json()["ratios"]
+    return next(r for r in rows if r["case"] == one.case_id and r["aa"] is aa)
+
+
+def test_ratios_are_the_bases_time_over_the_cases_and_have_verdicts():
+    summary = summary_of(cohorts(TIMES))
+    fast, slow = ratio(summary, FAST), ratio(summary, SLOW)
+    assert fast["ratio"] == pytest.approx(2.0, rel=0.03)
+    assert fast["low"] < fast["ratio"] < fast["high"]
+    assert (fast["verdict"], slow["verdict"]) == ("faster", "slower")
+    assert (fast["base"], fast["num_launches"]) == (BASE.case_id, 3)
+    assert {r["case"] for r in summary.to_json()["ratios"]} == {FAST.case_id, SLOW.case_id}
+
+
+def test_throughput_is_items_over_the_launches_geometric_mean():
+    records = [record(BASE, c, [0.1 * f] * 4) for c, f in enumerate((1.0, 2.0, 4.0))]
+    found = cell(summary_of(records), BASE)
+    assert found["step_s"] == pytest.approx(0.2)
+    assert found["items_per_s"] == pytest.approx(8 / 0.2)
+    assert found["items_per_s_low"] < 40 < found["items_per_s_high"]
+    assert found["items_per_s_low"] * found["items_per_s_high"] == pytest.approx(1600)
+    assert found["num_launches"] == 3
+
+
+def test_only_cohorts_that_both_took_part_in_count_for_a_ratio():
+    records = cohorts({BASE: 0.2, FAST: 0.1}, num=4)
+    lonely = [record(FAST, 7, [9.0] * 8), record(BASE, 8, [9.0] * 8)]
+    summary = summary_of(records + lonely)
+    assert ratio(summary, FAST)["num_launches"] == 4
+    assert ratio(summary, FAST)["ratio"] == pytest.approx(2.0, rel=0.03)
+    assert cell(summary, FAST)["num_launches"] == 5
+
+
+def test_rounds_are_paired_by_their_number():
+    drift = np.linspace(1.0, 3.0, 8)
+    records = []
+    for c in range(3):
+        records.append(record(BASE, c, 0.2 * drift))
+        records.append(record(FAST, c, (0.1 * drift)[:5]))
+    found = ratio(summary_of(records), FAST)
+    assert found["ratio"] == pytest.approx(2.0, rel=1e-6)
+
+
+def test_a_round_with_a_declared_cause_in_any_launch_is_dropped_for_all_of_the_cohort():
+    spoiled = [0.1] * 7 + [50.0]
+    records = []
+    for c in range(3):
+        records.append(record(BASE, c, [0.2] * 8))
+        records.append(record(FAST, c, [0.1, *spoiled[1:]]))
+        records.append(record(SLOW, c, [0.4] * 8, flags={7: ["FOREIGN_LOAD"]}))
+    summary = summary_of(records)
+    found = cell(summary, FAST)
+    assert ratio(summary, FAST)["ratio"] == pytest.approx(2.0, rel=1e-6)
+    assert (found["num_rounds"], found["num_rounds_invalid"]) == (24, 3)
+    assert found["flags"] == []
+    assert cell(summary, SLOW)["flags"] == ["FOREIGN_LOAD"]
+    assert (summary.rounds.num_rounds, summary.rounds.num_dropped) == (24, 3)
+    assert summary.rounds.causes == {"FOREIGN_LOAD": 3}
+
+
+def test_many_disturbed_rounds_withdraw_the_verdict():
+    flags = {r: ["FOREIGN_LOAD"] for r in range(2)}
+    records = [
+        dataclasses.replace(r, blocks=record(r.case, 0, [0.1] * 8, flags=flags).blocks)
+        if r.case == FAST
+        else r
+        for r in cohorts(TIMES)
+    ]
+    summary = summary_of(records)
+    assert cell(summary, FAST)["grade"] == "F"
+    assert ratio(summary, FAST)["verdict"] == "cant_tell"
+
+
+def test_a_case_disturbed_throughout_keeps_its_numbers_and_is_not_ranked():
+    every = {r: ["SUSPENDED"] for r in range(8)}
+    records = [record(BASE, c) for c in range(3)]
+    records += [record(FAST, c, flags=every) for c in range(3)]
+    summary = summary_of(records)
+    found = ratio(summary, FAST)
+    assert (found["num_launches"], found["verdict"]) == (3, "cant_tell")
+    assert found["low"] is not None
+    assert cell(summary, FAST)["items_per_s"] is not None
+    assert cell(summary, FAST)["grade"] == "F"
+    assert cell(summary, FAST)["flags"] == ["SUSPENDED"]
+
+
+def test_without_a_shared_round_there_is_no_ratio_and_no_verdict():
+    records = [record(BASE, c) for c in range(3)] + [record(FAST, c, []) for c in range(3)]
+    summary = summary_of(records)
+    found = ratio(summary, FAST)
+    assert (found["ratio"], found["num_launches"], found["verdict"]) == (None, 0, "cant_tell")
+    assert cell(summary, FAST)["items_per_s"] is None
+    assert cell(summary, FAST)["reason"] == "no round counts: none was taken"
+
+
+def test_one_launch_ranks_nothing():
+    summary = summary_of(cohorts(TIMES, num=1))
+    found = ratio(summary, FAST)
+    assert found["ratio"] == pytest.approx(2.0, rel=0.03)
+    assert (found["low"], found["high"], found["verdict"]) == (None, None, "cant_tell")
+    assert cell(summary, FAST)["grade"] == "F"
+    assert cell(summary, FAST)["items_per_s_low"] is None
+
+
+def test_a_failed_case_keeps_its_numbers_and_is_not_compared():
+    summary = summary_of([*cohorts(TIMES), failed(SLOW, 5, "timeout", reason="no answer")])
+    found = cell(summary, SLOW)
+    assert (found["status"], found["reason"], found["grade"]) == ("timeout", "no answer", "F")
+    assert found["items_per_s"] == pytest.approx(20, rel=0.03)
+    assert [r["case"] for r in summary.to_json()["ratios"]] == [FAST.case_id]
+    assert summary.has_failures
+
+
+def test_a_failed_base_leaves_no_ratio():
+    summary = summary_of([*cohorts(TIMES), failed(BASE, 5)])
+    assert summary.to_json()["ratios"] == []
+
+
+def test_a_skip_is_a_cell_with_its_reason_and_no_failure():
+    missing = case("mlx", "compiled")
+    skip = Cell(missing, "skip", "not_installed", "mlx is not installed")
+    summary = summary_of(cohorts(TIMES), skipped=[skip])
+    found = cell(summary, missing)
+    assert (found["status"], found["reason"]) == ("not_installed", "mlx is not installed")
+    assert (found["items_per_s"], found["grade"], found["parity"]) == (None, None, "unproven")
+    assert not summary.has_failures
+
+
+def test_a_case_that_was_never_launched_is_a_failure_of_the_run():
+    assert summary_of(cohorts({BASE: 0.2})).has_failures
+
+
+def test_second_launches_of_the_base_make_an_aa_ratio_and_no_throughput():
+    records = cohorts(TIMES)
+    records += [record(BASE, c, [0.2] * 8, replica=1) for c in range(3)]
+    records[-1] = dataclasses.replace(records[-1], peak_memory_bytes=2**40)
+    summary = summary_of(records)
+    aa = ratio(summary, BASE, aa=True)
+    assert (aa["base"], aa["num_launches"]) == (BASE.case_id, 3)
+    assert aa["low"] <= 1 <= aa["high"]
+    assert cell(summary, BASE)["num_launches"] == 3
+    assert cell(summary, BASE)["peak_memory_bytes"] == 2**30
+    assert ratio(summary, FAST)["verdict"] == "faster"
+
+
+def test_an_aa_ratio_without_one_withdraws_every_verdict_on_that_base():
+    records = cohorts(TIMES, wobble=0.001)
+    records += [record(BASE, c, [0.25] * 8, replica=1) for c in range(3)]
+    summary = summary_of(records)
+    assert ratio(summary, BASE, aa=True)["verdict"] == "slower"
+    assert ratio(summary, FAST)["verdict"] == "cant_tell"
+    assert cell(summary, FAST)["grade"] == cell(summary, BASE)["grade"] == "F"
+
+
+def test_different_work_ranks_nothing():
+    records = [
+        dataclasses.replace(r, evidence={**r.evidence, "step1": {**STEP1, "loss": 7.1}})
+        if r.case == FAST
+        else r
+        for r in cohorts(TIMES)
+    ]
+    summary = summary_of(records)
+    assert cell(summary, FAST)["parity"] == "disagrees"
+    assert cell(summary, FAST)["grade"] == "F"
+    assert ratio(summary, FAST)["verdict"] == "unproven"
+    assert cell(summary, BASE)["parity"] == cell(summary, SLOW)["parity"] == "agrees"
+    assert ratio(summary, SLOW)["verdict"] == "slower"
+
+
+def test_a_base_that_differs_between_its_launches_ranks_nothing():
+    records = cohorts(TIMES)
+    odd = next(i for i, r in enumerate(records) if r.case == BASE and r.cohort_id == "cohort2")
+    records[odd] = dataclasses.replace(
+        records[odd], evidence={"step1": {**STEP1, "gradient_norm": 4.0}}
+    )
+    summary = summary_of(records)
+    assert cell(summary, BASE)["parity"] == "disagrees"
+    assert ratio(summary, FAST)["verdict"] == "unproven"
+
+
+def test_work_that_nothing_was_shown_of_is_unproven_and_ranks_nothing():
+    records = [dataclasses.replace(r, evidence={}) for r in cohorts(TIMES)]
+    summary = summary_of(records)
+    assert {c["parity"] for c in summary.to_json()["cells"]} == {"unproven"}
+    assert ratio(summary, FAST)["verdict"] == "unproven"
+    without_spec = summarise(plan(CASES), cohorts(TIMES), {})
+    assert {c.agreement.parity for c in without_spec.cells} == {"unproven"}
+
+
+def test_a_base_alone_is_unproven():
+    summary = summary_of(cohorts({BASE: 0.2}), cases=[BASE])
+    assert cell(summary, BASE)["parity"] == "unproven"
+    assert not summary.has_failures
+
+
+def test_precisions_are_compared_with_their_own_base_only():
+    half_base, half = case(precision="bf16"), case("jax", "compiled", "bf16")
+    times = {BASE: 0.4, FAST: 0.2, half_base: 0.2, half: 0.1}
+    summary = summary_of(cohorts(times), cases=list(times))
+    assert ratio(summary, half)["base"] == half_base.case_id
+    assert ratio(summary, half)["ratio"] == pytest.approx(2.0, rel=0.03)
+
+
+def test_grades_follow_the_ratio_and_not_the_drifting_rate():
+    drift = {0: 1.0, 1: 1.3, 2: 1.6, 3: 0.8, 4: 1.2}
+    records = []
+    for c, factor in drift.items():
+        records.append(record(BASE, c, [0.2 * factor * (1 + 0.001 * c)] * 8))
+        records.append(record(FAST, c, [0.1 * factor] * 8))
+    summary = summary_of(records, cases=[BASE, FAST])
+    assert cell(summary, FAST)["grade"] == "A"
+    assert cell(summary, BASE)["grade"] == "F"
+    assert ratio(summary, FAST)["verdict"] == "faster"
+
+
+def test_launches_that_were_not_steady():
+    records = cohorts(TIMES)
+    for i, r in enumerate(records):
+        unsteady = (r.case == FAST and r.cohort_id != "cohort0") or (
+            r.case == SLOW and r.cohort_id == "cohort0"
+        )
+        records[i] = dataclasses.replace(r, steady=not unsteady)
+    summary = summary_of(records)
+    assert cell(summary, FAST)["steady"] is False
+    assert cell(summary, FAST)["grade"] == "F"
+    assert ratio(summary, FAST)["verdict"] == "cant_tell"
+    assert cell(summary, SLOW)["steady"] is True
+    assert cell(summary, SLOW)["flags"] == ["NO_STEADY_STATE"]
+    assert cell(summary, SLOW)["grade"] == "C"
+
+
+def test_a_slowdown_in_most_launches_caps_the_grade():
+    throttled = [0.2] * 10 + [0.3] * 20
+    records = [record(BASE, c, throttled) for c in range(3)]
+    records += [record(FAST, c, [t / 2 for t in throttled]) for c in range(3)]
+    found = cell(summary_of(records, cases=[BASE, FAST]), FAST)
+    assert found["flags"] == ["SLOWDOWN"]
+    assert found["grade"] == "C"
+
+
+def test_the_cold_first_step_is_apart():
+    records = [
+        dataclasses.replace(
+            record(BASE, c), first_steps_ns=(ns, 1, 1), cold_cache=None if c == 3 else c == 0
+        )
+        for c, ns in enumerate((30_000_000_000, 2_000_000_000, 4_000_000_000, 3_000_000_000))
+    ]
+    found = cell(summary_of(records, cases=[BASE]), BASE)
+    assert (found["first_step_s"], found["first_step_cold_s"]) == (3.0, 30.0)
+
+
+def test_the_share_of_the_roof_is_that_of_the_best_product_in_this_precision():
+    records = cohorts({BASE: 0.2, FAST: 0.1}, wobble=0.0)
+    records[0] = dataclasses.replace(records[0], evidence={"roof_flop_per_s": 4e11})
+    half = case(precision="bf16")
+    bare = dataclasses.replace(record(half, 9), evidence={})
+    summary = summary_of([*records, bare], cases=[BASE, FAST, half])
+    assert cell(summary, FAST)["mfu_roof"] == pytest.approx(4e9 / 0.1 / 4e11)
+    assert cell(summary, half)["mfu_roof"] is None
+
+
+def test_peak_memory_is_the_largest():
+    records = cohorts({BASE: 0.2})
+    records[1] = dataclasses.replace(records[1], peak_memory_bytes=3 * 2**30)
+    records[2] = dataclasses.replace(records[2], peak_memory_bytes=None)
+    assert cell(summary_of(records, cases=[BASE]), BASE)["peak_memory_bytes"] == 3 * 2**30
+
+
+def test_many_comparisons_with_one_base_are_adjusted_together():
+    others = [case(f"framework{i}", "compiled") for i in range(12)]
+    alone = summary_of(_close(others[:1]), cases=[BASE, others[0]])
+    together = summary_of(_close(others), cases=[BASE, *others])
+    assert ratio(alone, others[0])["verdict"] == "faster"
+    assert ratio(together, others[0])["verdict"] == "cant_tell"
+    assert ratio(together, others[0])["low"] == pytest.approx(ratio(alone, others[0])["low"])
+
+
+def test_advice_tells_cohorts_from_rounds():
+    comparison = summary_of(cohorts(TIMES, wobble=0.03)).ratios[0]
+    assert comparison.effort.more_cohorts == 2
+    assert comparison.effort.num_rounds == 8
+    assert comparison.effort.best_rounds == 1
+
+
+def test_the_last_attempt_at_a_cohort_is_paired_with_itself():
+    records = cohorts({BASE: 0.2, FAST: 0.1}, wobble=0.0)
+    lonely = record(
+        BASE, 0, [0.9] * 8, launch_id="first-attempt", started_at="2026-11-01T00:00:00.0Z"
+    )
+    records[0] = dataclasses.replace(records[0], started_at="2026-11-01T00:00:30Z")
+    assert ratio(summary_of([lonely, *records], cases=[BASE, FAST]), FAST)[
+        "ratio"
+    ] == pytest.approx(2.0)
+
+
+def test_the_document_is_plain_json_without_nan():
+    skip = Cell(case("mlx"), "skip", "unsupported", "no")
+    records = [*cohorts(TIMES), failed(SLOW, 5)]
+    records[0] = dataclasses.replace(records[0], peak_memory_bytes=None, first_steps_ns=())
+    document = summary_of(records, skipped=[skip]).to_json()
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    _assert_plain(document)
+    assert list(document) == ["schema", "run_id", "protocol", "machine", "cells", "ratios"]
+    assert document["schema"] == "dyno.run/1"
+    assert [c["status"] for c in document["cells"]] == ["ok", "ok", "oom_host", "unsupported"]
+
+
+def test_every_cell_has_the_same_keys():
+    skip = Cell(case("mlx"), "skip", "unsupported", "no")
+    cells = summary_of(cohorts(TIMES), skipped=[skip]).to_json()["cells"]
+    assert {
+        "case_id workload size batch_size framework execution precision device num_devices status"
+        " reason unit items_per_s items_per_s_low items_per_s_high num_launches num_rounds"
+        " num_rounds_invalid step_s first_step_s first_step_cold_s peak_memory_bytes steady flags"
+        " mfu_roof grade parity latency_p50_ms latency_p90_ms latency_p99_ms latency_num_samples"
+    } == {" ".join(c) for c in cells}
+
+
+def test_a_plan_without_records_has_cells_and_no_ratios():
+    document = summary_of([]).to_json()
+    assert {c["status"] for c in document["cells"]} == {"interrupted"}
+    assert document["ratios"] == []
+
+
+def _close(others):
+    """Cohorts in which each other case is 3.5 to 6 % faster than the base."""
+    return [
+        record(one, c, [step_s] * 8)
+        for c, factor in enumerate((1.035, 1.06, 1.04, 1.06))
+        for one, step_s in [(BASE, 0.2), *((other, 0.2 / factor) for other in others)]
+    ]
+
+
+def _assert_plain(value):
+    assert type(value) in (dict, list, str, int, float, bool, type(None))
+    if isinstance(value, float):
+        assert math.isfinite(value)
+    for item in value.values() if isinstance(value, dict) else value if type(value) is list else ():
+        _assert_plain(item)
+
+
+def test_keys_of_the_builder_match_the_plan():
+    assert plan(CASES).cells[0].result_key == key_of(BASE) == record(BASE, 0).result_key

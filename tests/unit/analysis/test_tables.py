@@ -1,0 +1,74 @@
+"""The tables of blocks and launches."""
+
+import math
+
+import pytest
+
+from benchmarks.analysis.summary import summarise
+from benchmarks.analysis.tables import block_frame, case_frame, launch_frame, ratio_frame
+from tests.unit.analysis.records import case, cohorts, plan, record
+
+BASE, CASE = case(), case("jax", "compiled")
+
+
+def test_one_row_for_each_block_with_seconds_per_step():
+    blocks = block_frame([record(BASE, 0, [0.1, 0.2]), record(CASE, 0, [0.3])])
+    assert blocks["step_s"].tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert blocks["case_id"].nunique() == 2
+
+
+def test_a_disturbed_round_is_dropped_for_the_whole_cohort_and_no_other():
+    blocks = block_frame(
+        [
+            record(BASE, 0, [0.1] * 3, flags={1: ["FOREIGN_LOAD"]}),
+            record(CASE, 0, [0.1] * 3),
+            record(CASE, 1, [0.1] * 3, flags={2: ["NOTED_ONLY"]}),
+        ]
+    )
+    assert blocks["round_dropped"].tolist() == [False, True, False] * 2 + [False] * 3
+    assert blocks["causes"].tolist()[1] == ("FOREIGN_LOAD",)
+    assert blocks["causes"].tolist()[8] == ()
+
+
+def test_a_launch_is_the_median_of_its_own_valid_blocks():
+    records = [
+        record(BASE, 0, [0.1, 0.2, 9.0], flags={2: ["SWAP"]}),
+        record(CASE, 0, [0.1, 0.2, 9.0]),
+    ]
+    launches = launch_frame(records, block_frame(records))
+    assert launches["step_s"].tolist() == pytest.approx([0.15, 0.2])
+    assert launches["num_rounds"].tolist() == [3, 3]
+    assert launches["num_rounds_invalid"].tolist() == [1, 1]
+    assert launches["causes"].tolist() == [("SWAP",), ()]
+
+
+def test_a_launch_without_blocks_has_no_step_time():
+    launches = launch_frame([record(CASE, 0, [])], block_frame([record(CASE, 0, [])]))
+    assert launches["step_s"].isna().all()
+    assert launches["num_rounds"].tolist() == [0]
+
+
+def test_disturbed_rounds_are_kept_where_they_are_most_of_a_cohort():
+    few = block_frame([record(BASE, 0, flags={0: ["SWAP"]})])
+    most = block_frame([record(BASE, 0, flags={r: ["SWAP"] for r in range(5)})])
+    assert few["round_dropped"].sum() == few["round_disturbed"].sum() == 1
+    assert (most["round_dropped"].sum(), most["round_disturbed"].sum()) == (0, 5)
+
+
+def test_what_a_launch_costs_leaves_out_its_turns():
+    records = [record(BASE, 0)]
+    assert launch_frame(records, block_frame(records))["launch_s"].tolist() == [3.0]
+
+
+def test_no_records_give_empty_tables():
+    blocks = block_frame([])
+    assert blocks.empty
+    assert launch_frame([], blocks).empty
+
+
+def test_cases_and_ratios_have_a_table_each():
+    summary = summarise(plan([BASE, CASE]), cohorts({BASE: 0.2, CASE: 0.1}), {})
+    cells, ratios = case_frame(summary.to_json()), ratio_frame(summary.to_json())
+    assert cells["framework"].tolist() == ["pytorch", "jax"]
+    assert not math.isnan(cells["items_per_s"].min())
+    assert len(ratios) == 1

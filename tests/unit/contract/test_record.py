@@ -1,0 +1,79 @@
+"""A record comes back as it was stored, and nothing damaged passes for one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.record import SCHEMA_VERSION, Block, Record, record_from_json
+
+RECORD = Record(
+    run_id="r",
+    cohort_id="r/0/0",
+    launch_id="r-0-0-0",
+    case=Case(Work("w", 1, "tiny", 8), Way("pytorch", "eager", "fp32"), Place("cpu")),
+    replica=0,
+    result_key="k",
+    protocol_name="quick",
+    protocol_version=1,
+    status="ok",
+    reason=None,
+    phase=None,
+    started_at="2026-11-21T09:00:00+00:00",
+    unit="image",
+    items_per_step=8,
+    flop_per_step=10,
+    blocks=(
+        Block(0, 0, 2, 2_000_000_000, 10),
+        Block(1, 1, 2, 9_000_000_000, 10, 0.4, ("FOREIGN_LOAD",)),
+    ),
+    evidence={"step1": {"loss": 6.9}},
+)
+
+
+def as_json(**changes: Any) -> dict[str, Any]:
+    return {**json.loads(json.dumps(RECORD.to_json())), **changes}
+
+
+def test_json_gives_the_record_back() -> None:
+    assert record_from_json(as_json()) == RECORD
+
+
+def test_step_seconds_leave_out_invalid_blocks() -> None:
+    assert RECORD.step_seconds == [1.0]
+
+
+def test_step_seconds_keep_all_where_most_are_invalid() -> None:
+    every = [dataclasses.replace(block, flags=("SWAP",)) for block in RECORD.blocks]
+    assert dataclasses.replace(RECORD, blocks=tuple(every)).step_seconds == [1.0, 4.5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"schema_version": SCHEMA_VERSION + 1}, "newer"),
+        ({"schema_version": "1"}, "schema_version"),
+        ({"surplus": 1}, "surplus"),
+        ({"status": "fine"}, "status"),
+        ({"phases_s": {"build": float("inf")}}, "finite"),
+        ({"evidence": {"loss": [float("nan")]}}, "finite"),
+        ({"case": {"work": {}}}, "not a record"),
+        ({"blocks": [dataclasses.asdict(Block(0, 0, 0, 1, 0))]}, "block"),
+        ({"blocks": [{**dataclasses.asdict(Block(0, 0, 1, 1, 0)), "duration_ns": 1.5}]}, "integer"),
+        ({"blocks": [{**dataclasses.asdict(Block(0, 0, 1, 1, 0)), "round": True}]}, "integer"),
+    ],
+)
+def test_refuses_what_is_no_record(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        record_from_json(as_json(**changes))
+
+
+def test_refuses_a_record_with_a_field_missing() -> None:
+    damaged = as_json()
+    del damaged["status"]
+    with pytest.raises(ValueError, match="status"):
+        record_from_json(damaged)

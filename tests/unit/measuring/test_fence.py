@@ -1,0 +1,99 @@
+"""The self-test passes a framework that waits and catches one that does not."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.measuring import fence
+
+
+class QueuedFramework:
+    """Work goes to a thread; `honest` decides whether waiting waits."""
+
+    def __init__(self, *, honest: bool) -> None:
+        self.honest = honest
+        self.queue = ThreadPoolExecutor(1)
+
+    def put(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def get(self, value: Any) -> np.ndarray:
+        return np.array(resolved(value))
+
+    def wait(self, values: Any) -> None:
+        if self.honest:
+            resolved(values)
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        return self.queue.submit(lambda: resolved(a) @ b)
+
+
+class ConstantFramework(QueuedFramework):
+    """Every product takes the same time, whatever came before: the work is not done."""
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        time.sleep(0.025 if a is b or isinstance(a, np.ndarray) else 0.0)
+        return Future()
+
+    def get(self, value: Any) -> np.ndarray:
+        return np.zeros(1)
+
+    def wait(self, values: Any) -> None:
+        pass
+
+
+class QueuedProgram:
+    """Steps of 20 ms on the framework's queue."""
+
+    def __init__(self, framework: QueuedFramework) -> None:
+        self.framework = framework
+        self.last: Any = None
+
+    def step(self) -> Any:
+        self.last = self.framework.queue.submit(time.sleep, 0.02)
+        return self.last
+
+    def read(self) -> dict[str, np.ndarray]:
+        self.last.result()
+        return {"loss": np.zeros(())}
+
+
+def resolved(value: Any) -> Any:
+    return value.result() if isinstance(value, Future) else value
+
+
+def test_an_honest_queue_passes() -> None:
+    framework = QueuedFramework(honest=True)
+    report = fence.check_matmul(framework)  # type: ignore[arg-type]
+    assert report.failure is None
+    assert report.roof_flop_per_s > 0
+    program = QueuedProgram(framework)
+    leftover = fence.check_program(program, framework, num_steps=3)  # type: ignore[arg-type]
+    assert fence.program_failure(leftover) is None
+
+
+def test_a_fence_that_returns_early_is_caught_on_the_products() -> None:
+    report = fence.check_matmul(QueuedFramework(honest=False))  # type: ignore[arg-type]
+    assert report.failure is not None
+    assert "does not wait" in report.failure
+
+
+def test_a_fence_that_returns_early_is_caught_on_the_program() -> None:
+    framework = QueuedFramework(honest=False)
+    program = QueuedProgram(framework)
+    leftover = fence.check_program(program, framework, num_steps=3)  # type: ignore[arg-type]
+    failure = fence.program_failure(leftover)
+    assert failure is not None
+    assert "still to be computed" in failure
+
+
+def test_twice_the_work_in_the_same_time_is_caught() -> None:
+    report = fence.check_matmul(ConstantFramework(honest=False))  # type: ignore[arg-type]
+    assert report.doubling == pytest.approx(1.0, abs=0.2)
+    assert report.failure is not None
+    assert "dependent matrix products" in report.failure

@@ -1,0 +1,184 @@
+"""A run on the terminal."""
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from benchmarks.analysis.summary import summarise
+from benchmarks.contract.plan import Cell
+from benchmarks.presentation.sentence import sentence
+from benchmarks.presentation.terminal import console_for, render_summary
+from tests.unit.analysis.records import STEP1, case, cohorts, failed, plan, record
+from workloads.resnet50.spec import SPECS
+
+BASE, FAST, SLOW = case(), case("pytorch", "compiled"), case("jax", "compiled")
+TIMES = {BASE: 0.2, FAST: 0.15, SLOW: 0.4}
+MACHINE = {"cpu": "Test CPU", "num_cores": 2, "memory_bytes": 8 * 2**30, "accelerators": []}
+
+
+def summary_of(records, *, cases=(BASE, FAST, SLOW), **changes):
+    return summarise(plan(cases, machine=MACHINE, **changes), records, SPECS)
+
+
+def rendered(summary, *, width=100, **options):
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, **options)
+    render_summary(summary, console, store="results/runs")
+    return stream.getvalue()
+
+
+def row(text, name):
+    return next(line for line in text.splitlines() if name in line)
+
+
+def test_a_measured_row_has_rate_ratio_verdict_memory_grade_and_launches():
+    line = row(rendered(summary_of(cohorts(TIMES, wobble=0.004))), "pytorch compiled")
+    assert "[52.7, 53.9]" in line
+    assert "1.33 [1.31, 1.36] ▲ faster" in line
+    assert line.split()[-5:] == ["2.0", "s", "1.00", "B", "3"]
+
+
+def test_the_base_and_the_unit_are_named():
+    text = rendered(summary_of(cohorts(TIMES)))
+    assert "images/s" in text
+    assert "base: pytorch eager fp32" in text
+    assert "resnet50_train small b8 cpu" in text.splitlines()[0]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_lines_fit_and_names_and_intervals_are_whole(width):
+    long = case("keras_tensorflow", "compiled", "bf16_pure")
+    times = {BASE: 0.2, FAST: 0.1512, SLOW: 0.4, long: 0.00123}
+    summary = summary_of(cohorts(times, wobble=0.0004), cases=tuple(times))
+    text = rendered(summary, width=width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    for whole in ("pytorch", "compiled", "keras_tensorflow", "bf16_pure"):
+        assert whole in text.split()
+    assert "…" not in text
+
+
+def test_failed_and_skipped_cells_are_rows_with_their_reason_and_log():
+    skip = Cell(case("mlx", "compiled"), "skip", "not_installed", "mlx is not installed")
+    records = [*cohorts(TIMES), failed(SLOW, 5, reason="no memory left")]
+    text = rendered(summary_of(records, skipped=[skip]))
+    assert "oom_host" in row(text, "jax compiled fp32")
+    assert "no memory left" in row(text, "jax compiled fp32")
+    assert "log: results/runs/run1/logs/5.log" in text
+    assert "not_installed" in row(text, "mlx compiled")
+
+
+def test_a_cell_without_a_round_that_counts_says_so():
+    records = [*cohorts({BASE: 0.2}), *(record(FAST, c, step_s=[]) for c in range(3))]
+    text = rendered(summary_of(records, cases=(BASE, FAST)))
+    assert "no round counts: none was taken" in row(text, "pytorch compiled fp32")
+
+
+def test_notes_tell_agreement_machine_noise_and_advice():
+    records = cohorts(TIMES, wobble=0.03)
+    records[0] = dataclasses.replace(
+        records[0], blocks=record(BASE, 0, [0.2] * 8, flags={2: ["FOREIGN_LOAD"]}).blocks
+    )
+    text = " ".join(rendered(summary_of(records)).split())
+    assert "step-1 loss and gradient of 3 cases agree" in text
+    assert "machine: Test CPU, 2 cores, 8 GiB" in text
+    assert "1 of 24 rounds dropped (FOREIGN_LOAD 1); other processes took at most 1 %" in text
+    assert "2 more cohorts would halve the interval of" in text
+    assert "protocol.num_cohorts=5" in text
+    assert "more rounds would not narrow it" in text
+
+
+def test_different_work_and_failing_grades_are_spelled_out():
+    records = [
+        dataclasses.replace(r, evidence={"step1": {**STEP1, "loss": 8.0}}) if r.case == FAST else r
+        for r in cohorts(TIMES)
+    ]
+    text = " ".join(rendered(summary_of(records)).split())
+    assert "different work: pytorch compiled fp32: step-1 loss is off by 0.14" in text
+    assert "grade F: pytorch compiled fp32: its first step is not the base's" in text
+    assert "! unproven" in text
+
+
+def test_an_aa_check_is_shown():
+    records = cohorts({BASE: 0.2}) + [record(BASE, c, [0.2] * 8, replica=1) for c in range(3)]
+    assert "A/A, pytorch eager fp32 against itself" in rendered(summary_of(records, cases=[BASE]))
+
+
+def test_markup_and_escapes_in_records_stay_text():
+    records = [*cohorts(TIMES), failed(SLOW, 5, reason="\x1b]8;;x\x07[/bold][link=x]oops")]
+    text = rendered(summary_of(records), force_terminal=True)
+    assert "[/bold][link=x]oops" in text
+    assert "\x1b]8" not in text
+    assert "\x07" not in text
+
+
+def test_no_color_is_honoured(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    summary = summary_of(cohorts(TIMES))
+    options = {"force_terminal": True, "color_system": "standard"}
+    assert "\x1b[32m" in rendered(summary, **options)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[32m" not in rendered(summary, **options)
+
+
+def test_a_stream_that_is_no_terminal_gets_plain_text():
+    stream = io.StringIO()
+    console = console_for(stream)
+    render_summary(summary_of(cohorts(TIMES)), console)
+    assert console.width == 100
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_stream_without_unicode_gets_ascii():
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    records = [*cohorts(TIMES), failed(SLOW, 5, reason="zażółć")]
+    render_summary(summary_of(records), console_for(stream))
+    stream.flush()
+    text = raw.getvalue().decode("ascii")
+    assert "^ faster" in text
+    assert "za\\u017c" in text
+
+
+def test_a_run_without_results_is_shown_too():
+    text = rendered(summary_of([]))
+    assert "interrupted" in text
+    assert text.splitlines()[-1] == "nothing is ranked: no case was measured"
+
+
+def test_sentence_leads_with_the_fastest():
+    assert sentence(summary_of(cohorts(TIMES, wobble=0.004))) == (
+        "pytorch compiled is 1.33x [1.31, 1.36] as fast as pytorch eager"
+        " on resnet50_train small b8 fp32 (3 launches)"
+    )
+
+
+def test_sentence_of_a_slower_case_and_of_a_tie():
+    slower = sentence(summary_of(cohorts({BASE: 0.2, SLOW: 0.4}, wobble=0.001)))
+    assert slower.startswith("jax compiled is 0.50")
+    tie = sentence(summary_of(cohorts({BASE: 0.2, SLOW: 0.2}, wobble=0.001)))
+    assert tie.startswith(
+        "jax compiled is as fast as pytorch eager on resnet50_train small b8 fp32"
+    )
+
+
+@pytest.mark.parametrize(
+    ("records", "why"),
+    [
+        ([], "no case was measured"),
+        (cohorts({BASE: 0.2}), "no two cases with equal work"),
+        (cohorts(TIMES, num=2), "fewer than 3 launches (protocol=quick)"),
+        (cohorts(TIMES, wobble=0.4), "no difference is beyond what launches differ"),
+        (
+            [dataclasses.replace(r, evidence={}) for r in cohorts(TIMES)],
+            "no case was shown to do the work of its base",
+        ),
+        (
+            [record(BASE, 0), record(FAST, 1)],
+            "no round in which a case and its base both count",
+        ),
+    ],
+)
+def test_sentence_says_why_nothing_is_ranked(records, why):
+    assert sentence(summary_of(records)).startswith(f"nothing is ranked: {why}")

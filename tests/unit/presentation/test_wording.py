@@ -1,0 +1,62 @@
+"""Numbers and text as they are printed."""
+
+import pytest
+
+from benchmarks.presentation.wording import (
+    clean,
+    count,
+    number,
+    seconds,
+    verdict_text,
+    with_interval,
+)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((123.4, 120.1, 126.9), "123 [120, 127]"),
+        ((1.3217, 1.281, 1.362), "1.32 [1.28, 1.36]"),
+        ((12345.6, 12001.0, 12690.0), "12,300 [12,000, 12,700]"),
+        ((1.00004, 1.00001, 1.00007), "1.0000 [1.0000, 1.0001]"),
+        ((0.1234, 0.1034, 0.1434), "0.12 [0.10, 0.14]"),
+        ((123.4, None, None), "120"),
+        ((1.678, None, None), "1.7"),
+        ((2.0, 2.0, 2.0), "2 [2, 2]"),
+    ],
+)
+def test_digits_stop_at_the_half_width(numbers, text):
+    assert with_interval(*numbers) == text
+
+
+def test_an_interval_may_stand_beneath():
+    assert with_interval(1.32, 1.28, 1.36, separator="\n") == "1.32\n[1.28, 1.36]"
+
+
+def test_seconds_have_two_digits():
+    assert [seconds(v) for v in (0.1345, 2.13, 123.0, 0.0)] == ["0.13 s", "2.1 s", "120 s", "0.0 s"]
+
+
+def test_numbers_round_before_the_point_too():
+    assert number(1250.0, -2) == "1,200"
+
+
+def test_text_of_a_record_cannot_command_the_terminal():
+    assert clean("a\x1b[31mred\x1b]0;title\x07\r\nb\x00\u202ec") == "ared ]0;title b c"
+    assert clean("[bold]x[/bold]") == "[bold]x[/bold]"
+    assert len(clean("x" * 1000)) == 300
+
+
+def test_verdicts_have_a_symbol_and_words():
+    assert verdict_text("faster", ascii_only=False) == "▲ faster"
+    assert verdict_text("faster", ascii_only=True) == "^ faster"
+    assert verdict_text("cant_tell", ascii_only=True) == "? can't tell"
+    assert verdict_text("odd\x1b", ascii_only=True) == "? odd"
+
+
+def test_counts_take_a_plural():
+    assert [count(1, "launch"), count(3, "launch"), count(2, "round")] == [
+        "1 launch",
+        "3 launches",
+        "2 rounds",
+    ]

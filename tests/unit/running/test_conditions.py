@@ -1,0 +1,88 @@
+"""What the machine did during a turn becomes a flag only for declared causes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from benchmarks.contract.message import BlockDone
+from benchmarks.running import conditions
+
+QUIET = BlockDone(0, 1, 10**9, 10, 0, False)
+S = 10**9
+
+
+class Counters:
+    """The machine's counters, set by the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = self.busy = self.ours = self.parent = self.throttled = 0
+        self.swapped: int | None = 0
+        read = monkeypatch.setattr
+        read(conditions.time, "perf_counter_ns", lambda: self.clock)
+        read(conditions.time, "process_time_ns", lambda: self.parent)
+        read(conditions.cpu_time, "machine_busy_ns", lambda: self.busy)
+        read(conditions.cpu_time, "group_cpu_ns", lambda group: self.ours)
+        read(conditions.cpu_time, "num_pages_swapped_in", lambda: self.swapped)
+        read(conditions.machine, "cgroup_throttled_ns", lambda: self.throttled)
+        read(os, "cpu_count", lambda: 2)
+
+
+@pytest.fixture
+def counters(monkeypatch: pytest.MonkeyPatch) -> Counters:
+    return Counters(monkeypatch)
+
+
+def test_our_own_work_is_no_foreign_load(counters: Counters) -> None:
+    watch = conditions.Watch(1)
+    counters.clock, counters.busy, counters.ours, counters.parent = S, 2 * S, S * 19 // 10, S // 10
+    seen = watch.conditions(QUIET)
+    assert seen.foreign_cpu_share == 0.0
+    assert seen.flags == ()
+
+
+def test_a_neighbour_is_foreign_load(counters: Counters) -> None:
+    watch = conditions.Watch(1)
+    counters.clock, counters.busy, counters.ours = S, 2 * S, S * 3 // 2
+    seen = watch.conditions(QUIET)
+    assert seen.foreign_cpu_share == pytest.approx(0.24)
+    assert seen.flags == ("FOREIGN_LOAD",)
+
+
+@pytest.mark.parametrize(
+    ("change", "flag"),
+    [({"throttled": S // 50}, "CPU_QUOTA"), ({"swapped": 4}, "SWAP")],
+)
+def test_counters_that_must_not_move(counters: Counters, change: Any, flag: str) -> None:
+    watch = conditions.Watch(1)
+    counters.clock = S
+    vars(counters).update(change)
+    assert watch.conditions(QUIET).flags == (flag,)
+
+
+@pytest.mark.parametrize(
+    ("done", "flag"),
+    [
+        (BlockDone(0, 1, S, 10, 2, False), "RECOMPILED"),
+        (BlockDone(0, 1, S, 10, None, True), "SUSPENDED"),
+    ],
+)
+def test_what_the_worker_reports(counters: Counters, done: BlockDone, flag: str) -> None:
+    watch = conditions.Watch(1)
+    counters.clock = S
+    assert watch.conditions(done).flags == (flag,)
+
+
+@pytest.mark.parametrize(
+    ("state", "flags"),
+    [
+        ({"throttle_reasons": [], "num_processes": 2}, []),
+        ({"throttle_reasons": None, "num_processes": None}, []),
+        ({"throttle_reasons": ["hardware thermal slowdown"], "num_processes": 1}, ["THROTTLED"]),
+        ({"throttle_reasons": [], "num_processes": 3}, ["FOREIGN_GPU"]),
+    ],
+)
+def test_an_accelerator_that_is_hot_or_shared(state: Any, flags: list[str]) -> None:
+    assert conditions.accelerator_flags([state], num_ours=2) == flags

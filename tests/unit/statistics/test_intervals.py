@@ -1,0 +1,112 @@
+"""Intervals over launches, effective sample size, Holm."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.statistics.intervals import (
+    effective_sample_size,
+    half_width_reached,
+    holm,
+    lag1_autocorrelation,
+    log_t_interval,
+)
+
+
+def test_interval_of_two_launches_is_students():
+    interval = log_t_interval([1.0, math.e])
+    # mean of the logs 0.5, sd 1/sqrt(2), t(0.975, 1) = 12.7062: half-width 6.3531
+    assert interval.estimate == pytest.approx(math.exp(0.5))
+    assert math.log(interval.low) == pytest.approx(0.5 - 6.35310, abs=1e-4)
+    assert math.log(interval.high) == pytest.approx(0.5 + 6.35310, abs=1e-4)
+    assert interval.half_width == pytest.approx(6.35310, abs=1e-4)
+    assert interval.num_launches == 2
+
+
+def test_one_launch_has_no_bounds():
+    interval = log_t_interval([0.25])
+    assert interval.estimate == pytest.approx(0.25)
+    assert (interval.low, interval.high, interval.half_width) == (None, None, None)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0, -1.0])
+def test_refuses_values_without_a_logarithm(bad):
+    with pytest.raises(ValueError, match="finite numbers above 0"):
+        log_t_interval([1.0, bad, 1.1])
+
+
+def test_refuses_no_values():
+    with pytest.raises(ValueError, match="expected one finite number or more"):
+        log_t_interval([])
+
+
+def test_zero_variance_is_floored_at_the_clock_and_not_certain():
+    floored = log_t_interval([2.0, 2.0, 2.0], floor=1e-3)
+    # t(0.975, 2) = 4.30265
+    assert floored.half_width == pytest.approx(4.30265 * 1e-3 / math.sqrt(3), rel=1e-4)
+    assert log_t_interval([2.0, 2.0, 2.0]).half_width > 0
+
+
+def test_coverage_of_the_interval_is_nominal_at_three_launches():
+    generator = np.random.default_rng(1)
+    draws = np.exp(0.03 * generator.standard_normal((2000, 3)))
+    covered = [low.low <= 1.0 <= low.high for low in map(log_t_interval, draws.tolist())]
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_autocorrelation_of_independent_values_is_small_and_of_a_random_walk_is_capped():
+    generator = np.random.default_rng(2)
+    noise = generator.standard_normal(500)
+    assert lag1_autocorrelation(noise.tolist()) < 0.15
+    assert lag1_autocorrelation(np.cumsum(noise).tolist()) == 0.95
+    assert lag1_autocorrelation([1.0, 1.0, 1.0]) == 0.0
+
+
+def test_autocorrelation_corrects_its_bias_on_short_series():
+    generator = np.random.default_rng(3)
+    estimates = [lag1_autocorrelation(_autoregressive(generator, 20, 0.5)) for _ in range(400)]
+    assert np.mean(estimates) == pytest.approx(0.5, abs=0.08)
+
+
+def test_alike_neighbours_are_worth_fewer_values():
+    generator = np.random.default_rng(4)
+    alike = _autoregressive(generator, 400, 0.8)
+    assert effective_sample_size(alike) < 100
+    assert effective_sample_size(generator.permutation(alike).tolist()) > 250
+
+
+def test_half_width_is_reached_by_many_quiet_rounds_only():
+    generator = np.random.default_rng(5)
+    noise = generator.standard_normal(40)
+    quiet, loud = np.exp(0.005 * noise).tolist(), np.exp(0.2 * noise).tolist()
+    assert half_width_reached(quiet, target=0.01)
+    assert not half_width_reached(loud, target=0.01)
+    assert not half_width_reached(quiet[:1], target=0.01)
+
+
+def test_half_width_counts_alike_neighbours_less():
+    trace = _autoregressive(np.random.default_rng(6), 60, 0.9)
+    steps = np.exp(0.02 * np.asarray(trace))
+    shuffled = np.random.default_rng(7).permutation(steps)
+    target = 0.015
+    assert half_width_reached(shuffled.tolist(), target=target)
+    assert not half_width_reached(steps.tolist(), target=target)
+
+
+def test_holm_adjusts_in_order_and_keeps_positions():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_holm_refuses_what_is_no_probability():
+    with pytest.raises(ValueError, match="numbers from 0 to 1"):
+        holm([0.1, math.nan])
+
+
+def _autoregressive(generator, size, phi):
+    values = [generator.standard_normal()]
+    for shock in generator.standard_normal(size - 1) * math.sqrt(1 - phi**2):
+        values.append(phi * values[-1] + shock)
+    return values
