@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol, cast
 
 import benchmarks
-from benchmarks.errors import EXIT_BUG, EXIT_OK, EXIT_SIGINT, EXIT_USAGE, DynoError
+from benchmarks.errors import EXIT_BUG, EXIT_SIGINT, EXIT_USAGE, DynoError
 
 COMMANDS = {
     "doctor": "what can be measured here, what would spoil it, and what to do",
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _close_stdout()
         return EXIT_SIGPIPE
     except SystemExit as stop:  # argparse ends so, for --help and for a usage that it refuses
-        return stop.code if isinstance(stop.code, int) else EXIT_OK
+        return stop.code if isinstance(stop.code, int) else EXIT_BUG
     except Exception:  # noqa: BLE001 - the last handler: what comes here is our own fault
         traceback.print_exc()
         sys.stderr.write("this is a bug in Dyno; please report it with the lines above\n")

@@ -116,6 +116,8 @@ def report_framework(
     """One framework's report from its probe."""
     if isinstance(found, str):
         return FrameworkReport(name, usable=False, reason=found)
+    if found.probe_failure:
+        return FrameworkReport(name, usable=False, reason=found.probe_failure, python=found.python)
     lacking = {
         f"{execution} on {device}"
         for execution, device in capabilities.needs_compiler

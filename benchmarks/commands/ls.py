@@ -54,15 +54,15 @@ def _frameworks(args: argparse.Namespace) -> list[Row]:
     rows = []
     for name, entry in catalog.frameworks.items():
         interpreter = found[name]
-        missing = isinstance(interpreter, str)
+        reason = interpreter if isinstance(interpreter, str) else interpreter.probe_failure
         rows.append(
             {
                 "framework": name,
-                "installed": not missing,
+                "installed": reason is None,
                 "executions": list(entry.capabilities.executions),
                 "devices": {} if isinstance(interpreter, str) else interpreter.devices,
                 "versions": {} if isinstance(interpreter, str) else interpreter.versions,
-                "reason": interpreter if missing else None,
+                "reason": reason,
             }
         )
     return rows

@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.commands import selection
@@ -38,11 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the plan; exit code 5 where nothing runs or is had, 6 where what was named is missing."""
+    """Show the plan; 5 where nothing runs or is had, 6 where what was named is not there."""
     from benchmarks.planning.expand import missing_named
 
     plan = selection.load(args).plan
-    text = json.dumps(document(plan), indent=2, allow_nan=False) if args.json else describe(plan)
+    if args.json:
+        text = json.dumps(document(plan), indent=2, allow_nan=False)
+    else:
+        text = describe(plan, options=selection.options_of(args))
     sys.stdout.write(text + "\n")
     missing = missing_named(plan)
     for reason in missing:
@@ -75,9 +78,13 @@ def total_s(plan: Plan) -> float | None:
     return sum(known) if known else None
 
 
-def describe(plan: Plan) -> str:
-    """The plan for a terminal: counts, cells by what is done and why, cohorts, time."""
-    return "\n".join([*_headline(plan), *_table(plan.cells), *_outlook(plan)])
+def describe(plan: Plan, *, options: Sequence[str] = ()) -> str:
+    """The plan for a terminal: counts, cells by what is done and why, cohorts, time.
+
+    `options` stand in the command that starts it, beside the overrides.
+    """
+    start = shlex.join(["dyno", "run", *options, *plan.overrides])
+    return "\n".join([*_headline(plan), *_table(plan.cells), *_outlook(plan, start)])
 
 
 def _cell_json(cell: Cell) -> dict[str, Any]:
@@ -134,14 +141,13 @@ def _why(cell: Cell) -> str:
     return cell.reason or ""
 
 
-def _outlook(plan: Plan) -> Iterator[str]:
+def _outlook(plan: Plan, start: str) -> Iterator[str]:
     """How much there is to do, how long it will take and from what that is known."""
     from benchmarks.presentation.wording import count
 
-    command = shlex.join(["dyno", "run", *plan.overrides])
     seconds = total_s(plan)
     if seconds is None:
-        yield "Nothing is left to run."
+        yield "Nothing is left to run"
         return
     num_launches = sum(len(cohort.launches) for cohort in plan.cohorts)
     num_groups = len({cohort.group_id for cohort in plan.cohorts})
@@ -151,7 +157,7 @@ def _outlook(plan: Plan) -> Iterator[str]:
         f"{count(len(plan.cohorts), 'cohort')} of {count(num_groups, 'group')},"
         f" {count(num_launches, 'launch')}, about {duration(seconds)} ({basis})"
     )
-    yield f"Nothing was run. Start:  {command}"
+    yield f"Nothing was run. Start:  {start}"
 
 
 def duration(seconds: float) -> str:

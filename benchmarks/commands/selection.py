@@ -92,6 +92,13 @@ def load(args: argparse.Namespace) -> Selection:
     return Selection(catalog, store, make_plan(request, catalog=catalog, store=store))
 
 
+def options_of(args: argparse.Namespace) -> list[str]:
+    """The options of a command line that select, as they would be written again."""
+    store = [] if args.store == DEFAULT_STORE else ["--store", args.store]
+    extend = [word for folder in args.extend for word in ("--extend", str(folder))]
+    return [*store, *extend, *(["--fresh"] if args.fresh else [])]
+
+
 class _Refuse(argparse.Action):
     """Ends the command with the reason that stands as the option's constant."""
 

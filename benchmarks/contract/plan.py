@@ -83,6 +83,8 @@ class Interpreter:
     """Installed version of each distribution that identifies results."""
     devices: dict[str, int]
     """Devices that the framework sees, with their number."""
+    probe_failure: str | None = None
+    """How the probe ended where it saw nothing: the launch will fail alike, with a record."""
 
 
 @dataclass(frozen=True)

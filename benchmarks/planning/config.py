@@ -90,10 +90,10 @@ def resolve(overrides: Overrides) -> Resolved:
     for group, name in chosen.items():
         if name not in names(group):
             raise unknown_name(name, names(group), kind=group, where=f"{group}={name}")
-    composed = _compose([*(f"{k}={v}" for k, v in chosen.items()), *overrides.hydra])
+    composed = compose([*(f"{k}={v}" for k, v in chosen.items()), *overrides.hydra])
     if suite_file is not None:
         composed["suite"] = read_suite_file(suite_file)
-    configuration = _typed(composed, where=f"suite={suite}: " if suite_file else "")
+    configuration = typed(composed, where=f"suite={suite}: " if suite_file else "")
     if not configuration.suite.matrices:
         raise UsageError(f"suite={suite}: it has no matrices")
     _refuse_impossible(configuration)
@@ -108,7 +108,7 @@ def names(group: str) -> list[str]:
 def read_suite(name: str) -> SuiteConfig:
     """A suite of configs/suite/ on its own."""
     content = read_suite_file(CONFIG_FOLDER / "suite" / f"{name}.yaml")
-    return _typed({"suite": content}, where=f"suite={name}: ").suite
+    return typed({"suite": content}, where=f"suite={name}: ").suite
 
 
 def read_suite_file(file: Path) -> dict[str, Any]:
@@ -150,9 +150,9 @@ def _refuse_aliases(text: str, file: Path) -> None:
             raise UsageError(f"suite={file}: aliases (*{event.anchor}) are refused")
 
 
-def _compose(overrides: Sequence[str]) -> dict[str, Any]:
-    """What Hydra makes of the files in configs/ and the overrides."""
-    from hydra import compose, initialize_config_dir
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """What Hydra makes of configs/ and the overrides; UsageError names the key."""
+    import hydra
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -160,8 +160,8 @@ def _compose(overrides: Sequence[str]) -> dict[str, Any]:
 
     ConfigStore.instance().store(name=SCHEMA_NAME, node=_schema())
     try:
-        with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3", job_name="dyno"):
-            composed = compose("dyno", overrides=list(overrides))
+        with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3", job_name="dyno"):
+            composed = hydra.compose("dyno", overrides=list(overrides))
         content = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_explained(error)) from error
@@ -182,8 +182,8 @@ def _schema() -> Any:
     return schema
 
 
-def _typed(content: Mapping[str, Any], *, where: str) -> Configuration:
-    """The content as the dataclasses, every key and type checked."""
+def typed(content: Mapping[str, Any], *, where: str = "") -> Configuration:
+    """The content as the dataclasses, every key and type checked; UsageError otherwise."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 

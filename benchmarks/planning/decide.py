@@ -105,6 +105,8 @@ def _not_installed(case: Case, offer: Offer) -> Skip | None:
 def _without_device(case: Case, offer: Offer) -> Skip | None:
     interpreter = offer.interpreters[case.way.framework]
     assert isinstance(interpreter, Interpreter)
+    if interpreter.probe_failure:  # nobody knows its devices: a launch leaves a record and a log
+        return None
     num_seen = interpreter.devices.get(case.place.device, 0)
     if num_seen >= case.place.num_devices:
         return None

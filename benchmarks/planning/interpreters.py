@@ -33,6 +33,8 @@ def resolve(
 ) -> dict[str, Interpreter | str]:
     """For each framework its interpreter, or in one line why there is none and what to do.
 
+    A framework that is installed and dies when it is asked is there, with its probe's failure.
+
     Args:
         catalog: the frameworks that exist.
         machine_config: interpreters that the user names, and the cache folder.
@@ -44,7 +46,12 @@ def resolve(
 
     def resolve_one(name: str) -> Interpreter | str:
         site = _site(catalog, machine_config, name, root=root)
-        return site if isinstance(site, str) else cached_probe(site, cache, keep=keep)
+        if isinstance(site, str):
+            return site
+        found = cached_probe(site, cache, keep=keep)
+        if isinstance(found, str):
+            return Interpreter(site.python, versions={}, devices={}, probe_failure=found)
+        return found
 
     wanted = list(dict.fromkeys(names))
     with ThreadPoolExecutor(max_workers=min(4, effective_cores())) as pool:

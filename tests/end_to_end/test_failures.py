@@ -62,8 +62,9 @@ def test_the_others_are_measured_all_the_same(name: str, cells: dict[str, Any]) 
 
 
 def test_the_known_step_time_is_recovered(cells: dict[str, Any]) -> None:
-    assert cells["fake_steady"]["step_s"] == pytest.approx(0.010, rel=0.2)
-    assert cells["fake_double"]["step_s"] == pytest.approx(0.020, rel=0.2)
+    steady_s, double_s = cells["fake_steady"]["step_s"], cells["fake_double"]["step_s"]
+    assert 0.0099 < steady_s < 0.015  # a step cannot be shorter; a busy machine makes it longer
+    assert double_s / steady_s == pytest.approx(2.0, rel=0.25)
 
 
 def test_no_process_is_left_behind(outcome: Any) -> None:

@@ -35,9 +35,6 @@ class Adapter:
         self.queue = ThreadPoolExecutor(1) if name == "fake_lying_fence" else None
         if name == "fake_segfault_import":
             segfault()
-        if name == "fake_hang_import":
-            hang()
-        self.dawdle("import")
 
     def dawdle(self, phase: str) -> None:
         """The slow fake says where it is and stays there for a while, so that it can be met."""
@@ -47,6 +44,9 @@ class Adapter:
 
     def configure(self, settings: Settings) -> None:
         self.settings = settings
+        self.dawdle("import")
+        if self.name == "fake_hang_import":
+            hang()
 
     def devices(self) -> dict[str, int]:
         return {"cpu": 1, "cuda": 1}
@@ -124,6 +124,8 @@ class FakeProgram:
             self.adapter.dawdle("finish")
         if self.name == "fake_hang_finish" and in_turns():
             hang()
+        if self.adapter.queue is not None:
+            self.adapter.queue.submit(int).result()
         return {
             "loss": np.array(self.loss),
             "weights/weight": self.weight.copy(),

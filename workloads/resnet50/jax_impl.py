@@ -100,11 +100,11 @@ def convolve_on_cpu(x_BHWC: jax.Array, kernel_HWCD: jax.Array, *, stride: int) -
     """
     size = kernel_HWCD.shape[0]
     if size == 1:
-        return x_BHWC[:, ::stride, ::stride] @ kernel_HWCD[0, 0]
+        return product(x_BHWC[:, ::stride, ::stride], kernel_HWCD[0, 0])
     if x_BHWC.shape[1] > MAX_PATCHED_SIZE:
         return convolve(x_BHWC, kernel_HWCD, stride=stride)
     patches_BHWC = _patches(x_BHWC, size=size, stride=stride)
-    return patches_BHWC @ kernel_HWCD.reshape(-1, kernel_HWCD.shape[-1])
+    return product(patches_BHWC, kernel_HWCD.reshape(-1, kernel_HWCD.shape[-1]))
 
 
 def _patches(x_BHWC: jax.Array, *, size: int, stride: int) -> jax.Array:
@@ -118,6 +118,26 @@ def _patches(x_BHWC: jax.Array, *, size: int, stride: int) -> jax.Array:
         for column in range(size)
     ]
     return jnp.concatenate(taps, axis=-1)
+
+
+@jax.custom_vjp
+def product(x_BHWC: jax.Array, weight_CD: jax.Array) -> jax.Array:
+    """The matrix product over the last axis, BHWD."""
+    return x_BHWC @ weight_CD
+
+
+def _product_forward(x_BHWC: jax.Array, weight_CD: jax.Array) -> tuple[jax.Array, Any]:
+    return x_BHWC @ weight_CD, (x_BHWC, weight_CD)
+
+
+def _product_backward(kept: Any, dy_BHWD: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x_BHWC, weight_CD = kept
+    x_NC = x_BHWC.reshape(-1, x_BHWC.shape[-1])
+    dy_ND = dy_BHWD.reshape(-1, dy_BHWD.shape[-1])
+    return dy_BHWD @ weight_CD.T, jax.lax.dot_general(x_NC, dy_ND, (((0,), (0,)), ((), ())))
+
+
+product.defvjp(_product_forward, _product_backward)
 
 
 class Normalised(NamedTuple):

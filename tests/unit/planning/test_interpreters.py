@@ -101,7 +101,9 @@ def test_hidden_devices_are_probed_again(lab: Lab, monkeypatch: pytest.MonkeyPat
     lab.resolve()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(probes, "probe", lambda _: "probed again")
-    assert lab.resolve() == "probed again"
+    found = lab.resolve()
+    assert isinstance(found, Interpreter)
+    assert found.probe_failure == "probed again"
 
 
 def test_keeps_nothing_where_told_so(lab: Lab) -> None:
@@ -128,18 +130,21 @@ def test_a_damaged_cache_file_is_probed_again(lab: Lab) -> None:
         ("import os\nos._exit(0)", "the probe left no answer: FileNotFoundError"),
     ],
 )
-def test_a_dying_import_is_a_reason_and_not_kept(lab: Lab, adapter: str, reason: str) -> None:
+def test_a_dying_import_is_told_and_not_kept(lab: Lab, adapter: str, reason: str) -> None:
     lab.implement(adapter)
     found = lab.resolve()
-    assert isinstance(found, str)
-    assert found.startswith(reason)
+    assert isinstance(found, Interpreter)
+    assert (found.versions, found.devices) == ({}, {})
+    assert str(found.probe_failure).startswith(reason)
     assert lab.kept() == []
 
 
 def test_a_hanging_import_is_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "PROBE_TIMEOUT_S", 0.5)
     lab.implement("import threading\nthreading.Event().wait()")
-    assert lab.resolve() == "import did not end within 0.5 s"
+    found = lab.resolve()
+    assert isinstance(found, Interpreter)
+    assert found.probe_failure == "import did not end within 0.5 s"
 
 
 def test_what_is_not_installed_says_how_to_install_it(lab: Lab) -> None:

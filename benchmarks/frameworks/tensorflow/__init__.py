@@ -1,0 +1,66 @@
+"""TensorFlow: what it can do, and the environment that it is started in. Imports no framework."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.contract.framework import Capabilities, Settings, Unsupported
+
+CAPABILITIES = Capabilities(
+    name="tensorflow",
+    import_name="tensorflow",
+    # Builds of one framework, of which one is installed.
+    distributions=("tensorflow-cpu", "tensorflow", "tensorflow-tpu"),
+    executions=("eager", "graph", "compiled"),
+    precisions={
+        "cpu": ("fp32", "bf16", "fp64"),
+        "cuda": ("fp32", "tf32", "bf16", "fp16", "fp64"),
+        "tpu": ("fp32", "bf16"),
+    },
+    asynchronous_devices=("cuda", "tpu"),
+    out_of_memory_patterns=(
+        r"ResourceExhaustedError",
+        r"RESOURCE_EXHAUSTED",
+        r"OOM when allocating",
+        r"CUDA_ERROR_OUT_OF_MEMORY",
+    ),
+    unsupported=(
+        Unsupported(
+            reason="the Metal plugin was last released for TensorFlow 2.18",
+            link="https://github.com/tensorflow/tensorflow/pull/126384",
+            device="metal",
+        ),
+    ),
+)
+
+XLA_CACHE = "xla"
+"""Name of XLA's folder in the cache folder; TensorFlow writes nothing where it does not exist."""
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that must stand before tensorflow is imported: kernels, threads, caches."""
+    folder = Path(settings.cache_folder)
+    variables = {
+        "TF_CPP_MIN_LOG_LEVEL": "2",  # errors only
+        # oneDNN computes in TensorFlow's own pool; this is for NumPy's and OpenMP's.
+        "OMP_NUM_THREADS": str(settings.num_threads),
+        # The default depends on the processor; without it bf16 convolutions crawl.
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory='{folder / XLA_CACHE}'",
+    }
+    if settings.device == "cuda":
+        variables.update(_cuda_variables(folder))
+    return variables
+
+
+def _cuda_variables(folder: Path) -> dict[str, str]:
+    """What NVIDIA's ResNet-50 recipe sets: threads that only launch kernels, and fast BN.
+
+    https://github.com/NVIDIA/DeepLearningExamples, TensorFlow/Classification/ConvNets/runtime.
+    """
+    return {
+        "TF_GPU_THREAD_MODE": "gpu_private",
+        "TF_GPU_THREAD_COUNT": "2",
+        "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT": "1",
+        "CUDA_CACHE_PATH": str(folder / "cuda"),
+    }

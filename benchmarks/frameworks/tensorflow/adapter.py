@@ -1,0 +1,253 @@
+"""TensorFlow's adapter: devices, precision, fences, memory and compilations for the worker.
+
+It imports tensorflow, the contract and nothing else of the harness.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow as tf
+
+# TensorFlow 2.21 has no public names for these three: they are read in its installed source.
+from tensorflow.python.eager.polymorphic_function import transform
+from tensorflow.python.framework import config as tf_config
+from tensorflow.python.util import _pywrap_util_port
+
+from benchmarks.contract.framework import Settings
+from benchmarks.frameworks.tensorflow import CAPABILITIES, XLA_CACHE, environment
+
+DEVICE_TYPES = {"cpu": "CPU", "cuda": "GPU", "tpu": "TPU"}
+"""TensorFlow's name of each device."""
+
+COMPUTE_DTYPES = {
+    "fp32": tf.float32,
+    "tf32": tf.float32,
+    "bf16": tf.bfloat16,
+    "fp16": tf.float16,
+    "fp64": tf.float64,
+}
+"""What convolutions and matrix products take in each precision."""
+
+NUM_INTER_OP_THREADS = 1
+"""A ResNet's or transformer's operations follow one another: more threads only take turns."""
+
+REPORTED_VARIABLES = (
+    "TF_XLA_FLAGS",
+    "XLA_FLAGS",
+    "OMP_NUM_THREADS",
+    "TF_GPU_THREAD_MODE",
+    "TF_GPU_THREAD_COUNT",
+    "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT",
+)
+
+
+class Adapter:
+    """TensorFlow as the worker and the implementations see it; see `Framework`."""
+
+    def __init__(
+        self, required_environment: Callable[[Settings], dict[str, str]] = environment
+    ) -> None:
+        self._required_environment = required_environment
+        self._device = "cpu"
+        self._dtype = tf.float32
+        self._num_traces = 0
+        self._scope = contextlib.ExitStack()
+
+    def configure(self, settings: Settings) -> None:
+        """Apply the settings; ValueError where one cannot be, or where the environment differs.
+
+        RuntimeError, from TensorFlow, where it has already computed something.
+        """
+        _refuse_unknown(settings)
+        _refuse_other_environment(self._required_environment(settings))
+        self._device = settings.device
+        self._dtype = COMPUTE_DTYPES[settings.precision]
+        tf.config.threading.set_intra_op_parallelism_threads(settings.num_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(NUM_INTER_OP_THREADS)
+        # On by default. It also rules the passes that a TPU takes for float32.
+        tf.config.experimental.enable_tensor_float_32_execution(settings.precision == "tf32")
+        (Path(settings.cache_folder) / XLA_CACHE).mkdir(parents=True, exist_ok=True)
+        self._prepare_device(settings)
+        transform.CONCRETE_FUNCTION_CALLBACKS.append(self._count_trace)
+
+    def devices(self) -> dict[str, int]:
+        """The devices that TensorFlow sees here, with their number."""
+        counts = {
+            name: len(tf.config.list_physical_devices(kind)) for name, kind in DEVICE_TYPES.items()
+        }
+        return {name: count for name, count in counts.items() if count}
+
+    def put(self, array: np.ndarray) -> Any:
+        """A copy of the array on the configured device, with its dtype.
+
+        Except int32, which TensorFlow keeps in host memory for a GPU, as its kernels expect.
+        """
+        # Copied first: on the CPU TensorFlow would otherwise take over NumPy's memory.
+        return tf.constant(np.array(array))
+
+    def get(self, value: Any) -> np.ndarray:
+        """A copy of a tensor or variable on the host; bf16 and fp16 come back as float32."""
+        host = np.array(value.numpy())
+        return host.astype(np.float32) if host.dtype.itemsize == 2 else host
+
+    def wait(self, values: Any) -> None:
+        """Return when these values are computed and every stream of the device is idle."""
+        if self._device in CAPABILITIES.asynchronous_devices:
+            for value in tf.nest.flatten(values):
+                if value is not None:
+                    _read_one_element(value)
+        if self._device != "tpu":  # it has no SyncDevice kernel, and ends a program as a whole
+            tf.test.experimental.sync_devices()
+
+    def placement(self, value: Any) -> str:
+        """The kind of device where a tensor really lives."""
+        kind = tf.DeviceSpec.from_string(value.backing_device).device_type
+        return next((name for name, own in DEVICE_TYPES.items() if own == kind), str(kind))
+
+    def num_compilations(self) -> int:
+        """Functions traced so far, retracing included.
+
+        XLA compiles once for each trace: the shapes of a traced step are static.
+        """
+        return self._num_traces
+
+    def peak_memory_bytes(self) -> int | None:
+        """The peak of the device's allocator; TensorFlow keeps none for the CPU."""
+        if self._device == "cpu":
+            return None
+        return int(
+            tf.config.experimental.get_memory_info(f"{DEVICE_TYPES[self._device]}:0")["peak"]
+        )
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        """A @ b, computed and returned in the dtype of the configured precision."""
+        return tf.matmul(tf.cast(a, self._dtype), tf.cast(b, self._dtype))
+
+    def settle(self) -> None:
+        """Do nothing: TensorFlow compiles in its own thread pools, which then sleep."""
+
+    def describe(self) -> dict[str, str]:
+        """Versions and effective flags, read back from TensorFlow."""
+        threading = tf.config.threading
+        return {
+            **_describe_build(),
+            "num_threads": str(threading.get_intra_op_parallelism_threads()),
+            "num_interop_threads": str(threading.get_inter_op_parallelism_threads()),
+            "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()),
+            "onednn": str(_pywrap_util_port.IsMklEnabled()),
+            "xla_autoclustering": str(bool(tf.config.optimizer.get_jit())),
+            "deterministic": str(tf_config.is_op_determinism_enabled()),
+            "grappler": str(tf.config.optimizer.get_experimental_options()),
+            **{name: os.environ.get(name, "") for name in REPORTED_VARIABLES},
+            **_describe_device(self._device),
+        }
+
+    def _prepare_device(self, settings: Settings) -> None:
+        if settings.device != "cuda":
+            tf.config.set_visible_devices([], "GPU")  # else everything would be placed there
+        if settings.device == "cuda" and settings.memory_fraction < 1.0:
+            _limit_cuda_memory(settings.memory_fraction)
+        if settings.device == "tpu":
+            tf.tpu.experimental.initialize_tpu_system(
+                tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
+            )
+            # Nothing is placed on a TPU unless it is asked for; this asks until the process ends.
+            self._scope.enter_context(tf.device("/TPU:0"))
+
+    def _count_trace(self, _: Any) -> None:
+        self._num_traces += 1
+
+
+def _refuse_unknown(settings: Settings) -> None:
+    asked = (
+        ("device", settings.device, tuple(CAPABILITIES.precisions)),
+        ("execution", settings.execution, CAPABILITIES.executions),
+        ("precision", settings.precision, CAPABILITIES.precisions.get(settings.device, ())),
+        ("num_devices", settings.num_devices, (1,)),
+    )
+    for name, value, expected in asked:
+        if value not in expected:
+            names = ", ".join(str(one) for one in expected)
+            raise ValueError(
+                f"tensorflow on {settings.device}: received {name}={value}, expected one of {names}"
+            )
+    if settings.device != "cuda" and settings.memory_fraction != 1.0:
+        raise ValueError(
+            f"tensorflow on {settings.device}: received memory_fraction={settings.memory_fraction},"
+            " expected 1.0 (TensorFlow limits a GPU's memory only)"
+        )
+
+
+def _refuse_other_environment(required: dict[str, str]) -> None:
+    """Kernels and caches are variables that TensorFlow reads once, when it is imported."""
+    for name, expected in required.items():
+        if os.environ.get(name) != expected:
+            raise ValueError(
+                f"tensorflow: received {name}={os.environ.get(name)}, expected {expected}"
+                " (set benchmarks.frameworks.tensorflow.environment before importing tensorflow)"
+            )
+
+
+def _limit_cuda_memory(fraction: float) -> None:
+    """Hold the allocator of the first GPU to a share of its memory."""
+    gpu = tf.config.list_physical_devices("GPU")[0]
+    limit_mib = int(fraction * _cuda_memory_bytes() / 2**20)
+    tf.config.set_visible_devices([gpu], "GPU")
+    tf.config.set_logical_device_configuration(
+        gpu, [tf.config.LogicalDeviceConfiguration(memory_limit=limit_mib)]
+    )
+
+
+def _cuda_memory_bytes() -> int:
+    """The memory of the first GPU, asked of the driver: TensorFlow takes bytes, not fractions.
+
+    https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__DEVICE.html
+    """
+    driver = ctypes.CDLL("libcuda.so.1")
+    device, num_bytes = ctypes.c_int(), ctypes.c_size_t()
+    _check_cuda(driver.cuInit(0), "cuInit")
+    _check_cuda(driver.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet")
+    _check_cuda(driver.cuDeviceTotalMem_v2(ctypes.byref(num_bytes), device), "cuDeviceTotalMem")
+    return num_bytes.value
+
+
+def _check_cuda(status: int, call: str) -> None:
+    if status != 0:
+        raise RuntimeError(f"{call} returned CUresult {status}, expected 0")
+
+
+def _read_one_element(value: Any) -> None:
+    """Bring one element to the host, which waits for the value."""
+    one = value if value.shape.rank == 0 else tf.reshape(value, (-1,))[0]
+    one.numpy()
+
+
+def _describe_build() -> dict[str, str]:
+    build = tf.sysconfig.get_build_info()
+    reported = ("is_cuda_build", "cuda_version", "cudnn_version", "is_rocm_build")
+    return {
+        "tensorflow": tf.__version__,
+        "git_version": tf.version.GIT_VERSION,
+        "compiler": tf.version.COMPILER_VERSION,
+        "numpy": np.__version__,
+        **{name: str(build[name]) for name in reported if name in build},
+    }
+
+
+def _describe_device(device: str) -> dict[str, str]:
+    if device != "cuda":
+        return {}
+    gpu = tf.config.list_physical_devices("GPU")[0]
+    details = tf.config.experimental.get_device_details(gpu)
+    limits = tf.config.get_logical_device_configuration(gpu)
+    return {
+        "device_name": str(details.get("device_name")),
+        "compute_capability": str(details.get("compute_capability")),
+        "memory_limit_mib": str(limits[0].memory_limit if limits else None),
+    }

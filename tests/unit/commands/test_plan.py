@@ -1,0 +1,103 @@
+"""`dyno plan` on fakes that are always installed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import cli
+from benchmarks.commands.plan import describe, document, duration
+from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_NOTHING, EXIT_USAGE
+from tests.unit.planning.worlds import World
+
+FAKES = str(Path(__file__).parents[2] / "fakes")
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def run(store, *words):
+    return cli.main(["plan", "--extend", FAKES, "--store", str(store), *words])
+
+
+TOY = ("workload=fake_train", "size=tiny", "batch_size=2", "execution=eager", "precision=fp32")
+
+
+def test_the_document_has_every_cell_and_the_counts(tmp_path, capsys):
+    axes = (*TOY, "framework=fake_steady,fake_double,pytorch", "device=cpu")
+    assert run(tmp_path, *axes, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "dyno.plan/1"
+    assert found["counts"] == {"run": 2, "have": 0, "skip": 1}
+    by_name = {cell["framework"]: cell for cell in found["cells"]}
+    assert by_name["fake_steady"]["action"] == "run"
+    assert by_name["fake_steady"]["estimate_s"] > 0
+    assert by_name["pytorch"]["kind"] == "not_implemented"
+    assert by_name["pytorch"]["estimate_s"] is None
+    assert (found["num_groups"], found["num_cohorts"]) == (1, 3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_can_run_it_ends_with_5(tmp_path, capsys):
+    axes = (*TOY, "framework=fake_steady", "device=tpu")
+    assert run(tmp_path, *axes) == EXIT_NOTHING
+    captured = capsys.readouterr()
+    assert "does not run on tpu" in captured.out
+    assert "Nothing is left to run" in captured.out
+
+
+def test_a_mistake_ends_with_2_and_leaves_stdout_empty(tmp_path, capsys):
+    assert run(tmp_path, "framework=pytorhc", "--json") == EXIT_USAGE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(
+        "framework=pytorhc: unknown framework 'pytorhc'\nhint: did you mean pytorch? known: "
+    )
+
+
+def test_what_was_named_and_is_not_there_ends_with_6(tmp_path, capsys, monkeypatch, world):
+    world.interpreters["beta"] = "beta is not installed"
+    plan = world.plan("framework=alpha,beta")
+    chosen = type("Chosen", (), {"plan": plan})
+    monkeypatch.setattr("benchmarks.commands.selection.load", lambda args: chosen)
+    assert cli.main(["plan"]) == EXIT_ENVIRONMENT
+    assert "not ready: beta: beta is not installed" in capsys.readouterr().err
+    assert cli.main(["plan", "--json"]) == EXIT_ENVIRONMENT
+    assert json.loads(capsys.readouterr().out)["counts"] == {"run": 1, "have": 0, "skip": 1}
+
+
+def test_cells_alike_are_one_line(world):
+    world.interpreters["gamma"] = "gamma is not installed"
+    lines = describe(world.plan("framework=all", "precision=fp32,bf16")).splitlines()
+    assert lines[0].startswith("6 cells: 4 to run, 0 measured already, 2 skipped")
+    assert lines[1].split() == ["run", "alpha", "toy", "tiny", "b2", "cpu", "eager", "fp32,bf16"]
+    assert lines[3].endswith("fp32,bf16  not installed: gamma is not installed")
+    assert lines[4].startswith("6 cohorts of 1 group, 12 launches, about ")
+    assert "rule of thumb by FLOP for 4 cells" in lines[4]
+
+
+def test_the_last_line_is_the_command_that_starts_it(world):
+    text = describe(world.plan("framework=alpha"), options=["--store", "my runs"])
+    assert "dyno run --store 'my runs' workload=toy" in text.splitlines()[-1]
+
+
+def test_what_is_had_names_its_run(world):
+    world.store.run(world.plan("framework=alpha,beta"))
+    plan = world.plan("framework=alpha,beta")
+    assert document(plan)["counts"] == {"run": 0, "have": 2, "skip": 0}
+    assert document(plan)["estimate_s"] is None
+    assert f"3 launches in {plan.run_id}" in describe(plan)
+
+
+def test_no_control_character_of_a_reason_reaches_the_terminal(world):
+    world.interpreters["beta"] = "died: \x1b[31mred\x07"
+    assert "\x1b" not in describe(world.plan("framework=alpha,beta"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(40, "40 s"), (89.6, "90 s"), (720, "12 min"), (12600, "3.5 h")]
+)
+def test_durations_are_told_as_people_do(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,159 @@
+"""From matrices and overrides to cases."""
+
+import pytest
+
+from benchmarks.errors import UsageError
+from benchmarks.planning.axes import cases, matrices
+from benchmarks.planning.config import MatrixConfig
+from tests.unit.planning.worlds import spec
+
+OPTIONS = {"sequence_length": (128, 512), "task": ("train", "infer")}
+
+
+@pytest.fixture
+def expand(world):
+    """A function from a matrix's axes and overrides to the axes of its cases."""
+    world.specs["wordy"] = spec("wordy", options=OPTIONS, default_batch_size={"tiny": 4, "full": 8})
+
+    def expand(*configs, **overrides):
+        given = {k: v if isinstance(v, tuple) else (v,) for k, v in overrides.items()}
+        found = matrices([MatrixConfig(**one) for one in configs], given, world.catalog())
+        return [case.axes() for case in cases(found, "cpu")]
+
+    return expand
+
+
+ONE = {"workload": "toy", "size": "tiny", "framework": "alpha", "execution": "eager"}
+WORDY = {**ONE, "workload": "wordy"}
+
+
+def values(found, axis):
+    return [case[axis] for case in found]
+
+
+def test_axes_that_are_left_out_have_their_defaults(expand):
+    assert expand(ONE) == [
+        {
+            "workload": "toy",
+            "size": "tiny",
+            "batch_size": 2,
+            "framework": "alpha",
+            "execution": "eager",
+            "precision": "fp32",
+            "device": "cpu",
+            "num_devices": 1,
+        }
+    ]
+
+
+def test_the_default_batch_size_is_the_sizes_own(expand):
+    assert values(expand(ONE, size=("tiny", "full")), "batch_size") == [2, 32]
+
+
+def test_a_matrix_is_a_product_with_its_groups_together(expand):
+    found = expand(ONE, batch_size=(1, 2), framework=("beta", "alpha"))
+    pairs = [(case["batch_size"], case["framework"]) for case in found]
+    assert pairs == [(1, "beta"), (1, "alpha"), (2, "beta"), (2, "alpha")]
+
+
+def test_an_override_replaces_the_axis_in_every_matrix(expand):
+    other = {**ONE, "framework": "beta", "precision": "bf16"}
+    found = expand(ONE, other, framework="gamma")
+    assert values(found, "framework") == ["gamma", "gamma"]
+    assert values(found, "precision") == ["fp32", "bf16"]
+
+
+@pytest.mark.parametrize(
+    ("axis", "known"),
+    [
+        ("workload", ["toy", "wordy"]),
+        ("size", ["tiny", "full"]),
+        ("framework", ["alpha", "beta", "gamma"]),
+        ("execution", ["eager", "graph", "compiled"]),
+        ("precision", ["fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64"]),
+        ("device", ["cpu", "cuda", "metal", "tpu"]),
+    ],
+)
+def test_all_stands_for_every_known_value(axis, known, expand):
+    assert values(expand(ONE, **{axis: "all"}), axis) == known
+
+
+@pytest.mark.parametrize("axis", ["batch_size", "num_devices", "seed"])
+def test_all_of_what_cannot_be_enumerated_is_refused(axis, expand):
+    with pytest.raises(UsageError, match=f"{axis}=all: all {axis} cannot be enumerated"):
+        expand(ONE, **{axis: "all"})
+
+
+@pytest.mark.parametrize(
+    ("axis", "value", "words"),
+    [
+        ("framework", "aplha", r"framework=aplha: unknown framework 'aplha'\n.*did you mean alpha"),
+        ("workload", "tow", r"workload=tow: unknown workload 'tow'\n.*did you mean toy"),
+        ("size", "fll", r"unknown size of toy 'fll'\n.*did you mean full"),
+        ("execution", "compile", r"did you mean compiled\?"),
+        ("precision", "fp23", r"did you mean fp32\?"),
+        ("device", "gpu", "known: cpu, cuda, metal, tpu, auto"),
+        ("framework", 3, "unknown framework '3'"),
+        ("framework", ("alpha", "all"), "all stands alone"),
+        ("framework", (), "at least one value"),
+        ("batch_size", 0, "received 0, expected integers of 1 or more"),
+        ("batch_size", 1.5, "received 1.5"),
+        ("batch_size", "eight", "received 'eight'"),
+        ("batch_size", True, "received True"),
+        ("num_devices", 0, "expected integers of 1 or more"),
+        ("num_devices", None, "received None"),
+        ("seed", -1, "expected integers of 0 or more"),
+    ],
+)
+def test_a_value_that_an_axis_does_not_have_is_refused(axis, value, words, expand):
+    with pytest.raises(UsageError, match=words):
+        expand(ONE, **{axis: value})
+
+
+def test_a_value_of_a_suite_is_refused_with_its_place(expand):
+    with pytest.raises(UsageError, match=r"matrices\[1\].framework=delta: unknown framework"):
+        expand(ONE, {**ONE, "framework": "delta"})
+
+
+def test_a_seed_is_part_of_the_work(expand, world):
+    given = {"seed": (0, 7)}
+    found = cases(matrices([MatrixConfig(**ONE)], given, world.catalog()), "cpu")
+    assert [case.work.seed for case in found] == [0, 7]
+
+
+# A workload's own axes
+
+
+def test_an_option_has_the_specs_first_value_where_none_is_asked_for(expand):
+    [case] = expand(WORDY)
+    assert (case["sequence_length"], case["task"]) == (128, "train")
+
+
+def test_an_option_can_be_swept_in_a_suite_and_on_the_command_line(expand):
+    swept = {**WORDY, "options": {"sequence_length": [512, 128]}}
+    assert values(expand(swept), "sequence_length") == [512, 128]
+    assert values(expand(swept, sequence_length=512), "sequence_length") == [512]
+    assert values(expand(WORDY, task="all"), "task") == ["train", "infer"]
+
+
+def test_an_option_applies_to_the_workloads_that_have_it(expand):
+    found = expand(ONE, workload="all", sequence_length=512)
+    assert [case.get("sequence_length") for case in found] == [None, 512]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"sequence_length": 512}, "none of the selected workloads has this option"),
+        ({"workload": "wordy", "sequence_length": 99}, "unknown sequence_length '99'"),
+        ({"workload": "wordy", "task": "tarin"}, r"did you mean train\?"),
+    ],
+)
+def test_an_option_that_does_not_apply_is_refused(overrides, words, expand):
+    with pytest.raises(UsageError, match=words):
+        expand(ONE, **overrides)
+
+
+def test_an_unknown_option_of_a_suite_is_refused(expand):
+    with pytest.raises(UsageError, match=r"matrices\[0\].options: unknown option 'sequence'"):
+        expand({**WORDY, "options": {"sequence": 1}})

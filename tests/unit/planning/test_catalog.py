@@ -1,0 +1,206 @@
+"""Frameworks, workloads and implementations, found in their folders."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.errors import UsageError
+from benchmarks.planning.catalog import discover, implements
+
+FRAMEWORK = """
+from benchmarks.contract.framework import Capabilities
+{more}
+CAPABILITIES = Capabilities(
+    name={name!r}, import_name="numpy", distributions=("numpy",), executions=("eager",),
+    precisions={{"cpu": ("fp32",)}}, asynchronous_devices=(), out_of_memory_patterns=(),
+)
+def environment(settings):
+    return {{"NAME": {name!r}}}
+"""
+SPEC = """
+import dataclasses
+from workloads.resnet50.spec import SPECS as OTHERS
+SPECS = {{{name!r}: dataclasses.replace(OTHERS["resnet50_train"], name={own!r})}}
+"""
+
+
+class Lab:
+    """An extension folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def write(self, path, text):
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def framework(self, name, folder=None, more=""):
+        text = FRAMEWORK.format(name=name, more=more)
+        self.write(f"frameworks/{folder or name}/__init__.py", text)
+
+    def workload(self, name, own=None):
+        self.write(f"workloads/{name}/spec.py", SPEC.format(name=name, own=own or name))
+
+    def implementation(self, model, framework, literal):
+        return self.write(f"workloads/{model}/{framework}_impl.py", f"IMPLEMENTS = {literal}\n")
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return Lab(tmp_path / "labor")
+
+
+def test_the_built_in_workload_and_framework_are_found():
+    catalog = discover()
+    entry = catalog.frameworks["pytorch"]
+    assert entry.module == "benchmarks.frameworks.pytorch"
+    assert catalog.workloads["resnet50_train"].spec_module == "workloads.resnet50.spec"
+    implementation = catalog.implementations["resnet50_train", "pytorch"]
+    assert implementation.module == "workloads.resnet50.pytorch_impl"
+    assert implementation.file.is_file()
+    assert catalog.python_path == ()
+
+
+def test_discovery_imports_no_framework():
+    script = "import sys; from benchmarks.planning.catalog import discover; discover()\n"
+    script += "print(*sys.modules)"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "benchmarks.frameworks.pytorch" in loaded
+    assert not {"torch", "tensorflow", "jax"} & loaded
+
+
+def test_an_extension_adds_frameworks_workloads_and_implementations(lab):
+    lab.framework("mine")
+    lab.workload("my_work")
+    lab.implementation("my_work", "mine", '{"my_work"}')
+    lab.implementation("resnet", "mine", '{"resnet50_train"}')
+    catalog = discover([lab.folder])
+    assert catalog.frameworks["mine"].module == "labor.frameworks.mine"
+    assert catalog.frameworks["mine"].environment(None) == {"NAME": "mine"}
+    assert catalog.workloads["my_work"].spec_module == "labor.workloads.my_work.spec"
+    assert catalog.implementations["my_work", "mine"].module == "labor.workloads.my_work.mine_impl"
+    other = catalog.implementations["resnet50_train", "mine"]
+    assert other.module == "labor.workloads.resnet.mine_impl"
+    assert catalog.python_path == (str(lab.folder.parent),)
+    assert "pytorch" in catalog.frameworks
+
+
+def test_an_extension_may_import_its_own_modules_and_leaves_nothing_behind(lab):
+    lab.write("shared.py", "VALUE = 1")
+    lab.framework("mine", more="from labor.shared import VALUE")
+    before = list(sys.path)
+    discover([lab.folder])
+    assert sys.path == before
+    assert not [name for name in sys.modules if name.partition(".")[0] == "labor"]
+
+
+def test_two_folders_of_one_name_can_be_read_one_after_the_other(lab, tmp_path):
+    lab.framework("mine")
+    other = Lab(tmp_path / "elsewhere" / "labor")
+    other.framework("yours")
+    assert "mine" in discover([lab.folder]).frameworks
+    assert "yours" in discover([other.folder]).frameworks
+
+
+def test_a_module_that_was_there_before_is_there_afterwards(lab, monkeypatch):
+    lab.framework("mine")
+    there = type(sys)("labor")
+    monkeypatch.setitem(sys.modules, "labor", there)
+    discover([lab.folder])
+    assert sys.modules["labor"] is there
+
+
+def test_two_folders_of_one_name_at_once_are_refused(lab, tmp_path):
+    lab.framework("mine")
+    other = Lab(tmp_path / "elsewhere" / "labor")
+    other.framework("yours")
+    with pytest.raises(UsageError, match="two extension folders called labor"):
+        discover([lab.folder, other.folder])
+
+
+@pytest.mark.parametrize("kind", ["frameworks", "workloads", "implementations"])
+def test_a_name_that_is_there_twice_is_refused(kind, lab):
+    if kind == "frameworks":
+        lab.framework("pytorch")
+    elif kind == "workloads":
+        lab.workload("resnet50_train")
+    else:
+        lab.implementation("resnet50", "pytorch", '{"resnet50_train"}')
+    with pytest.raises(UsageError, match=f"two {kind} "):
+        discover([lab.folder])
+
+
+def test_a_framework_that_is_not_called_like_its_folder_is_refused(lab):
+    lab.framework("mine", folder="yours")
+    with pytest.raises(UsageError, match="expected the folder's name 'yours'"):
+        discover([lab.folder])
+
+
+def test_a_workload_that_is_not_called_like_its_key_is_refused(lab):
+    lab.workload("my_work", own="your_work")
+    with pytest.raises(UsageError, match="is called 'your_work'"):
+        discover([lab.folder])
+
+
+def test_an_implementation_of_an_unknown_workload_is_refused(lab):
+    lab.implementation("resnet", "mine", '{"resnet50_trian"}')
+    with pytest.raises(UsageError, match=r"did you mean resnet50_train\?"):
+        discover([lab.folder])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("raise RuntimeError('no')", "cannot be loaded: RuntimeError: no"),
+        ("import no_such_module", "cannot be loaded: ModuleNotFoundError"),
+        ("CAPABILITIES = 1", "expected CAPABILITIES of type Capabilities"),
+    ],
+)
+def test_a_framework_that_cannot_be_loaded_is_named(text, words, lab):
+    lab.write("frameworks/mine/__init__.py", text)
+    with pytest.raises(UsageError, match=words):
+        discover([lab.folder])
+
+
+def test_a_framework_without_an_environment_is_refused(lab):
+    text = FRAMEWORK.format(name="mine", more="").replace("def environment", "def other")
+    lab.write("frameworks/mine/__init__.py", text)
+    with pytest.raises(UsageError, match="expected a function environment"):
+        discover([lab.folder])
+
+
+@pytest.mark.parametrize("name", ["my-lab", "class", "json", "benchmarks", "workloads"])
+def test_a_folder_whose_name_cannot_be_a_package_of_its_own_is_refused(name, tmp_path):
+    Lab(tmp_path / name).framework("mine")
+    with pytest.raises(UsageError, match=name):
+        discover([tmp_path / name])
+
+
+def test_a_folder_with_the_name_of_an_installed_package_is_refused(tmp_path):
+    Lab(tmp_path / "numpy").framework("mine")
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        discover([tmp_path / "numpy"])
+
+
+def test_a_folder_that_is_no_extension_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="there is no such folder"):
+        discover([tmp_path / "nothing"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="expected a folder frameworks/ or workloads/"):
+        discover([tmp_path / "empty"])
+
+
+def test_what_a_file_implements_is_read_without_running_it(lab):
+    file = lab.implementation("toy", "mine", '{"a", "b"}\nraise RuntimeError')
+    assert implements(file) == {"a", "b"}
+
+
+@pytest.mark.parametrize("literal", ["names()", "['a']", "{1}", "", "(", "{'a'} | {'b'}"])
+def test_what_is_no_literal_set_of_names_is_refused(literal, lab):
+    with pytest.raises(UsageError, match="IMPLEMENTS"):
+        implements(lab.implementation("toy", "mine", literal))

@@ -1,0 +1,230 @@
+"""A small world to plan in: frameworks, a workload, a machine and a store that exist in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.contract.framework import Capabilities
+from benchmarks.contract.plan import CohortPlan, Interpreter, LaunchPlan, Plan
+from benchmarks.contract.protocol import PROTOCOL_VERSION
+from benchmarks.contract.record import Record
+from benchmarks.contract.workload import Tolerance, WorkloadSpec
+from benchmarks.measuring.machine import fingerprint_key
+from benchmarks.planning.catalog import (
+    Catalog,
+    FrameworkEntry,
+    ImplementationEntry,
+    Root,
+    WorkloadEntry,
+)
+from benchmarks.planning.expand import PlanRequest, make_plan
+from benchmarks.planning.surroundings import Surroundings
+
+GIB = 2**30
+MACHINE = {"cpu": "a processor", "num_cores": 2, "memory_bytes": 16 * GIB, "accelerators": []}
+AXES = (
+    "workload=toy",
+    "size=tiny",
+    "batch_size=2",
+    "execution=eager",
+    "precision=fp32",
+    "device=cpu",
+)
+
+
+def capabilities(name: str, **changes: object) -> Capabilities:
+    fields: dict[str, object] = {
+        "name": name,
+        "import_name": name,
+        "distributions": (name,),
+        "executions": ("eager", "compiled"),
+        "precisions": {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16")},
+        "asynchronous_devices": ("cuda",),
+        "out_of_memory_patterns": (),
+    }
+    return Capabilities(**{**fields, **changes})
+
+
+def spec(name: str = "toy", **changes: object) -> WorkloadSpec:
+    fields: dict[str, object] = {
+        "name": name,
+        "version": 1,
+        "unit": "image",
+        "sizes": {"tiny": {"width": 4}, "full": {"width": 400}},
+        "default_batch_size": {"tiny": 2, "full": 32},
+        "precisions": ("fp32", "tf32", "bf16"),
+        "hyperparameters": {},
+        "weights": lambda work: iter(()),
+        "batch": lambda work, index: {},
+        "items_per_step": lambda work: work.batch_size,
+        "flop_per_step": lambda work: 10**9 * work.batch_size,
+        "memory_bytes": lambda work, way: GIB,
+        "gradients": lambda initial, read: iter(()),
+        "tolerances": {"fp32": Tolerance(1e-4, 1e-2)},
+    }
+    return WorkloadSpec(**{**fields, **changes})
+
+
+class World:
+    """One catalog on disk below a folder; everything else in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.frameworks: dict[str, Capabilities] = {}
+        self.specs: dict[str, WorkloadSpec] = {"toy": spec()}
+        self.implemented: set[tuple[str, str]] = set()
+        self.interpreters: dict[str, Interpreter | str] = {}
+        self.machine = dict(MACHINE)
+        self.has_compiler = True
+        self.store = FakeStore()
+        for name in ("alpha", "beta", "gamma"):
+            self.add(name)
+
+    def add(self, name: str, *, devices: tuple[str, ...] = ("cpu",), **changes: object) -> None:
+        """Another framework that implements the toy and is installed."""
+        self.frameworks[name] = capabilities(name, **changes)
+        self.implemented.add(("toy", name))
+        self.interpreters[name] = Interpreter("/python", {name: "1.0"}, dict.fromkeys(devices, 1))
+        self.write(f"lab/frameworks/{name}/__init__.py")
+        self.write(f"lab/frameworks/{name}/adapter.py")
+        self.write(f"lab/workloads/toy/{name}_impl.py")
+
+    @staticmethod
+    def installed(distribution: str, version: str) -> Interpreter:
+        """An interpreter with this distribution and a processor."""
+        return Interpreter("/python", {distribution: version}, {"cpu": 1})
+
+    def write(self, path: str, text: str = "") -> Path:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def catalog(self) -> Catalog:
+        self.write("lab/workloads/toy/spec.py")
+        lab = self.folder / "lab"
+        model = lab / "workloads" / "toy"
+        return Catalog(
+            frameworks={
+                name: FrameworkEntry(
+                    name, f"lab.frameworks.{name}", lab / "frameworks" / name, known, lambda s: {}
+                )
+                for name, known in self.frameworks.items()
+            },
+            workloads={
+                name: WorkloadEntry(name, known, "lab.workloads.toy.spec", model)
+                for name, known in self.specs.items()
+            },
+            implementations={
+                (workload, name): ImplementationEntry(
+                    workload, name, f"lab.workloads.toy.{name}_impl", model / f"{name}_impl.py"
+                )
+                for workload, name in sorted(self.implemented)
+            },
+            roots=(Root(lab, "lab"),),
+        )
+
+    def surroundings(self) -> Surroundings:
+        return Surroundings(
+            interpreters=lambda catalog, config, names: {n: self.interpreters[n] for n in names},
+            machine=self.machine,
+            machine_key=fingerprint_key(self.machine),
+            num_cores=2,
+            memory_bytes=16 * GIB,
+            has_compiler=self.has_compiler,
+            now=datetime(2026, 11, 21, 8, 0, self.store.num_plans, tzinfo=UTC),
+            token="0a1b2c",
+        )
+
+    def plan(self, *overrides: str, fresh: bool = False) -> Plan:
+        """The plan of the toy with these overrides, which win over AXES."""
+        keys = {text.partition("=")[0] for text in overrides}
+        axes = [text for text in AXES if text.partition("=")[0] not in keys]
+        return make_plan(
+            PlanRequest((*axes, *overrides), fresh=fresh),
+            catalog=self.catalog(),
+            store=self.store,
+            surroundings=self.surroundings(),
+        )
+
+
+class FakeStore:
+    """A store in memory."""
+
+    def __init__(self) -> None:
+        self.plans: dict[str, Plan] = {}
+        self.stored: list[Record] = []
+        self.num_reads = 0
+        self.num_plans = 0
+
+    def runs(self) -> list[str]:
+        return sorted(self.plans)
+
+    def read_plan(self, run_id: str) -> Plan:
+        return self.plans[run_id]
+
+    def records(self) -> list[Record]:
+        self.num_reads += 1
+        return list(self.stored)
+
+    def run(
+        self, plan: Plan, num_cohorts: int | None = None, *, failing: tuple[str, ...] = ()
+    ) -> None:
+        """Store a plan, and records of its first cohorts; these frameworks crash in each."""
+        self.num_plans += 1
+        self.plans[plan.run_id] = plan
+        for cohort in plan.cohorts[:num_cohorts]:
+            for launch in cohort.launches:
+                framework = case_of(plan, launch).way.framework
+                status = "crashed" if framework in failing else "ok"
+                self.stored.append(self.record(plan, cohort, launch, status))
+
+    def record(self, plan: Plan, cohort: CohortPlan, launch: LaunchPlan, status: str) -> Record:
+        number = len(self.stored)
+        [cell] = [cell for cell in plan.cells if cell.case.case_id == launch.case_id]
+        return Record(
+            run_id=plan.run_id,
+            cohort_id=cohort.cohort_id,
+            launch_id=f"launch{number}",
+            case=cell.case,
+            replica=launch.replica,
+            result_key=str(cell.result_key),
+            protocol_name=plan.protocol.name,
+            protocol_version=PROTOCOL_VERSION,
+            status=status,
+            reason=None,
+            phase=None,
+            started_at=f"2026-11-21T08:{number // 60:02}:{number % 60:02}Z",
+            unit="image",
+            items_per_step=1,
+            flop_per_step=1,
+            phases_s={"import": 1.0, "turn": 4.0},
+            environment={"machine": plan.machine},
+        )
+
+    def mark(self, index: int, status: str) -> None:
+        """Give a stored record another status."""
+        self.stored[index] = dataclasses.replace(self.stored[index], status=status)
+
+
+def case_of(plan: Plan, launch: LaunchPlan):
+    """The case that a launch is of."""
+    return next(cell.case for cell in plan.cells if cell.case.case_id == launch.case_id)
+
+
+def launched(plan: Plan) -> list[str]:
+    """For each cohort its frameworks, a replica marked by a dash."""
+    return [
+        " ".join(case_of(plan, one).way.framework + "'" * one.replica for one in cohort.launches)
+        for cohort in plan.cohorts
+    ]
+
+
+def actions(plan: Plan) -> dict[str, str]:
+    """The action of each framework's cell, or the kind of its skip."""
+    return {
+        cell.case.way.framework: str(cell.kind) if cell.action == "skip" else cell.action
+        for cell in plan.cells
+    }
