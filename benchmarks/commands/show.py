@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.commands.selection import add_extend_argument, add_store_argument
 from benchmarks.errors import EXIT_CASE_FAILED, EXIT_OK, NothingSelectedError
 
 if TYPE_CHECKING:
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
     from benchmarks.contract.workload import WorkloadSpec
     from benchmarks.storage.store import Store
 
-DEFAULT_STORE = "results/runs"
+EXAMPLES = """examples:
+  dyno show                               the last run
+  dyno show --json                        one JSON document on stdout
+  dyno ls runs                            the runs that there are"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("run_id", metavar="RUN", nargs="?", help="a run of the store (the last)")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    parser.add_argument(
-        "--store", metavar="DIR", default=DEFAULT_STORE, help="default: %(default)s"
-    )
+    add_store_argument(parser)
+    add_extend_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     plan = store.read_plan(args.run_id or _last_run(store))
     from benchmarks.planning.catalog import discover
 
-    specs = {name: one.spec for name, one in discover(extensions=()).workloads.items()}
+    specs = {name: one.spec for name, one in discover(args.extend).workloads.items()}
     return show_plan(plan, store, specs, as_json=args.json, logs=args.store)
 
 

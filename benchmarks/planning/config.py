@@ -117,7 +117,7 @@ def read_suite_file(file: Path) -> dict[str, Any]:
     Raises UsageError where it cannot be read, is larger than 1 MiB, or holds what YAML can be
     abused with: aliases, tags of objects, duplicate keys and interpolations.
     """
-    import yaml  # type: ignore[import-untyped]  # PyYAML has no types; OmegaConf brings it
+    import yaml
     from omegaconf import OmegaConf
 
     try:

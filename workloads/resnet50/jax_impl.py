@@ -8,7 +8,6 @@ Shapes: B batch, H height, W width, C channels in, D channels out. Images are BH
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -122,76 +121,39 @@ def _patches(x_BHWC: jax.Array, *, size: int, stride: int) -> jax.Array:
 
 @jax.custom_vjp
 def product(x_BHWC: jax.Array, weight_CD: jax.Array) -> jax.Array:
-    """The matrix product over the last axis, BHWD."""
+    """The product over the last axis, BHWD, with a gradient that reads its operands as they lie.
+
+    JAX's own gradient of the weight is a transposed product, for which XLA's CPU backend computes
+    the output's gradient a second time, transposed: a quarter of the step's time (jaxlib 0.10.2).
+    """
     return x_BHWC @ weight_CD
 
 
-def _product_forward(x_BHWC: jax.Array, weight_CD: jax.Array) -> tuple[jax.Array, Any]:
-    return x_BHWC @ weight_CD, (x_BHWC, weight_CD)
+def _product_forward(
+    x_BHWC: jax.Array, weight_CD: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return product(x_BHWC, weight_CD), (x_BHWC, weight_CD)
 
 
-def _product_backward(kept: Any, dy_BHWD: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _product_backward(
+    kept: tuple[jax.Array, jax.Array], dy_BHWD: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x_BHWC, weight_CD = kept
     x_NC = x_BHWC.reshape(-1, x_BHWC.shape[-1])
     dy_ND = dy_BHWD.reshape(-1, dy_BHWD.shape[-1])
-    return dy_BHWD @ weight_CD.T, jax.lax.dot_general(x_NC, dy_ND, (((0,), (0,)), ((), ())))
+    over_samples = (((0,), (0,)), ((), ()))
+    return dy_BHWD @ weight_CD.T, jax.lax.dot_general(x_NC, dy_ND, over_samples)
 
 
 product.defvjp(_product_forward, _product_backward)
 
 
-class Normalised(NamedTuple):
-    """The output of batch normalisation, and the batch's statistics."""
-
-    y_BHWD: jax.Array
-    mean_D: jax.Array
-    variance_D: jax.Array
-    """Biased."""
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def normalise(
-    x_BHWD: jax.Array, scale_D: jax.Array, bias_D: jax.Array, epsilon: float
-) -> Normalised:
-    """Batch normalisation over B, H and W; only its first result carries a gradient.
-
-    Ioffe and Szegedy (2015), algorithm 1. Its gradient is written out below as in section 3.
-    """
-    x = x_BHWD.astype(scale_D.dtype)
-    mean_D = x.mean((0, 1, 2))
-    variance_D = jnp.square(x - mean_D).mean((0, 1, 2))
-    slope_D = scale_D * jax.lax.rsqrt(variance_D + epsilon)
-    y = (x - mean_D) * slope_D + bias_D
-    return Normalised(y.astype(x_BHWD.dtype), mean_D, variance_D)
-
-
-def _normalise_forward(
-    x_BHWD: jax.Array, scale_D: jax.Array, bias_D: jax.Array, epsilon: float
-) -> tuple[Normalised, tuple[jax.Array, ...]]:
-    result = normalise(x_BHWD, scale_D, bias_D, epsilon)
-    return result, (x_BHWD, scale_D, result.mean_D, result.variance_D)
-
-
-def _normalise_backward(
-    epsilon: float, kept: tuple[jax.Array, ...], cotangents: Normalised
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x_BHWD, scale_D, mean_D, variance_D = kept
-    inverse_D = jax.lax.rsqrt(variance_D + epsilon)
-    normal = (x_BHWD.astype(scale_D.dtype) - mean_D) * inverse_D
-    dy = cotangents.y_BHWD.astype(scale_D.dtype)
-    dbias_D = dy.sum((0, 1, 2))
-    dscale_D = (dy * normal).sum((0, 1, 2))
-    num_samples = x_BHWD.size // x_BHWD.shape[-1]
-    dx = (scale_D * inverse_D) * (dy - (dbias_D + normal * dscale_D) / num_samples)
-    return dx.astype(x_BHWD.dtype), dscale_D, dbias_D
-
-
-normalise.defvjp(_normalise_forward, _normalise_backward)
-
-
 class BatchNorm(nn.Module):  # type: ignore[misc]  # flax is untyped here
     """Batch normalisation on the batch's statistics; moves the running ones on.
 
+    Ioffe and Szegedy (2015), algorithm 1. The variance is E[x^2] - E[x]^2, as in Flax's own module:
+    one pass over the activations, where (x - E[x])^2 takes two. In fp32 the gradient then errs by
+    2e-4 at size tiny instead of 3e-5, where PyTorch errs by 3e-3.
     Differs from Flax's own: the running variance is unbiased, as the workload defines it.
     """
 
@@ -199,18 +161,22 @@ class BatchNorm(nn.Module):  # type: ignore[misc]  # flax is untyped here
 
     @nn.compact
     def __call__(self, x_BHWD: jax.Array) -> jax.Array:
-        """The normalised input, in its dtype."""
+        """The normalised input, in its dtype; everything else is in the master precision."""
         shape, dtype = x_BHWD.shape[-1:], self.recipe.numerics.master
         scale_D = self.param("scale", NO_VALUES, shape, dtype)
         bias_D = self.param("bias", NO_VALUES, shape, dtype)
-        mean_D = self.variable("batch_stats", "mean", NO_VALUES, None, shape, dtype)
-        variance_D = self.variable("batch_stats", "variance", NO_VALUES, None, shape, dtype)
-        batch = normalise(x_BHWD, scale_D, bias_D, self.recipe.epsilon)
+        x = x_BHWD.astype(dtype)
+        mean_D = x.mean((0, 1, 2))
+        variance_D = jnp.maximum(jnp.square(x).mean((0, 1, 2)) - jnp.square(mean_D), 0)
         num_samples = x_BHWD.size // x_BHWD.shape[-1]
-        unbiased_D = batch.variance_D * (num_samples / (num_samples - 1))
-        mean_D.value += self.recipe.share * (batch.mean_D - mean_D.value)
-        variance_D.value += self.recipe.share * (unbiased_D - variance_D.value)
-        return batch.y_BHWD
+        self._move_on("mean", mean_D)
+        self._move_on("variance", variance_D * (num_samples / (num_samples - 1)))
+        slope_D = scale_D * jax.lax.rsqrt(variance_D + self.recipe.epsilon)
+        return ((x - mean_D) * slope_D + bias_D).astype(x_BHWD.dtype)
+
+    def _move_on(self, name: str, batch_D: jax.Array) -> None:
+        running_D = self.variable("batch_stats", name, jnp.zeros_like, batch_D)
+        running_D.value += self.recipe.share * (batch_D - running_D.value)
 
 
 class Convolution(nn.Module):  # type: ignore[misc]  # flax is untyped here

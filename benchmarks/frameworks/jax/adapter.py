@@ -98,7 +98,7 @@ class Adapter:
     def placement(self, value: Any) -> str:
         """The kind of device where an array, or the first of a tree, really lives."""
         (device, *_) = jax.tree.leaves(value)[0].devices()
-        return DEVICE_KINDS.get(device.platform, device.platform)
+        return DEVICE_KINDS.get(device.platform, str(device.platform))
 
     def num_compilations(self) -> int:
         """Programs compiled so far or loaded from the cache, recompilations included."""

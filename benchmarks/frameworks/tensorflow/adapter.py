@@ -88,12 +88,11 @@ class Adapter:
 
         Except int32, which TensorFlow keeps in host memory for a GPU, as its kernels expect.
         """
-        # Copied first: on the CPU TensorFlow would otherwise take over NumPy's memory.
-        return tf.constant(np.array(array))
+        return tf.constant(array)
 
     def get(self, value: Any) -> np.ndarray:
         """A copy of a tensor or variable on the host; bf16 and fp16 come back as float32."""
-        host = np.array(value.numpy())
+        host = np.asarray(value.numpy())  # numpy() copies, and returns scalars as such
         return host.astype(np.float32) if host.dtype.itemsize == 2 else host
 
     def wait(self, values: Any) -> None:

@@ -367,6 +367,12 @@ def test_the_check_of_the_base_is_added_to_a_run_without_it(world):
     assert actions(plan) == {"alpha": "run", "beta": "have"}
 
 
+def test_of_a_split_group_one_part_adds_the_launches_that_the_base_lacks(world):
+    world.store.run(world.plan(THREE, "machine.max_resident=2"))
+    plan = world.plan(THREE, "machine.max_resident=3", "protocol.aa=true")
+    assert launched(plan) == ["alpha alpha'"] * 3
+
+
 def test_a_base_that_does_not_fit_twice_cannot_be_checked(world):
     with pytest.raises(UsageError, match="does not fit beside itself"):
         world.plan(TWO, "protocol.aa=true", "machine.max_resident=1")
