@@ -81,10 +81,10 @@ class Adapter:
 
     def put(self, array: np.ndarray) -> Any:
         """A copy of the array on the configured device, with its dtype."""
-        # A copy even on the CPU, where JAX would otherwise take over NumPy's memory and could not
-        # reuse it when it is donated. Not committed to the device by name, which is the default
-        # one: a step whose state mixes both sorts compiles again for the state that it returns.
-        return jax.device_put(array, may_alias=False)
+        # NumPy's copy, since JAX on the CPU takes an array's memory over where it can, whatever
+        # may_alias says. Not committed to the device by name, which is the default one: a step
+        # whose state mixes both sorts is compiled again for the state that it returns.
+        return jax.device_put(np.array(array))
 
     def get(self, value: Any) -> np.ndarray:
         """A copy on the host; bf16 and fp16 come back as float32."""

@@ -44,7 +44,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "2",  # errors only
         # oneDNN computes in TensorFlow's own pool; this is for NumPy's and OpenMP's.
         "OMP_NUM_THREADS": str(settings.num_threads),
-        # The default depends on the processor; without it bf16 convolutions crawl.
+        # The fast convolutions are oneDNN's; the default depends on the processor.
         "TF_ENABLE_ONEDNN_OPTS": "1",
         "TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory='{folder / XLA_CACHE}'",
     }
