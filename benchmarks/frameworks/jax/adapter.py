@@ -48,8 +48,8 @@ REPORTED_FLAGS = (
     "jax_platforms",
     "jax_cpu_enable_async_dispatch",
     "jax_optimization_level",
+    "jax_disable_most_optimizations",
     "jax_enable_compilation_cache",
-    "jax_default_prng_impl",
     "jax_debug_nans",
     "jax_disable_jit",
 )
@@ -120,7 +120,7 @@ class Adapter:
         """Versions and effective flags, read back from JAX."""
         return {
             **{name: metadata.version(name) for name in CAPABILITIES.distributions},
-            **{name: str(getattr(jax.config, name)) for name in REPORTED_FLAGS},
+            **{name: str(jax.config.values[name]) for name in REPORTED_FLAGS},
             "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
             "PJRT_NPROC": os.environ.get("PJRT_NPROC", ""),
             "device_kind": self._device.device_kind,

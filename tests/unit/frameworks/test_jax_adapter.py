@@ -238,7 +238,7 @@ def test_state_from_put_and_from_a_program_run_one_and_the_same_program(configur
     adapter = configured()
     step = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)
     weights = adapter.put(np.ones(3, np.float32))
-    state = {"weights": weights, "momentum": jax.numpy.zeros_like(weights)}
+    state = {"weights": weights, "momentum": jax.jit(jax.numpy.zeros_like)(weights)}
     counts = []
     for _ in range(2):
         state = step(state)
