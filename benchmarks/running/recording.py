@@ -55,6 +55,7 @@ def record_of(
         environment={
             "machine": plan.machine,
             "interpreter": asdict(plan.interpreters[case.way.framework]),
+            "variables": catalog.frameworks[case.way.framework].environment(live.launch.settings),
         },
     )
 

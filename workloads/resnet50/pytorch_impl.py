@@ -32,17 +32,14 @@ def build(problem: Problem, framework: Framework) -> ResNet50Training:
     return ResNet50Training(problem, framework)
 
 
-def memory_format(*, device: str, precision: str, execution: str) -> torch.memory_format:
+def memory_format(*, device: str, precision: str) -> torch.memory_format:
     """The layout of images, activations and kernels that is fastest here.
 
-    Tensor cores and oneDNN's bf16 kernels take channels_last as it is. Metal's convolution backward
-    is slow on it (https://github.com/pytorch/pytorch/issues/193349), and float64 has no kernel for
-    it. In fp32 on the CPU, eager convolutions are blocked by oneDNN whatever they get and the rest
-    favours neither; Inductor's fused kernels favour channels_last.
+    Tensor cores, Inductor's fused kernels and oneDNN take channels_last as it is. Metal's
+    convolution backward is slow on it (https://github.com/pytorch/pytorch/issues/193349), and
+    float64 has no kernel for it.
     """
     if device == "metal" or precision == "fp64":
-        return torch.contiguous_format
-    if device == "cpu" and precision == "fp32" and execution == "eager":
         return torch.contiguous_format
     return torch.channels_last
 
@@ -135,9 +132,7 @@ class ResNet50Training:
         self._device = TORCH_DEVICES[device]
         self._dtype = torch.float64 if way.precision == "fp64" else torch.float32
         self._autocast_dtype = AUTOCAST_DTYPES.get(way.precision)
-        self._memory_format = memory_format(
-            device=device, precision=way.precision, execution=way.execution
-        )
+        self._memory_format = memory_format(device=device, precision=way.precision)
         self._model = self._empty_model(problem)
         self._tensors = self._model.canonical()
         self._optimizer = self._fresh_optimizer()
@@ -189,10 +184,11 @@ class ResNet50Training:
 
     def _loss_of(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy, from logits in float32 or wider."""
-        with torch.autocast(
-            self._device, self._autocast_dtype, enabled=self._autocast_dtype is not None
-        ):
+        if self._autocast_dtype is None:  # an idle autocast would keep the graph out of caches
             logits_BD = self._model(images_BCHW)
+        else:
+            with torch.autocast(self._device, self._autocast_dtype):
+                logits_BD = self._model(images_BCHW)
         return F.cross_entropy(logits_BD.to(self._dtype), labels_B)
 
     def _empty_model(self, problem: Problem) -> ResNet50:
