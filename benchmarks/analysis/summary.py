@@ -64,7 +64,7 @@ class RunSummary:
     @property
     def has_failures(self) -> bool:
         """Whether a cell that was to be launched is not ok."""
-        return any(cell.status not in ("ok", *PLAN_REASONS) for cell in self.cells)
+        return any(cell.status not in ("ok", "interrupted", *PLAN_REASONS) for cell in self.cells)
 
 
 def summarise(

@@ -100,13 +100,13 @@ class Framework(Protocol):
         """Compilations so far in this process, or None where the framework cannot say."""
 
     def peak_memory_bytes(self) -> int | None:
-        """Peak bytes on the device since configure, or None where the framework cannot say."""
+        """Peak bytes on the device since `settle`, or None where the framework cannot say."""
 
     def matmul(self, a: Any, b: Any) -> Any:
         """A @ b in the configured precision: for the self-test and the roof."""
 
     def settle(self) -> None:
-        """Close compile pools and other helpers, so that an idle launch is idle."""
+        """Close compile pools and begin the device's peak anew: what follows is measured."""
 
     def describe(self) -> dict[str, str]:
         """Versions and the *effective* settings that can change speed, read back."""

@@ -20,6 +20,11 @@ UNPROVEN = "unproven"
 Evidence = Mapping[str, Any]
 
 
+NAMES = ("loss", "gradient_norm", "update_norm", "statistics_norm")
+"""What is compared of the first step: a wrong learning rate shows in the update, a wrong momentum
+of the batch normalisation in the statistics."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How far a case is from its reference at step 1."""
@@ -40,9 +45,9 @@ def agreement(
 ) -> Agreement:
     """Whether every launch of a case agrees with the reference within the tolerance.
 
-    `case` holds the step-1 evidence of each launch: `{"loss": ..., "gradient_norm": ...}`, the norm
-    None where the workload has no gradient. What is missing leaves it unproven; one launch that
-    is off, or not finite, makes it disagree.
+    `case` holds the step-1 evidence of each launch, a number for each of NAMES, a norm None where
+    the workload has nothing of the kind. What is missing leaves it unproven; one launch that is
+    off, or not finite, makes it disagree. The norms share the gradient's tolerance.
     """
     if tolerance is None:
         return Agreement(UNPROVEN, "the workload has no tolerance for this precision")
@@ -59,18 +64,19 @@ def agreement(
 
 
 def _compare(launch: Evidence, reference: Evidence, tolerance: Tolerance) -> Agreement:
-    loss = relative_error(launch.get("loss"), reference.get("loss"))
-    norms = launch.get("gradient_norm"), reference.get("gradient_norm")
-    norm = relative_error(*norms)
-    for name, error, limit in (
-        ("loss", loss, tolerance.loss),
-        ("gradient norm", norm, tolerance.gradient_norm),
-    ):
+    errors = {name: relative_error(launch.get(name), reference.get(name)) for name in NAMES}
+    loss, norm = errors["loss"], errors["gradient_norm"]
+    for name, error in errors.items():
+        limit = tolerance.loss if name == "loss" else tolerance.gradient_norm
         if error is not None and not error <= limit:
-            reason = f"step-1 {name} is off by {error:.2g}, expected at most {limit:.2g}"
+            what = name.replace("_", " ")
+            reason = f"step-1 {what} is off by {error:.2g}, expected at most {limit:.2g}"
             return Agreement(DISAGREES, reason, loss, norm)
-    has_norms = norm is not None or norms == (None, None)
-    if loss is None or not has_norms:
+    lacking = any(
+        error is None and (launch.get(name), reference.get(name)) != (None, None)
+        for name, error in errors.items()
+    )
+    if loss is None or lacking:
         return Agreement(UNPROVEN, "a launch has no evidence of its first step", loss, norm)
     return Agreement(AGREES, None, loss, norm)
 

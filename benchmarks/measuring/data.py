@@ -1,7 +1,7 @@
 """Canonical weights and batches as .npy files: every implementation gets the same bytes.
 
-Run as `python -m benchmarks.measuring.data SPEC_MODULE WORK_JSON FOLDER`, in a process of its own,
-so that the arrays never count into the memory of the parent or of a launch.
+Run as `python -m benchmarks.measuring.data SPEC_MODULE WORK_JSON FOLDER PARENT_PID`, in a process
+of its own, so that the arrays never count into the memory of the parent or of a launch.
 Standard library, NumPy, the contract and one workload's spec.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.contract.case import Work, work_from_json
 from benchmarks.contract.workload import NUM_BATCHES, WorkloadSpec
+from benchmarks.measuring import process
 
 
 def write(spec: WorkloadSpec, work: Work, folder: Path) -> None:
@@ -60,8 +61,9 @@ def _load_below(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def main(arguments: list[str]) -> None:
-    """Write what the three arguments name."""
-    spec_module, work_json, folder = arguments
+    """Write what the first three arguments name; the fourth is the parent's process id."""
+    spec_module, work_json, folder, parent_pid = arguments
+    process.prepare(int(parent_pid))
     work = work_from_json(json.loads(work_json))
     spec = importlib.import_module(spec_module).SPECS[work.workload]
     write(spec, work, Path(folder))

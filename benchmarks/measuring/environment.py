@@ -13,15 +13,21 @@ from pathlib import Path
 _ALLOWED = frozenset(
     {
         "CC",
+        "CUDA_DEVICE_ORDER",
+        "CUDA_HOME",
+        "CUDA_VISIBLE_DEVICES",
         "CXX",
         "DYLD_LIBRARY_PATH",
         "LD_LIBRARY_PATH",
+        "NVIDIA_DRIVER_CAPABILITIES",
+        "NVIDIA_VISIBLE_DEVICES",
         "PATH",
     }
 )
-_ALLOWED_PREFIXES = ("CUDA_", "NVIDIA_", "TPU_")
+"""None that changes speed or precision behind the settings, as NVIDIA_TF32_OVERRIDE does."""
+_ALLOWED_PREFIXES = ("TPU_",)
 _SECRET_PARTS = ("CREDENTIAL", "KEY", "PASSWORD", "SECRET", "TOKEN")
-"""What a variable with an allowed prefix may still hold, such as NVIDIA_API_KEY."""
+"""What a variable with an allowed prefix may still hold, such as TPU_API_KEY."""
 
 
 def allowed_environment(extra: Mapping[str, str], *, private_folder: Path) -> dict[str, str]:

@@ -21,6 +21,10 @@ class StepEvidence:
     loss: float
     gradient_norm: float | None
     """Global L2 norm of the gradient, from the optimizer's state; None without parameters."""
+    update_norm: float | None
+    """Global L2 norm of what the step added to the parameters; None without parameters."""
+    statistics_norm: float | None
+    """Global L2 norm of the running statistics after the step; None without any."""
     num_parameters: int
     num_unchanged: int
     """Parameters' arrays that the step left exactly as they were."""
@@ -31,10 +35,14 @@ def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> StepEvid
     """What `Program.read` shows after one step that began at the initial weights."""
     names = [name for name in initial if f"optimizer/{name}" in read]
     unchanged = [n for n in names if np.array_equal(initial[n], read[f"weights/{n}"])]
-    norm = _norm(array for _, array in spec.gradients(initial, read)) if names else None
+    gradients = (array for _, array in spec.gradients(initial, read)) if names else ()
+    updates = (read[f"weights/{name}"] - initial[name] for name in names)
+    statistics = [array for name, array in read.items() if name.startswith("statistics/")]
     return StepEvidence(
         loss=float(read["loss"]),
-        gradient_norm=norm,
+        gradient_norm=_norm(gradients),
+        update_norm=_norm(updates),
+        statistics_norm=_norm(statistics),
         num_parameters=sum(initial[name].size for name in names),
         num_unchanged=len(unchanged),
         failure=f"no step was made: {unchanged[0]} is unchanged" if unchanged else None,
@@ -46,8 +54,6 @@ def is_finite(read: Arrays) -> bool:
     return all(bool(np.isfinite(array).all()) for array in read.values())
 
 
-def _norm(arrays: Iterable[np.ndarray]) -> float:
-    total = 0.0
-    for array in arrays:
-        total += float(np.square(array, dtype=np.float64).sum())
-    return math.sqrt(total)
+def _norm(arrays: Iterable[np.ndarray]) -> float | None:
+    squares = [float(np.square(array, dtype=np.float64).sum()) for array in arrays]
+    return math.sqrt(sum(squares)) if squares else None

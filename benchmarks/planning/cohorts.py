@@ -104,6 +104,9 @@ def _split(family: Sequence[Cell], fits: Fits, *, first_index: int, aa: bool) ->
 
 
 def _shared(cell: Cell, base: Cell, history: History) -> frozenset[CohortKey]:
+    """The cohorts that count for a cell: its own, where its base fails and has none to share."""
+    if history.has_failed(base.result_key):
+        return history.cohorts(cell.result_key)
     return history.cohorts(cell.result_key) & history.cohorts(base.result_key)
 
 

@@ -42,13 +42,19 @@ class History:
             by_key[record.result_key].append(record)
             self._note_seconds(record)
             self._note_index(record.cohort_id)
+        self._failed: set[str] = set()
         if not fresh:
             self._counting = {key: _counting(found) for key, found in by_key.items()}
+            self._failed = {key for key, found in by_key.items() if _ends_failed(found)}
 
     def cohorts(self, result_key: str | None, replica: int = 0) -> frozenset[CohortKey]:
         """The cohorts in which this launch ended ok and counts."""
         counting = self._counting.get(str(result_key), [])
         return frozenset(_cohort(record) for record in counting if record.replica == replica)
+
+    def has_failed(self, result_key: str | None) -> bool:
+        """Whether the last launches of this identity failed, and none has followed since."""
+        return str(result_key) in self._failed
 
     def launch_seconds(self, case_id: str, protocol_name: str, machine_key: str) -> list[float]:
         """Seconds that each launch of this case took on this machine that ended ok."""
@@ -69,6 +75,11 @@ class History:
         part, _, index = cohort_id.rpartition("/")
         if index.isdecimal():
             self._last_index[part] = max(self._last_index.get(part, -1), int(index))
+
+
+def _ends_failed(records: Iterable[Record]) -> bool:
+    finished = [record for record in records if record.status != "interrupted"]
+    return bool(finished) and not _counting(finished)
 
 
 def _counting(records: Iterable[Record]) -> list[Record]:

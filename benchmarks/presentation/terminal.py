@@ -33,13 +33,13 @@ from benchmarks.statistics.intervals import Interval
 
 WIDE = 100
 """Columns from which an interval stands beside its estimate instead of beneath it."""
-PIPED_WIDTH = 100
+PIPED_WIDTH = 110
 NONE = "-"
 STYLES = {"faster": "green", "slower": "red", "unproven": "yellow"}
 
 
 def console_for(stream: TextIO) -> Console:
-    """A console on the stream: plain text of 100 columns where it is no terminal.
+    """A console on the stream: plain text of 110 columns where it is no terminal.
 
     Characters that the stream's encoding lacks are escaped instead of ending the command.
     """

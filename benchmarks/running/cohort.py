@@ -7,6 +7,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from benchmarks.contract.message import Turn
@@ -51,6 +52,8 @@ def take_rounds(
         ]
         index, num_valid = index + 1, num_valid + all(turns)
         progress.round_done(index, rounds.protocol.max_rounds)
+        with suppress(LaunchEndedError):
+            alive[-1].tick()
         elapsed_s = (time.monotonic() - begin) / len(alive)
         if stopping.requested or _is_enough(alive, index, num_valid, elapsed_s, rounds.protocol):
             return

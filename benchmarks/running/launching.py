@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -47,12 +48,13 @@ def prepare_data(catalog: Catalog, work: Work, folders: Folders) -> Path:
     result = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.measuring.data"),
-            *(entry.spec_module, json.dumps(asdict(work)), str(folder)),
+            *(entry.spec_module, json.dumps(asdict(work)), str(folder), str(os.getpid())),
         ],
         env=allowed_environment(
             _python_path(catalog), private_folder=folders.cache / "scratch" / "data"
         ),
         stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for us to handle
         capture_output=True,
         text=True,
         check=False,
@@ -80,7 +82,7 @@ def launch_of(
     scratch = folders.cache / "scratch" / launch_id
     for folder in (cache, scratch):
         folder.mkdir(parents=True, exist_ok=True)
-    on_cpu = case.place.device == "cpu"
+    alone = case.place.device == "cpu" or num_resident == 1
     return Launch(
         case=case,
         settings=Settings(
@@ -89,7 +91,7 @@ def launch_of(
             execution=case.way.execution,
             precision=case.way.precision,
             num_threads=plan.machine_config.num_threads or machine.effective_cores(),
-            memory_fraction=1.0 if on_cpu else ACCELERATOR_SHARE / num_resident,
+            memory_fraction=1.0 if alone else ACCELERATOR_SHARE / num_resident,
             cache_folder=str(cache),
             scratch_folder=str(scratch),
         ),

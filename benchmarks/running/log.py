@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 HEAD_BYTES = 8 * 2**20
@@ -32,6 +33,13 @@ class LogCapture:
         self._thread.join(timeout_s)
 
     def _drain(self) -> None:
+        with suppress(OSError):  # a full disk costs the log, never the launch
+            self._copy()
+        while os.read(self._read_fd, CHUNK_BYTES):
+            pass
+        os.close(self._read_fd)
+
+    def _copy(self) -> None:
         written = 0
         with self._path.open("wb") as file:
             while chunk := os.read(self._read_fd, CHUNK_BYTES):
@@ -43,7 +51,6 @@ class LogCapture:
             if self._dropped_bytes:
                 file.write(f"\n... {self._dropped_bytes} bytes dropped ...\n".encode())
             file.writelines(self._tail)
-        os.close(self._read_fd)
 
     def _keep(self, chunk: bytes) -> None:
         self._tail.append(chunk)

@@ -27,6 +27,8 @@ TICK_S = 1.0
 """How often a waiting parent looks at memory and at requests to stop."""
 TERM_GRACE_S = 5.0
 STOP_TIMEOUT_S = 10.0
+KILL_TIMEOUT_S = 10.0
+"""A process that a driver holds in the kernel outlives SIGKILL: nobody waits for it for ever."""
 
 
 class WorkerGoneError(Exception):
@@ -174,7 +176,7 @@ class Worker:
             self._signal(signal.SIGTERM)
             if self._wait(TERM_GRACE_S) is None:
                 self._signal(signal.SIGKILL)
-                self._process.wait()
+                self._wait(KILL_TIMEOUT_S)
         self._signal(signal.SIGKILL)
         self._sweep()
         self._log.close(timeout_s=2.0)
@@ -194,8 +196,9 @@ class Worker:
             os.killpg(self.pid, number)
 
     def _sweep(self) -> None:
-        """Kill descendants that left the group, until there is none."""
-        while strays := marked_processes({self.mark}):
+        """Kill descendants that left the group, until there is none or none that can be killed."""
+        deadline = time.monotonic() + KILL_TIMEOUT_S
+        while (strays := marked_processes({self.mark})) and time.monotonic() < deadline:
             for pid in strays:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)

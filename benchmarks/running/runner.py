@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -23,6 +23,9 @@ from benchmarks.running.recording import record_of
 from benchmarks.running.stopping import StopNowError, Stopping
 from benchmarks.storage.locks import machine_lock
 from benchmarks.storage.store import Store
+
+MIN_ROUNDS_KEPT = 3
+"""Rounds from which a launch counts, though the run was stopped before it had all of them."""
 
 MEMORY_SHARE = 0.9
 """Share of the machine's memory that launches alive together may take, where no limit is set."""
@@ -97,15 +100,21 @@ def _recorded(
     try:
         yield
     finally:
-        for launch, live in lives:
-            if live.is_alive:
-                live.interrupt("the run was stopped")
-            record = record_of(current.plan, current.catalog, cohort, launch, live)
-            current.store.append(record)
-            current.progress.record(record)
-            if record.status not in ("ok", "interrupted"):
-                current.failed.add(launch.case_id)
-            shutil.rmtree(live.launch.settings.scratch_folder, ignore_errors=True)
+        with current.stopping.held(), ExitStack() as all_of_them:  # one that fails stops no other
+            for launch, live in lives:
+                all_of_them.callback(_record, current, cohort, launch, live)
+
+
+def _record(current: Run, cohort: CohortPlan, launch: LaunchPlan, live: Live) -> None:
+    """Reap a launch, and append its record to the store."""
+    if live.is_alive:
+        live.interrupt("the run was stopped")
+    record = record_of(current.plan, current.catalog, cohort, launch, live)
+    current.store.append(record)
+    current.progress.record(record)
+    if record.status not in ("ok", "interrupted"):
+        current.failed.add(launch.case_id)
+    shutil.rmtree(live.launch.settings.scratch_folder, ignore_errors=True)
 
 
 def _prepare(
@@ -148,14 +157,18 @@ def _prepare(
 
 
 def _tick(current: Run, lives: list[tuple[LaunchPlan, Live]], running: Live) -> None:
-    """Look at memory and at requests to stop; the launch that is running pays for both."""
-    resident = sum(live.worker.resident_bytes() for _, live in lives if live.is_alive)
+    """Look at memory, for which the largest launch pays, and at requests to stop."""
+    sizes = [(live.worker.resident_bytes(), live) for _, live in lives if live.is_alive]
+    resident = sum(size for size, _ in sizes)
     if resident > current.memory_limit_bytes:
-        raise running.fail(
+        _, largest = max(sizes, key=lambda pair: pair[0])
+        ended = largest.fail(
             "oom_host",
             f"the launches alive together took {resident / 2**30:.1f} GiB,"
             f" more than the limit of {current.memory_limit_bytes / 2**30:.1f} GiB",
         )
+        if largest is running:
+            raise ended
     if current.stopping.requested and running.ready is None:
         raise running.interrupt("the run was stopped while it was being prepared")
 
@@ -165,7 +178,7 @@ def _finish(current: Run, lives: list[tuple[LaunchPlan, Live]]) -> None:
     for _, live in lives:
         if not live.is_alive:
             continue
-        if len(live.blocks) < current.plan.protocol.min_rounds:
+        if len(live.blocks) < min(MIN_ROUNDS_KEPT, current.plan.protocol.min_rounds):
             live.interrupt("the run was stopped before enough rounds were measured")
             continue
         try:

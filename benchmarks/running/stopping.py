@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from benchmarks.errors import EXIT_OK, EXIT_SIGINT, EXIT_SIGTERM
@@ -18,6 +20,7 @@ class Stopping:
 
     def __init__(self, max_time_s: float | None = None) -> None:
         self._deadline = None if max_time_s is None else time.monotonic() + max_time_s
+        self._is_held = False
         self.exit_code = EXIT_OK
         """130 or 143 once a signal came."""
 
@@ -43,8 +46,17 @@ class Stopping:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within this, a second request is noted like the first; what must be finished is."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.exit_code != EXIT_OK
         self.exit_code = EXIT_SIGINT if number == signal.SIGINT else EXIT_SIGTERM
-        if again:
+        if again and not self._is_held:
             raise StopNowError

@@ -40,7 +40,7 @@ class Adapter:
         """The slow fake says where it is and stays there for a while, so that it can be met."""
         if self.name == "fake_slow":
             print(f"in {phase}", flush=True)
-            time.sleep(1.0)
+            time.sleep(0.4)
 
     def configure(self, settings: Settings) -> None:
         self.settings = settings

@@ -35,11 +35,11 @@ class ParityCase:
 
     @property
     def is_slow(self) -> bool:
-        """C++ compilation takes a minute and more: one case of it is enough for every day."""
+        """The plain code, and C++ compilation, which takes a minute and more, but for one case."""
         way = self.case.way
         needs_compiler = (way.execution, DEVICE) in self.framework.capabilities.needs_compiler
         is_plain = PLAIN_CODE in self.framework.folder.parents
-        return needs_compiler and (is_plain or way.precision != "fp32")
+        return is_plain or (needs_compiler and way.precision != "fp32")
 
     def reason_to_skip(self) -> str | None:
         """Why the case cannot run on this machine, or None."""

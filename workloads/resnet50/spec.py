@@ -213,13 +213,15 @@ def train_flop_per_image(parameters: Mapping[str, int]) -> int:
 def train_memory_bytes(work: Work, way: Way) -> int:
     """An upper estimate for one launch: states, activations and the framework's own footprint.
 
-    Weights, gradients, momentum and one copy for updates, in fp32; six fp32 values for each output
-    of a convolution (its output, normalised, rectified, and their gradients); 0.7 GiB for the rest.
+    Weights, gradients, momentum and one copy for updates, in fp32; four values in the compute
+    precision for each output of a convolution (its output, normalised or rectified, and their
+    gradients while they live); 1 GiB for the rest.
     """
     parameters = SIZES[work.size]
     outputs = sum(c.output_size**2 * c.out_channels for c in network(parameters).convolutions())
     states = 4 * 4 * num_parameters(parameters)
-    return states + 6 * 4 * outputs * work.batch_size + int(0.7 * 2**30)
+    bytes_per_value = {"bf16": 2, "fp16": 2, "fp64": 8}.get(way.precision, 4)
+    return states + 4 * bytes_per_value * outputs * work.batch_size + 2**30
 
 
 TOLERANCES = {

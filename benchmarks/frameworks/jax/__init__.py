@@ -30,6 +30,16 @@ CAPABILITIES = Capabilities(
     ),
     unsupported=(
         Unsupported(
+            reason="without jit, JAX compiles and runs operation by operation: a way to debug",
+            link="https://docs.jax.dev/en/latest/jit-compilation.html",
+            execution="eager",
+        ),
+        Unsupported(
+            reason="JAX runs its graphs through XLA alone: that is compiled",
+            link="https://docs.jax.dev/en/latest/jit-compilation.html",
+            execution="graph",
+        ),
+        Unsupported(
             reason="the Metal plugin of JAX is not maintained and fails with this version",
             link="https://github.com/jax-ml/jax/issues/34109",
             device="metal",

@@ -114,7 +114,7 @@ class Adapter:
         return self._matmul(a, b)
 
     def settle(self) -> None:
-        """Do nothing: XLA compiles within the call, on threads that then sleep."""
+        """Do nothing: XLA compiles within the call, and JAX cannot begin its peak anew."""
 
     def describe(self) -> dict[str, str]:
         """Versions and effective flags, read back from JAX."""

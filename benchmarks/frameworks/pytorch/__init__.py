@@ -26,6 +26,11 @@ CAPABILITIES = Capabilities(
     needs_compiler=(("compiled", "cpu"),),
     unsupported=(
         Unsupported(
+            reason="PyTorch's graphs are compiled by torch.compile: there is no other graph mode",
+            link="https://docs.pytorch.org/docs/stable/torch.compiler.html",
+            execution="graph",
+        ),
+        Unsupported(
             reason="Metal has no float64",
             link="https://github.com/pytorch/pytorch/issues/122602",
             device="metal",

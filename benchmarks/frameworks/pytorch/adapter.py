@@ -98,7 +98,9 @@ class Adapter:
         return a.to(self._dtype) @ b.to(self._dtype)
 
     def settle(self) -> None:
-        """Close Inductor's pool of compile processes; a later compilation opens it again."""
+        """Close Inductor's pool of compile processes, and begin CUDA's peak of memory anew."""
+        if self._device == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
         pool = sys.modules.get("torch._inductor.async_compile")
         if pool is not None:
             pool.shutdown_compile_workers()

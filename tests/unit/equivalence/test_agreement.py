@@ -9,6 +9,7 @@ from benchmarks.equivalence.agreement import agreement, relative_error
 
 TOLERANCE = Tolerance(loss=1e-4, gradient_norm=2e-2)
 REFERENCE = {"loss": 7.0, "gradient_norm": 3.0}
+WHOLE = {**REFERENCE, "update_norm": 0.03, "statistics_norm": 40.0}
 
 
 def test_agrees_within_the_tolerance_and_keeps_the_largest_error():
@@ -36,6 +37,16 @@ def test_one_launch_that_is_off_makes_the_case_disagree(launch, name):
     found = agreement([dict(REFERENCE), launch], REFERENCE, TOLERANCE)
     assert found.parity == "disagrees"
     assert f"step-1 {name} is off" in found.reason
+
+
+@pytest.mark.parametrize("name", ["update_norm", "statistics_norm"])
+def test_a_wrong_learning_rate_or_momentum_shows_in_what_the_step_left(name):
+    assert agreement([WHOLE], WHOLE, TOLERANCE).parity == "agrees"
+    wrong = {**WHOLE, name: 10 * WHOLE[name]}
+    found = agreement([wrong], WHOLE, TOLERANCE)
+    assert found.parity == "disagrees"
+    assert f"step-1 {name.replace('_', ' ')} is off" in found.reason
+    assert agreement([{**WHOLE, name: None}], WHOLE, TOLERANCE).parity == "unproven"
 
 
 def test_missing_evidence_is_unproven():

@@ -29,6 +29,9 @@ def test_the_gradient_comes_out_of_the_momentum() -> None:
     evidence = proof.step_evidence(SPEC, INITIAL, read_after_a_step(0.5))
     assert evidence.num_parameters == spec.num_parameters(spec.SIZES["tiny"])
     assert evidence.gradient_norm == pytest.approx(0.5 * evidence.num_parameters**0.5, rel=1e-6)
+    decayed = 0.01 * evidence.gradient_norm
+    assert evidence.update_norm == pytest.approx(decayed, rel=1e-2)
+    assert evidence.statistics_norm is None
     assert evidence.failure is None
 
 

@@ -228,6 +228,13 @@ def test_a_failed_case_is_retried_and_the_others_are_not(world):
     assert actions(plan) == {"alpha": "have", "beta": "run", "gamma": "have"}
 
 
+def test_a_base_that_fails_repeats_nobody_else(world):
+    world.store.run(world.plan(THREE), failing=("alpha",))
+    plan = world.plan(THREE)
+    assert launched(plan) == ["alpha"] * 3
+    assert actions(plan) == {"alpha": "run", "beta": "have", "gamma": "have"}
+
+
 def test_launches_before_a_failure_no_longer_count(world):
     world.store.run(world.plan(TWO))
     world.store.mark(3, "crashed")  # beta in the second of three cohorts

@@ -126,7 +126,7 @@ def test_a_stream_that_is_no_terminal_gets_plain_text():
     stream = io.StringIO()
     console = console_for(stream)
     render_summary(summary_of(cohorts(TIMES)), console)
-    assert console.width == 100
+    assert console.width == 110
     assert "\x1b" not in stream.getvalue()
 
 

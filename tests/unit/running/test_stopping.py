@@ -27,3 +27,10 @@ def test_time_is_up_without_a_signal() -> None:
     stopping = Stopping(max_time_s=0.0)
     assert stopping.requested
     assert stopping.exit_code == 0
+
+
+def test_what_must_be_finished_is_not_interrupted() -> None:
+    with Stopping() as stopping, stopping.held():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stopping.exit_code == 130
