@@ -92,7 +92,9 @@ def program_failure(leftover: float) -> str | None:
 
 def _leftover_share(program: Program, framework: Framework, num_steps: int) -> float:
     block_s, early_s = _block_then_read(program, framework, num_steps, idle_s=0.0)
-    _, late_s = _block_then_read(program, framework, num_steps, idle_s=2 * block_s + NOISE_S)
+    # Idle for longer than block and reading took: of a fence that lies, the block alone says nothing.
+    idle_s = 2 * (block_s + early_s)
+    _, late_s = _block_then_read(program, framework, num_steps, idle_s=idle_s)
     leftover_s = early_s - late_s
     if leftover_s <= NOISE_S:
         return 0.0
