@@ -92,7 +92,7 @@ def program_failure(leftover: float) -> str | None:
 
 def _leftover_share(program: Program, framework: Framework, num_steps: int) -> float:
     block_s, early_s = _block_then_read(program, framework, num_steps, idle_s=0.0)
-    # Idle for longer than block and reading took: of a fence that lies, the block alone says nothing.
+    # Longer than block and reading took: a fence that lies makes the block look like nothing.
     idle_s = 2 * (block_s + early_s)
     _, late_s = _block_then_read(program, framework, num_steps, idle_s=idle_s)
     leftover_s = early_s - late_s
