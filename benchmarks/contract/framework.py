@@ -54,12 +54,14 @@ class Capabilities:
     """Regular expressions that an out-of-memory error of this framework matches."""
     needs_compiler: tuple[tuple[str, str], ...] = ()
     """(execution, device) pairs that need a C++ compiler on the machine."""
+    limits_memory_on: tuple[str, ...] = ()
+    """Devices where a launch can be held to a share of the memory, so that several fit."""
     unsupported: tuple[Unsupported, ...] = ()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a launch is to run; an adapter applies each field or refuses it."""
+    """How a launch is to run: within the capabilities, which the worker checks beforehand."""
 
     device: str
     num_devices: int

@@ -25,9 +25,10 @@ from benchmarks.contract.message import (
 )
 from benchmarks.contract.workload import Program, WorkloadSpec, problem_of
 from benchmarks.measuring import data, fence, memory, proof
+from benchmarks.measuring import settings as launch_settings
 from benchmarks.measuring.channel import Channel
 from benchmarks.measuring.timing import BlockTime, time_block
-from benchmarks.measuring.warmup_loop import WarmUp, warm_up
+from benchmarks.measuring.warmup import WarmUp, warm_up
 
 NUM_FIRST_STEPS = 3
 
@@ -94,6 +95,8 @@ class Session:
         self._enter("import")
         package = importlib.import_module(self.launch.framework_module)
         self.capabilities = package.CAPABILITIES
+        launch_settings.check(package.CAPABILITIES, self.launch.settings)
+        launch_settings.check_environment(package.environment(self.launch.settings), os.environ)
         adapter = importlib.import_module(f"{self.launch.framework_module}.adapter")
         self.framework = adapter.Adapter()
         self.framework.configure(self.launch.settings)

@@ -17,25 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import cgroup, nvidia
-from benchmarks.measuring.cpu_time import (
-    group_cpu_ns,
-    machine_busy_ns,
-    num_pages_swapped_in,
-    process_tree_cpu_ns,
-)
-
-__all__ = [
-    "cgroup_throttled_ns",
-    "effective_cores",
-    "fingerprint",
-    "fingerprint_key",
-    "group_cpu_ns",
-    "machine_busy_ns",
-    "num_pages_swapped_in",
-    "process_tree_cpu_ns",
-    "state",
-    "total_memory_bytes",
-]
 
 ROOT = Path("/")
 GIB = 2**30

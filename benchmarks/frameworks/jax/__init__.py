@@ -28,6 +28,8 @@ CAPABILITIES = Capabilities(
         r"[Oo]ut of memory",
         r"CUDA_ERROR_OUT_OF_MEMORY",
     ),
+    # Not on a TPU: it belongs to one process, and libtpu refuses the second.
+    limits_memory_on=("cuda",),
     unsupported=(
         Unsupported(
             reason="without jit, JAX compiles and runs operation by operation: a way to debug",

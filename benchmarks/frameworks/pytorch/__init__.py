@@ -24,6 +24,7 @@ CAPABILITIES = Capabilities(
         r"DefaultCPUAllocator: (can't|not enough)",
     ),
     needs_compiler=(("compiled", "cpu"),),
+    limits_memory_on=("cuda", "metal"),
     unsupported=(
         Unsupported(
             reason="PyTorch's graphs are compiled by torch.compile: there is no other graph mode",

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from benchmarks.contract.framework import Settings
-from benchmarks.frameworks.pytorch import CAPABILITIES
 
 TORCH_DEVICES = {"cpu": "cpu", "cuda": "cuda", "metal": "mps"}
 """Torch's name of each device."""
@@ -37,8 +36,7 @@ class Adapter:
         self._num_compilations = 0
 
     def configure(self, settings: Settings) -> None:
-        """Apply the settings; ValueError where one cannot be."""
-        _refuse_unknown(settings)
+        """Apply the settings."""
         self._device = settings.device
         self._dtype = COMPUTE_DTYPES[settings.precision]
         torch.set_num_threads(settings.num_threads)
@@ -117,27 +115,6 @@ class Adapter:
             self._num_compilations += 1
 
         callback_handler.register_start_callback(count)
-
-
-def _refuse_unknown(settings: Settings) -> None:
-    precisions = CAPABILITIES.precisions.get(settings.device, ())
-    asked = (
-        ("device", settings.device, tuple(CAPABILITIES.precisions)),
-        ("execution", settings.execution, CAPABILITIES.executions),
-        ("precision", settings.precision, precisions),
-        ("num_devices", settings.num_devices, (1,)),
-    )
-    for name, value, expected in asked:
-        if value not in expected:
-            names = ", ".join(str(one) for one in expected)
-            raise ValueError(
-                f"pytorch on {settings.device}: received {name}={value}, expected one of {names}"
-            )
-    if settings.device == "cpu" and settings.memory_fraction != 1.0:
-        raise ValueError(
-            f"pytorch on cpu: received memory_fraction={settings.memory_fraction}, expected 1.0"
-            " (torch cannot limit the host's memory)"
-        )
 
 
 def _set_fp32_precision(precision: str) -> None:

@@ -24,6 +24,7 @@ CAPABILITIES = Capabilities(
         r"OOM when allocating",
         r"CUDA_ERROR_OUT_OF_MEMORY",
     ),
+    limits_memory_on=("cuda",),
     unsupported=(
         Unsupported(
             reason="the Metal plugin was last released for TensorFlow 2.18",

@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import os
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +20,7 @@ from tensorflow.python.framework import config as tf_config
 from tensorflow.python.util import _pywrap_util_port
 
 from benchmarks.contract.framework import Settings
-from benchmarks.frameworks.tensorflow import CAPABILITIES, XLA_CACHE, environment
+from benchmarks.frameworks.tensorflow import CAPABILITIES, XLA_CACHE
 
 DEVICE_TYPES = {"cpu": "CPU", "cuda": "GPU", "tpu": "TPU"}
 """TensorFlow's name of each device."""
@@ -50,22 +50,14 @@ REPORTED_VARIABLES = (
 class Adapter:
     """TensorFlow as the worker and the implementations see it; see `Framework`."""
 
-    def __init__(
-        self, required_environment: Callable[[Settings], dict[str, str]] = environment
-    ) -> None:
-        self._required_environment = required_environment
+    def __init__(self) -> None:
         self._device = "cpu"
         self._dtype = tf.float32
         self._num_traces = 0
         self._scope = contextlib.ExitStack()
 
     def configure(self, settings: Settings) -> None:
-        """Apply the settings; ValueError where one cannot be, or where the environment differs.
-
-        RuntimeError, from TensorFlow, where it has already computed something.
-        """
-        _refuse_unknown(settings)
-        _refuse_other_environment(self._required_environment(settings))
+        """Apply the settings; RuntimeError, from TensorFlow, where it has computed already."""
         self._device = settings.device
         self._dtype = COMPUTE_DTYPES[settings.precision]
         tf.config.threading.set_intra_op_parallelism_threads(settings.num_threads)
@@ -161,36 +153,6 @@ class Adapter:
 
     def _count_trace(self, _: Any) -> None:
         self._num_traces += 1
-
-
-def _refuse_unknown(settings: Settings) -> None:
-    asked = (
-        ("device", settings.device, tuple(CAPABILITIES.precisions)),
-        ("execution", settings.execution, CAPABILITIES.executions),
-        ("precision", settings.precision, CAPABILITIES.precisions.get(settings.device, ())),
-        ("num_devices", settings.num_devices, (1,)),
-    )
-    for name, value, expected in asked:
-        if value not in expected:
-            names = ", ".join(str(one) for one in expected)
-            raise ValueError(
-                f"tensorflow on {settings.device}: received {name}={value}, expected one of {names}"
-            )
-    if settings.device != "cuda" and settings.memory_fraction != 1.0:
-        raise ValueError(
-            f"tensorflow on {settings.device}: received memory_fraction={settings.memory_fraction},"
-            " expected 1.0 (TensorFlow limits a GPU's memory only)"
-        )
-
-
-def _refuse_other_environment(required: dict[str, str]) -> None:
-    """Kernels and caches are variables that TensorFlow reads once, when it is imported."""
-    for name, expected in required.items():
-        if os.environ.get(name) != expected:
-            raise ValueError(
-                f"tensorflow: received {name}={os.environ.get(name)}, expected {expected}"
-                " (set benchmarks.frameworks.tensorflow.environment before importing tensorflow)"
-            )
 
 
 def _limit_cuda_memory(fraction: float) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from functools import partial
+from benchmarks.frameworks.tensorflow.adapter import Adapter
 
-from benchmarks.frameworks.tensorflow import adapter
-
-# By name, because an extension's package is importable under the name that it was found by only.
-Adapter = partial(adapter.Adapter, importlib.import_module(__package__).environment)
+__all__ = ["Adapter"]
