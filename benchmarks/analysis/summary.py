@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
+
 from benchmarks.analysis.cells import CellSummary, Measured, measure, mfu_roof
 from benchmarks.analysis.comparisons import Comparison, compare_all
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
 from benchmarks.analysis.parity import agreements
 from benchmarks.analysis.standing import Standing, standings
-from benchmarks.analysis.tables import block_frame, causes_of, launch_frame
+from benchmarks.analysis.tables import ROUND_KEY, block_frame, causes_of, launch_frame
 from benchmarks.contract.case import Place
 from benchmarks.contract.plan import Plan
 from benchmarks.contract.record import PLAN_REASONS, Record
@@ -32,7 +34,10 @@ class Rounds:
     """What disturbed the rounds of a run's cohorts."""
 
     num_rounds: int
+    num_disturbed: int
+    """Rounds in which a declared cause was seen."""
     num_dropped: int
+    """Rounds that count for no pair."""
     causes: dict[str, int]
     """For each declared cause the rounds in which it was seen."""
     max_foreign_cpu_share: float | None
@@ -91,7 +96,7 @@ def summarise(
         machine=plan.machine,
         cells=_cells(found, measured, parity, bases),
         ratios=tuple(_withdraw(one, parity, bases) for one in ratios),
-        rounds=_rounds(whole),
+        rounds=_rounds(whole, blocks),
     )
 
 
@@ -181,7 +186,7 @@ def _roofs(records: Sequence[Record]) -> Roofs:
     return roofs
 
 
-def _rounds(records: Sequence[Record]) -> Rounds:
+def _rounds(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:
     causes_by_round: dict[tuple[str, str, int], set[str]] = {}
     shares = []
     for record in records:
@@ -193,7 +198,8 @@ def _rounds(records: Sequence[Record]) -> Rounds:
     counts = Counter(cause for causes in causes_by_round.values() for cause in causes)
     return Rounds(
         num_rounds=len(causes_by_round),
-        num_dropped=sum(bool(causes) for causes in causes_by_round.values()),
+        num_disturbed=sum(bool(causes) for causes in causes_by_round.values()),
+        num_dropped=len(blocks[blocks["round_dropped"].astype(bool)].drop_duplicates(ROUND_KEY)),
         causes=dict(sorted(counts.items())),
         max_foreign_cpu_share=max(shares, default=None),
     )

@@ -60,7 +60,8 @@ def block_frame(records: Sequence[Record]) -> pd.DataFrame:
 
     `causes` holds the block's own invalidating flags. `round_disturbed` says whether any launch of
     the cohort had one in this round. Then no pair of the round counts, whoever was disturbed: it
-    is `round_dropped`, unless more than half of the cohort's rounds would be.
+    is `round_dropped`. Where that leaves less than half of a cohort, the cohort is left out whole;
+    where it leaves no cohort of a group, all is kept, and its share withdraws every verdict.
     """
     disturbed = _disturbed_rounds(records)
     dropped = _dropped_rounds(records, disturbed)
@@ -93,11 +94,21 @@ def _disturbed_rounds(records: Sequence[Record]) -> set[RoundKey]:
 
 
 def _dropped_rounds(records: Sequence[Record], disturbed: set[RoundKey]) -> set[RoundKey]:
-    """The disturbed rounds of the cohorts in which they are at most half of all rounds."""
-    every = {_round_of(record, block) for record in records for block in record.blocks}
-    num_rounds = Counter(key[:2] for key in every)
+    """The rounds that count for no pair; see `block_frame`."""
+    group_of = {
+        _round_of(record, block): record.case.group_id
+        for record in records
+        for block in record.blocks
+    }
+    num_rounds = Counter(key[:2] for key in group_of)
     num_disturbed = Counter(key[:2] for key in disturbed)
-    return {key for key in disturbed if 2 * num_disturbed[key[:2]] <= num_rounds[key[:2]]}
+    calm = {cohort for cohort, num in num_rounds.items() if 2 * num_disturbed[cohort] <= num}
+    groups_with_calm = {group for key, group in group_of.items() if key[:2] in calm}
+    return {
+        key
+        for key, group in group_of.items()
+        if group in groups_with_calm and (key in disturbed or key[:2] not in calm)
+    }
 
 
 def _round_of(record: Record, block: Block) -> RoundKey:

@@ -56,6 +56,8 @@ class Capabilities:
     """(execution, device) pairs that need a C++ compiler on the machine."""
     limits_memory_on: tuple[str, ...] = ()
     """Devices where a launch can be held to a share of the memory, so that several fit."""
+    max_num_devices: int = 1
+    """The most devices that one launch can use."""
     unsupported: tuple[Unsupported, ...] = ()
 
 

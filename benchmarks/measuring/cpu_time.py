@@ -7,7 +7,7 @@ clock ticks, 10 ms as a rule. `root` is where /proc is found. Standard library o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,13 +24,18 @@ class _Process(NamedTuple):
     start_ticks: int
 
 
-def machine_busy_ns(*, root: Path = ROOT) -> int | None:
-    """Nanoseconds that all CPUs together have been busy since the machine started."""
-    fields = _text(root / "proc/stat").partition("\n")[0].split()
-    if not fields or fields[0] != "cpu":
+def busy_ns(cpus: Collection[int], *, root: Path = ROOT) -> int | None:
+    """Nanoseconds that these CPUs together have been busy since the machine started."""
+    names = {f"cpu{number}" for number in cpus}
+    lines = [line.split() for line in _text(root / "proc/stat").splitlines()]
+    found = [
+        [int(field) for field in fields[1:]]
+        for fields in lines
+        if fields[:1] and fields[0] in names
+    ]
+    if len(found) < len(names) or not names:
         return None
-    ticks = [int(field) for field in fields[1:]]
-    return _ns(sum(ticks[index] for index in _BUSY_FIELDS if index < len(ticks)))
+    return _ns(sum(ticks[i] for ticks in found for i in _BUSY_FIELDS if i < len(ticks)))
 
 
 def process_tree_cpu_ns(groups: Iterable[int], *, root: Path = ROOT) -> int | None:

@@ -42,7 +42,8 @@ def allowed_environment(extra: Mapping[str, str], *, private_folder: Path) -> di
         "XDG_CACHE_HOME": _made(private_folder / "cache"),
     }
     named = {"LANG": "C.UTF-8", "USER": "dyno", "LOGNAME": "dyno"}
-    return {**inherited_environment(), **named, **private, **extra}
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # the numbers that nvidia-smi and NVML give
+    return {**order, **inherited_environment(), **named, **private, **extra}
 
 
 def inherited_environment() -> dict[str, str]:

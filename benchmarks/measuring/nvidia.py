@@ -1,4 +1,4 @@
-"""NVIDIA devices, as the driver's management library describes them.
+"""NVIDIA devices that launches may use, as the driver's management library describes them.
 
 nvidia-ml-py is imported on demand (as `pynvml`); without it, without a driver or without a device
 there are no devices. Each question stands alone: a field that the driver does not answer is None,
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 THROTTLE_REASONS = {
@@ -53,8 +54,32 @@ def _handles(nvml: Any) -> list[Any]:
     if nvml is None:
         return []
     count = _ask(nvml.nvmlDeviceGetCount) or 0
-    handles = (_ask(nvml.nvmlDeviceGetHandleByIndex, index) for index in range(count))
-    return [handle for handle in handles if handle is not None]
+    handles = [_ask(nvml.nvmlDeviceGetHandleByIndex, index) for index in range(count)]
+    identifiers = [str(_string(_ask(nvml.nvmlDeviceGetUUID, handle))) for handle in handles]
+    visible = visible_indices(identifiers, os.environ)
+    return [handles[index] for index in visible if handles[index] is not None]
+
+
+def visible_indices(identifiers: Sequence[str], environment: Mapping[str, str]) -> list[int]:
+    """The devices that CUDA_VISIBLE_DEVICES leaves, of these UUIDs in the order of their PCI bus.
+
+    All of them where it names what cannot be told from here: a part of a device (MIG), or numbers
+    in CUDA's own order, fastest first. As in CUDA, an entry that names nothing ends the list.
+    https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#env-vars
+    """
+    every = list(range(len(identifiers)))
+    asked = environment.get("CUDA_VISIBLE_DEVICES")
+    if asked is None or "MIG-" in asked:
+        return every
+    if environment.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID") != "PCI_BUS_ID" and "GPU-" not in asked:
+        return every
+    visible: list[int] = []
+    for entry in (part.strip() for part in asked.split(",")):
+        found = [i for i in every if entry and entry in (str(i), identifiers[i][: len(entry)])]
+        if len(found) != 1:
+            break
+        visible += found
+    return visible
 
 
 def _identity(nvml: Any, handle: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def check(capabilities: Capabilities, settings: Settings) -> None:
         ("device", settings.device, tuple(precisions)),
         ("execution", settings.execution, capabilities.executions),
         ("precision", settings.precision, precisions.get(settings.device, ())),
-        ("num_devices", settings.num_devices, (1,)),
+        ("num_devices", settings.num_devices, range(1, capabilities.max_num_devices + 1)),
     )
     for name, value, expected in asked:
         if value not in expected:

@@ -21,6 +21,8 @@ from benchmarks.contract.workload import Program
 from benchmarks.measuring.timing import time_block
 
 MINI_BLOCK_S = 0.02
+MAX_STRETCH = 5
+"""Times its limit that a warm-up may last while it has too few mini-blocks to be judged at all."""
 NUM_QUIET = 3
 """Mini-blocks in a row without a compilation before timing may start."""
 RELATIVE_CHANGE = 0.01
@@ -53,13 +55,15 @@ def warm_up(
 ) -> WarmUp:
     """Step until the step time is steady, or until the protocol's limit.
 
+    Where steps are so slow that the limit leaves too few of them to judge, it is stretched.
     `step_s` is a first estimate of the seconds per step, which sizes the mini-blocks.
     """
     num_steps = max(1, math.ceil(MINI_BLOCK_S / step_s))
     blocks: list[tuple[int, int]] = []
     quiet, outputs, steady = 0, None, False
     begin = time.perf_counter()
-    while not steady and time.perf_counter() - begin < protocol.max_warmup_s:
+    limit_s = protocol.max_warmup_s
+    while not steady and time.perf_counter() - begin < limit_s:
         compiled = framework.num_compilations()
         block = time_block(program, framework, num_steps=num_steps, previous=outputs, rewarm=False)
         outputs = block.outputs
@@ -67,6 +71,8 @@ def warm_up(
         quiet = quiet + 1 if framework.num_compilations() == compiled else 0
         enough = quiet >= NUM_QUIET and _is_long_enough(blocks, begin, protocol, rules)
         steady = enough and is_steady(_step_seconds(blocks), window=protocol.warmup_window)
+        can_judge = len(blocks) >= 2 * protocol.warmup_window
+        limit_s = protocol.max_warmup_s * (1 if can_judge else MAX_STRETCH)
     last = _step_seconds(blocks)[-protocol.warmup_window :]
     return WarmUp(tuple(blocks), statistics.median(last), steady, outputs)
 

@@ -88,6 +88,9 @@ def _not_offered(case: Case, capabilities: Capabilities) -> str | None:
     if way.precision not in capabilities.precisions[device]:
         known = ", ".join(capabilities.precisions[device])
         return f"{way.framework} has no {way.precision} on {device}; it has {known}"
+    if case.place.num_devices > capabilities.max_num_devices:
+        asked, most = case.place.num_devices, capabilities.max_num_devices
+        return f"{way.framework} is run on {most} device(s) at most here, not on {asked}"
     return None
 
 

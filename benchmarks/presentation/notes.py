@@ -10,11 +10,12 @@ from benchmarks.analysis.comparisons import Comparison
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.equivalence.agreement import AGREES, DISAGREES
 from benchmarks.presentation.wording import GIB, clean, count, way_name, with_interval
+from benchmarks.statistics.ratios import MARGIN
 
 HOW_TO_READ = (
     "how to read: [low, high] is the 95 % interval over n launches of a whole process;"
     " against base: base's time / case's time, above 1 is faster, within 2 % is a tie;"
-    " GiB: 2**30 bytes, at the peak"
+    " first step: with a filled compile cache where not marked cold; GiB: 2**30 bytes, at the peak"
 )
 AA_WORDS = {
     True: "contains 1 as it should",
@@ -53,8 +54,9 @@ def _agreement(summary: RunSummary) -> Iterator[str]:
     if losses:
         num_agreeing = len(losses)
         yield (
-            f"equal work: step-1 loss and gradient of {count(num_agreeing, 'case')} agree"
-            f" within tolerance (largest relative difference of a loss: {max(losses):.1g})"
+            f"equal work: step-1 loss and the norms of gradient, update and running statistics of"
+            f" {count(num_agreeing, 'case')} agree within tolerance"
+            f" (largest relative difference of a loss: {max(losses):.1g})"
         )
     for cell in measured:
         if cell.agreement.parity == AGREES:
@@ -73,7 +75,11 @@ def _aa(summary: RunSummary) -> Iterator[str]:
         if one.aa and one.ratio:
             interval = with_interval(one.ratio.ratio, one.ratio.low, one.ratio.high)
             name = way_name(cells[one.base].case)
-            yield f"A/A, {name} against itself: {interval}, {AA_WORDS[one.contains_one]}"
+            wide = one.contains_one and (one.ratio.half_width or 0.0) > MARGIN
+            words = (
+                "contains 1, but is too wide to tell much" if wide else AA_WORDS[one.contains_one]
+            )
+            yield f"A/A, {name} against itself: {interval}, {words}"
 
 
 def _noise(summary: RunSummary) -> Iterator[str]:
@@ -82,6 +88,8 @@ def _noise(summary: RunSummary) -> Iterator[str]:
         return
     causes = ", ".join(f"{clean(cause)} {num}" for cause, num in rounds.causes.items())
     dropped = f"{rounds.num_dropped} of {count(rounds.num_rounds, 'round')} dropped"
+    if rounds.num_disturbed > rounds.num_dropped:
+        dropped += f", {rounds.num_disturbed} disturbed and shown for want of others"
     share = rounds.max_foreign_cpu_share
     foreign = (
         "" if share is None else f"; other processes took at most {100 * share:.0f} % of the CPUs"

@@ -92,18 +92,23 @@ def _take_turn(live: Live, turn: Turn, position: int, num_alive: int) -> bool:
 def _is_enough(
     alive: Sequence[Live], num_rounds: int, num_valid: int, elapsed_s: float, p: MeasuringProtocol
 ) -> bool:
+    """Whether the limits are reached, or, of rounds that count, enough for the spread asked for."""
     if num_rounds < p.min_rounds:
         return False
     most = math.ceil(p.max_rounds * (1 + MAX_REDONE_SHARE))
     if num_valid >= p.max_rounds or num_rounds >= most or elapsed_s >= p.max_launch_s:
         return True
-    if num_rounds % CHECK_EVERY:
+    if num_valid < p.min_rounds or num_rounds % CHECK_EVERY:
         return False
     return all(_is_settled(live, p.target_half_width) for live in alive)
 
 
 def _is_settled(live: Live, target_half_width: float) -> bool:
-    seconds = [block.duration_ns / block.num_steps for block in live.blocks]
+    seconds = [
+        block.duration_ns / block.num_steps
+        for block in live.blocks
+        if not set(block.flags) & set(INVALIDATING_FLAGS)
+    ]
     return half_width_reached(seconds, target=target_half_width)
 
 

@@ -15,7 +15,6 @@ from benchmarks.contract.case import Case, Work
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import Launch
 from benchmarks.contract.plan import Plan
-from benchmarks.errors import DynoError
 from benchmarks.measuring import machine
 from benchmarks.measuring.environment import allowed_environment
 from benchmarks.planning.catalog import Catalog
@@ -36,32 +35,47 @@ class Folders:
     """The launches' output, beside the records."""
 
 
-def prepare_data(catalog: Catalog, work: Work, folders: Folders) -> Path:
-    """The folder of this Work's canonical arrays, written first where it is not there yet."""
-    entry = catalog.workloads[work.workload]
-    spec_bytes = (entry.folder / "spec.py").read_bytes()
+class DataError(Exception):
+    """Why the canonical arrays of a Work could not be made."""
+
+
+def data_folder(catalog: Catalog, work: Work, folders: Folders) -> Path:
+    """Where this Work's canonical arrays lie once `prepare_data` has returned."""
+    spec_bytes = (catalog.workloads[work.workload].folder / "spec.py").read_bytes()
     identity = json.dumps(asdict(work)).encode() + spec_bytes
-    folder = folders.cache / "data" / hashlib.sha256(identity).hexdigest()[:24]
+    return folders.cache / "data" / hashlib.sha256(identity).hexdigest()[:24]
+
+
+def prepare_data(catalog: Catalog, work: Work, folders: Folders, *, timeout_s: float) -> None:
+    """Write this Work's canonical arrays where they are not there yet; DataError if it fails."""
+    folder = data_folder(catalog, work, folders)
     if folder.is_dir():
-        return folder
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks.measuring.data"),
-            *(entry.spec_module, json.dumps(asdict(work)), str(folder), str(os.getpid())),
-        ],
-        env=allowed_environment(
-            _python_path(catalog), private_folder=folders.cache / "scratch" / "data"
-        ),
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for us to handle
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [
+        *(sys.executable, "-m", "benchmarks.measuring.data"),
+        *(catalog.workloads[work.workload].spec_module, json.dumps(asdict(work))),
+        *(str(folder), str(os.getpid())),
+    ]
+    try:
+        result = subprocess.run(
+            command,
+            env=allowed_environment(
+                _python_path(catalog), private_folder=folders.cache / "scratch" / "data"
+            ),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us to handle
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"the canonical arrays were not made within {timeout_s:g} s") from error
     if result.returncode:
-        raise DynoError(f"the canonical arrays of {work} could not be made: {result.stderr}")
-    return folder
+        last = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+        raise DataError(f"the canonical arrays could not be made: {last}")
 
 
 def launch_of(
@@ -70,7 +84,6 @@ def launch_of(
     case: Case,
     *,
     launch_id: str,
-    data_folder: Path,
     folders: Folders,
     num_resident: int,
 ) -> Launch:
@@ -100,7 +113,7 @@ def launch_of(
         framework_module=framework.module,
         spec_module=catalog.workloads[case.work.workload].spec_module,
         implementation_module=implementation.module,
-        data_folder=str(data_folder),
+        data_folder=str(data_folder(catalog, case.work, folders)),
     )
 
 

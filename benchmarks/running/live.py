@@ -70,6 +70,8 @@ class Live:
 
     def take_turn(self, turn: Turn) -> BlockDone:
         """Resume the worker for one block; it is stopped again when this returns."""
+        if not self.is_alive:  # another's turn can end this launch: memory is shared
+            raise LaunchEndedError
         self.worker.resume()
         self._guarded(lambda: self.worker.send(turn))
         message = self._receive()

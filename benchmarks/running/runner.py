@@ -15,7 +15,7 @@ from benchmarks.measuring import machine
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.cohort import Rounds, take_rounds
 from benchmarks.running.guard import Guard
-from benchmarks.running.launching import Folders, command_of, launch_of, prepare_data
+from benchmarks.running.launching import DataError, Folders, command_of, launch_of, prepare_data
 from benchmarks.running.live import LaunchEndedError, Live
 from benchmarks.running.process import Worker
 from benchmarks.running.progress import Progress
@@ -128,14 +128,12 @@ def _prepare(
     if current.stopping.requested:
         return
     case = current.case(launch)
-    data_folder = prepare_data(current.catalog, case.work, current.folders)
     launch_id = f"{cohort.cohort_id.replace('/', '-')}-{len(lives)}"
     message = launch_of(
         current.plan,
         current.catalog,
         case,
         launch_id=launch_id,
-        data_folder=data_folder,
         folders=current.folders,
         num_resident=len(cohort.launches),
     )
@@ -150,8 +148,12 @@ def _prepare(
         on_phase=lambda phase: current.progress.phase(case.case_id, phase),
     )
     lives.append((launch, live))
+    limit_s = current.plan.protocol.timeout_s("load")
     try:
+        prepare_data(current.catalog, case.work, current.folders, timeout_s=limit_s)
         live.prepare()
+    except DataError as error:
+        live.fail("crashed", str(error))
     except LaunchEndedError:
         return
 

@@ -67,6 +67,16 @@ def test_the_known_step_time_is_recovered(cells: dict[str, Any]) -> None:
     assert double_s / steady_s == pytest.approx(2.0, rel=0.25)
 
 
+def test_arrays_that_cannot_be_made_fail_their_cases_and_no_others(tmp_path: Path) -> None:
+    axes = [axis for axis in cli.FAKE_AXES if not axis.startswith("size=")]
+    run = (*axes, "size=unmakeable,tiny", "framework=fake_steady,fake_double", "protocol=smoke")
+    done = cli.dyno("run", *run, "--json", store=tmp_path / "runs")
+    assert done.code == 3, done.err
+    found = {(cell["size"], cell["status"], cell["reason"]) for cell in done.json["cells"]}
+    reason = "the canonical arrays could not be made: OSError: no space left for the arrays"
+    assert found == {("unmakeable", "crashed", reason), ("tiny", "ok", None)}
+
+
 def test_no_process_is_left_behind(outcome: Any) -> None:
     assert cli.marked_processes(json_run_id(outcome[0])) == []
 

@@ -14,6 +14,7 @@ def capabilities(name: str) -> Capabilities:
         executions=("eager",),
         precisions={"cpu": ("fp32",), "cuda": ("fp32",)},
         asynchronous_devices=(),
+        limits_memory_on=("cuda",),
         out_of_memory_patterns=("out of memory",),
     )
 

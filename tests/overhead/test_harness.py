@@ -43,12 +43,12 @@ def test_blocks_against_a_bare_loop(framework: str, benchmark: Any, tmp_path: Pa
     )
     folders = Folders(cache=ROOT / ".dyno", logs=tmp_path)
     [cell] = plan.cells
+    prepare_data(catalog, cell.case.work, folders, timeout_s=300)
     launch = launch_of(
         plan,
         catalog,
         cell.case,
         launch_id="overhead",
-        data_folder=prepare_data(catalog, cell.case.work, folders),
         folders=folders,
         num_resident=1,
     )

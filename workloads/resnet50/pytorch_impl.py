@@ -9,6 +9,8 @@ Shapes: B batch, H height, W width, C channels in, D channels out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Callable
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from torch import nn
 
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.workload import Arrays, Problem
-from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES
+from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, multiplies_bf16
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_train"}
@@ -44,13 +46,44 @@ def memory_format(*, device: str, precision: str) -> torch.memory_format:
     return torch.channels_last
 
 
+def convolution_class(*, device: str, precision: str) -> type[nn.Conv2d]:
+    """Torch's convolution, but for bf16 on a CPU for which oneDNN has none in bf16."""
+    is_emulated = device == "cpu" and precision == "bf16" and not multiplies_bf16()
+    chosen: type[nn.Conv2d] = RoundedConvolution if is_emulated else nn.Conv2d
+    return chosen
+
+
+class RoundedConvolution(nn.Conv2d):  # type: ignore[misc]  # torch is untyped here
+    """A convolution of bf16 operands with a bf16 result, whose products and sums are in fp32.
+
+    That is what a bf16 unit computes, and what XLA does on a CPU without one. Torch's own bf16
+    convolution there is about ten times slower. The backward rounds at the same places.
+    """
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """The convolution in bf16, BDHW."""
+        with torch.autocast("cpu", enabled=False):
+            y_BDHW = F.conv2d(
+                x_BCHW.bfloat16().float(),
+                self.weight.bfloat16().float(),
+                stride=self.stride,
+                padding=self.padding,
+            )
+        return y_BDHW.bfloat16()
+
+
 class ConvolutionNorm(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """A convolution without bias, followed by batch normalisation on the batch's statistics."""
 
-    def __init__(self, layer: spec.Convolution, constants: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        layer: spec.Convolution,
+        constants: Mapping[str, float],
+        convolution: type[nn.Conv2d],
+    ) -> None:
         super().__init__()
         self.name = layer.name
-        self.convolution = nn.Conv2d(
+        self.convolution = convolution(
             layer.in_channels,
             layer.out_channels,
             layer.kernel_size,
@@ -74,15 +107,10 @@ class ConvolutionNorm(nn.Module):  # type: ignore[misc]  # torch is untyped here
 class Bottleneck(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """Three convolutions and a shortcut."""
 
-    def __init__(self, block: spec.Block, constants: Mapping[str, float]) -> None:
+    def __init__(self, block: spec.Block, normalised: Callable[..., ConvolutionNorm]) -> None:
         super().__init__()
-        first, second, third = block.convolutions
-        self.first = ConvolutionNorm(first, constants)
-        self.second = ConvolutionNorm(second, constants)
-        self.third = ConvolutionNorm(third, constants)
-        self.projection = (
-            None if block.projection is None else ConvolutionNorm(block.projection, constants)
-        )
+        self.first, self.second, self.third = map(normalised, block.convolutions)
+        self.projection = None if block.projection is None else normalised(block.projection)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """The block's output, BDHW."""
@@ -97,10 +125,16 @@ class Bottleneck(nn.Module):  # type: ignore[misc]  # torch is untyped here
 class ResNet50(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """ResNet-50 v1.5 from images to logits."""
 
-    def __init__(self, layers: spec.Network, constants: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        layers: spec.Network,
+        constants: Mapping[str, float],
+        convolution: type[nn.Conv2d] = nn.Conv2d,
+    ) -> None:
         super().__init__()
-        self.stem = ConvolutionNorm(layers.stem, constants)
-        self.blocks = nn.Sequential(*(Bottleneck(block, constants) for block in layers.blocks))
+        normalised = partial(ConvolutionNorm, constants=constants, convolution=convolution)
+        self.stem = normalised(layers.stem)
+        self.blocks = nn.Sequential(*(Bottleneck(block, normalised) for block in layers.blocks))
         self.head = nn.Linear(layers.head_channels, layers.num_classes)
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
@@ -193,7 +227,13 @@ class ResNet50Training:
 
     def _empty_model(self, problem: Problem) -> ResNet50:
         with torch.device("meta"):  # `load` brings the weights: draw none
-            model = ResNet50(spec.network(problem.parameters), problem.hyperparameters)
+            model = ResNet50(
+                spec.network(problem.parameters),
+                problem.hyperparameters,
+                convolution_class(
+                    device=problem.case.place.device, precision=problem.case.way.precision
+                ),
+            )
         model.to_empty(device=self._device)
         model.to(dtype=self._dtype, memory_format=self._memory_format)
         return model

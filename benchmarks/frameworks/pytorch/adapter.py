@@ -117,6 +117,11 @@ class Adapter:
         callback_handler.register_start_callback(count)
 
 
+def multiplies_bf16() -> bool:
+    """Whether oneDNN has kernels in bf16 for this CPU; torch's own are far slower than fp32."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _set_fp32_precision(precision: str) -> None:
     """Set every switch both ways: torch's defaults are IEEE in matmul but TF32 in cuDNN.
 
@@ -181,5 +186,5 @@ def _describe_device(device: str) -> dict[str, str]:
         flags["cudnn.benchmark"] = str(torch.backends.cudnn.benchmark)
     if device == "cpu":
         flags["onednn.enabled"] = str(torch.backends.mkldnn.enabled)
-        flags["onednn.bf16"] = str(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        flags["onednn.bf16"] = str(multiplies_bf16())
     return flags

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ COMPUTE_DTYPES = {
 
 NUM_INTER_OP_THREADS = 1
 """A ResNet's or transformer's operations follow one another: more threads only take turns."""
+
+CPU_INFO = Path("/proc/cpuinfo")
 
 REPORTED_VARIABLES = (
     "TF_XLA_FLAGS",
@@ -121,7 +124,9 @@ class Adapter:
         return tf.matmul(tf.cast(a, self._dtype), tf.cast(b, self._dtype))
 
     def settle(self) -> None:
-        """Do nothing: TensorFlow compiles in its own thread pools, which then sleep."""
+        """Begin CUDA's peak of memory anew; TensorFlow compiles in its own pools, which sleep."""
+        if self._device == "cuda":
+            tf.config.experimental.reset_memory_stats("GPU:0")
 
     def describe(self) -> dict[str, str]:
         """Versions and effective flags, read back from TensorFlow."""
@@ -132,6 +137,7 @@ class Adapter:
             "num_interop_threads": str(threading.get_inter_op_parallelism_threads()),
             "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()),
             "onednn": str(_pywrap_util_port.IsMklEnabled()),
+            "onednn.bf16": str(multiplies_bf16()),
             "xla_autoclustering": str(bool(tf.config.optimizer.get_jit())),
             "deterministic": str(tf_config.is_op_determinism_enabled()),
             "grappler": str(tf.config.optimizer.get_experimental_options()),
@@ -153,6 +159,16 @@ class Adapter:
 
     def _count_trace(self, _: Any) -> None:
         self._num_traces += 1
+
+
+def multiplies_bf16() -> bool:
+    """Whether oneDNN has kernels in bf16 for this CPU; Eigen's are far slower than fp32.
+
+    TensorFlow 2.21, IsBF16SupportedByOneDNNOnThisCPU in tensorflow/core/util/util.cc.
+    """
+    if platform.machine() != "x86_64" or not CPU_INFO.exists():
+        return True
+    return " avx512f " in CPU_INFO.read_text()
 
 
 def _limit_cuda_memory(fraction: float) -> None:

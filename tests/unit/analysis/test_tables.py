@@ -48,10 +48,25 @@ def test_a_launch_without_blocks_has_no_step_time():
     assert launches["num_rounds"].tolist() == [0]
 
 
-def test_disturbed_rounds_are_kept_where_they_are_most_of_a_cohort():
-    few = block_frame([record(BASE, 0, flags={0: ["SWAP"]})])
-    most = block_frame([record(BASE, 0, flags={r: ["SWAP"] for r in range(5)})])
-    assert few["round_dropped"].sum() == few["round_disturbed"].sum() == 1
+MOST = {r: ["SWAP"] for r in range(5)}
+
+
+def test_a_cohort_that_was_disturbed_most_of_the_time_is_left_out_whole():
+    blocks = block_frame(
+        [
+            record(BASE, 0, flags=MOST),
+            record(BASE, 1, flags={0: ["SWAP"]}),
+            record(case(size="tiny"), 2, flags=MOST),
+        ]
+    )
+    dropped = blocks.groupby("cohort_id")["round_dropped"].sum()
+    # Of the other group nothing else is left: all of it is kept, and said to be disturbed.
+    assert dropped.to_dict() == {"cohort0": 8, "cohort1": 1, "cohort2": 0}
+    assert blocks["round_disturbed"].sum() == 11
+
+
+def test_rounds_are_kept_where_every_cohort_was_disturbed():
+    most = block_frame([record(BASE, 0, flags=MOST)])
     assert (most["round_dropped"].sum(), most["round_disturbed"].sum()) == (0, 5)
 
 

@@ -7,7 +7,12 @@ from benchmarks.measuring import cpu_time
 
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
-STAT = "cpu  100 20 3 5000 600 7 8 9 50 5\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
+STAT = (
+    "cpu  900 900 900 9000 900 900 900 900 900 900\n"
+    "cpu0 100 20 3 5000 600 7 8 9 50 5\n"
+    "cpu1 1 1 1 1 1 1 1 1 1 1\n"
+    "cpu10 70 0 0 0 0 0 0 0 0 0\nintr 4711\n"
+)
 
 
 def process_stat(pid: int, command: str, *, group: int, session: int, ticks: list[int]) -> str:
@@ -37,7 +42,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_busy_time_is_all_but_idle_and_waiting_and_counts_guests_once(root: Path) -> None:
-    assert cpu_time.machine_busy_ns(root=root) == (100 + 20 + 3 + 7 + 8 + 9) * TICK_NS
+    assert cpu_time.busy_ns([0], root=root) == (100 + 20 + 3 + 7 + 8 + 9) * TICK_NS
+
+
+def test_busy_time_is_that_of_the_cpus_asked_for(root: Path) -> None:
+    assert cpu_time.busy_ns([1], root=root) == 6 * TICK_NS
+    assert cpu_time.busy_ns([1, 10], root=root) == 76 * TICK_NS
+    assert cpu_time.busy_ns([1, 2], root=root) is None
+    assert cpu_time.busy_ns([], root=root) is None
 
 
 def test_a_group_holds_its_session_and_the_children_it_waited_for(root: Path) -> None:
@@ -64,7 +76,7 @@ def test_reads_pages_swapped_in(root: Path) -> None:
 
 
 def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
-    assert cpu_time.machine_busy_ns(root=tmp_path) is None
+    assert cpu_time.busy_ns([0], root=tmp_path) is None
     assert cpu_time.group_cpu_ns(10, root=tmp_path) is None
     assert cpu_time.num_pages_swapped_in(root=tmp_path) is None
 
@@ -72,7 +84,7 @@ def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs Linux's /proc")
 def test_own_time_is_part_of_the_machine_s() -> None:
     ours_ns = cpu_time.group_cpu_ns(os.getpgrp())
-    busy_ns = cpu_time.machine_busy_ns()
+    busy_ns = cpu_time.busy_ns(os.sched_getaffinity(0))
     assert ours_ns is not None
     assert busy_ns is not None
     assert ours_ns > 0

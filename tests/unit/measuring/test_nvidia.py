@@ -73,6 +73,35 @@ def test_idle_and_power_cap_are_no_throttling(library: FakeLibrary) -> None:
     assert [state["num_processes"] for state in nvidia.states()] == [0, 1]
 
 
+UUIDS = ["GPU-aa11", "GPU-aa22", "GPU-bb33"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "visible"),
+    [
+        ({}, [0, 1, 2]),
+        ({"CUDA_VISIBLE_DEVICES": "2,0"}, [2, 0]),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-bb"}, [2]),
+        ({"CUDA_VISIBLE_DEVICES": "1,-1,2"}, [1]),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-aa,2"}, []),
+        ({"CUDA_VISIBLE_DEVICES": ""}, []),
+        ({"CUDA_VISIBLE_DEVICES": "MIG-aa"}, [0, 1, 2]),
+        ({"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, [0, 1, 2]),
+    ],
+    ids=str,
+)
+def test_hidden_devices_are_not_looked_at(environment: dict[str, str], visible: list[int]) -> None:
+    assert nvidia.visible_indices(UUIDS, environment) == visible
+
+
+def test_a_hidden_device_is_no_part_of_the_machine(
+    library: FakeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert len(nvidia.devices()) == 1
+    assert [state["num_processes"] for state in nvidia.states()] == [1]
+
+
 def test_without_the_library_there_are_no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert nvidia.devices() == []

@@ -57,6 +57,13 @@ def test_what_it_cannot_do_is_refused(changes):
         settings.check(CAPABILITIES, dataclasses.replace(SETTINGS, **changes))
 
 
+def test_more_devices_than_it_can_use_are_refused():
+    two = dataclasses.replace(SETTINGS, num_devices=2)
+    settings.check(dataclasses.replace(CAPABILITIES, max_num_devices=2), two)
+    with pytest.raises(ValueError, match="received num_devices=2, expected one of 1"):
+        settings.check(CAPABILITIES, two)
+
+
 def test_a_variable_that_differs_or_lacks_is_refused():
     settings.check_environment({"THREADS": "2"}, {"THREADS": "2", "OTHER": "1"})
     with pytest.raises(ValueError, match="received THREADS=1, expected 2"):

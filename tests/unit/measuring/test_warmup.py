@@ -5,6 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.measuring import warmup
+from benchmarks.measuring.timing import BlockTime
 from benchmarks.measuring.warmup import is_steady
 
 WINDOW = 10
@@ -76,3 +79,43 @@ def test_refuses_a_time_that_is_none(bad):
 def test_refuses_an_empty_window():
     with pytest.raises(ValueError, match="window=0"):
         is_steady([0.1], window=0)
+
+
+class Slow:
+    """A program of 10 s a step, on a clock of its own."""
+
+    def __init__(self, monkeypatch, *, growth=1.0):
+        self.now, self.step_s, self.growth, self.num_blocks = 0.0, 10.0, growth, 0
+        monkeypatch.setattr(warmup, "time_block", self.block)
+        monkeypatch.setattr(warmup.time, "perf_counter", lambda: self.now)
+
+    def block(self, *_, num_steps, **__):
+        self.now += num_steps * self.step_s
+        self.num_blocks += 1
+        self.step_s *= self.growth
+        return BlockTime(round(num_steps * self.step_s * 1e9), 0, suspended=False, outputs=None)
+
+    def num_compilations(self):
+        return 0
+
+    def warm_up(self, window):
+        protocol = MeasuringProtocol(max_warmup_s=60.0, min_warmup_steps=3, warmup_window=window)
+        return warmup.warm_up(None, self, protocol=protocol, rules=DeviceRules(), step_s=10.0)
+
+
+def test_a_program_of_slow_steps_gets_as_many_as_a_verdict_needs(monkeypatch):
+    slow = Slow(monkeypatch)
+    assert slow.warm_up(window=10).steady
+    assert slow.num_blocks == 20
+
+
+def test_the_limit_holds_where_there_are_enough_to_judge(monkeypatch):
+    slow = Slow(monkeypatch, growth=1.2)
+    assert not slow.warm_up(window=2).steady
+    assert slow.now <= 60 + slow.step_s
+
+
+def test_the_stretched_limit_holds_too(monkeypatch):
+    slow = Slow(monkeypatch)
+    assert not slow.warm_up(window=50).steady
+    assert slow.num_blocks == 30

@@ -65,6 +65,7 @@ def test_seeds_differ_between_cohorts_and_follow_the_protocol(world):
         ("execution=graph", "no execution graph; it has eager, compiled"),
         ("precision=fp16", "no fp16 on cpu; it has fp32, bf16"),
         ("device=metal", "does not run on metal"),
+        ("num_devices=2", "on 1 device(s) at most here, not on 2"),
     ],
 )
 def test_what_a_framework_does_not_offer_is_unsupported(override, words, world):
@@ -121,6 +122,7 @@ def test_an_accelerators_own_memory_is_its_limit(world):
 
 
 def test_more_devices_than_there_are_is_unsupported(world):
+    world.add("alpha", max_num_devices=8)
     world.interpreters["alpha"] = Interpreter("/python", {}, CUDA)
     plan = world.plan("framework=alpha", "device=cuda", "num_devices=2,4")
     assert [cell.action for cell in plan.cells] == ["run", "skip"]

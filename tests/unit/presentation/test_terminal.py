@@ -81,7 +81,7 @@ def test_notes_tell_agreement_machine_noise_and_advice():
         records[0], blocks=record(BASE, 0, [0.2] * 8, flags={2: ["FOREIGN_LOAD"]}).blocks
     )
     text = " ".join(rendered(summary_of(records)).split())
-    assert "step-1 loss and gradient of 3 cases agree" in text
+    assert "norms of gradient, update and running statistics of 3 cases agree" in text
     assert "machine: Test CPU, 2 cores, 8 GiB" in text
     assert "1 of 24 rounds dropped (FOREIGN_LOAD 1); other processes took at most 1 %" in text
     assert "2 more cohorts would halve the interval of" in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -20,14 +19,15 @@ class Counters:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = self.busy = self.ours = self.parent = self.throttled = 0
         self.swapped: int | None = 0
+        self.num_cpus = 2
         read = monkeypatch.setattr
         read(conditions.time, "perf_counter_ns", lambda: self.clock)
         read(conditions.time, "process_time_ns", lambda: self.parent)
-        read(conditions.cpu_time, "machine_busy_ns", lambda: self.busy)
+        read(conditions.cpu_time, "busy_ns", lambda cpus: self.busy)
         read(conditions.cpu_time, "group_cpu_ns", lambda group: self.ours)
         read(conditions.cpu_time, "num_pages_swapped_in", lambda: self.swapped)
         read(conditions.machine, "cgroup_throttled_ns", lambda: self.throttled)
-        read(os, "cpu_count", lambda: 2)
+        read(conditions, "_our_cpus", lambda: list(range(self.num_cpus)))
 
 
 @pytest.fixture
@@ -49,6 +49,16 @@ def test_a_neighbour_is_foreign_load(counters: Counters) -> None:
     seen = watch.conditions(QUIET)
     assert seen.foreign_cpu_share == pytest.approx(0.24)
     assert seen.flags == ("FOREIGN_LOAD",)
+
+
+@pytest.mark.parametrize(("busy_cores", "flags"), [(0.9, ()), (1.2, ("FOREIGN_LOAD",))])
+def test_on_many_cores_one_that_is_taken_is_foreign_load(
+    counters: Counters, busy_cores: float, flags: tuple[str, ...]
+) -> None:
+    counters.num_cpus = 64
+    watch = conditions.Watch(1)
+    counters.clock, counters.busy = S, round(busy_cores * S) + 2 * conditions.CLOCK_TICK_NS
+    assert watch.conditions(QUIET).flags == flags
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,23 @@ import numpy as np
 
 from benchmarks.contract.workload import Tolerance, WorkloadSpec
 
+
+def weights(work):
+    if work.size == "unmakeable":
+        raise OSError("no space left for the arrays")
+    yield "weight", np.ones(4, np.float32)
+
+
 SPECS = {
     "fake_train": WorkloadSpec(
         name="fake_train",
         version=1,
         unit="image",
-        sizes={"tiny": {"width": 4}},
-        default_batch_size={"tiny": 2},
+        sizes={"tiny": {"width": 4}, "unmakeable": {"width": 4}},
+        default_batch_size={"tiny": 2, "unmakeable": 2},
         precisions=("fp32",),
         hyperparameters={},
-        weights=lambda work: iter([("weight", np.ones(4, np.float32))]),
+        weights=weights,
         batch=lambda work, index: {"images": np.full(2, index, np.float32)},
         items_per_step=lambda work: work.batch_size,
         flop_per_step=lambda work: 1000,
