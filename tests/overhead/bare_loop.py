@@ -1,7 +1,8 @@
 """A hand-written loop over a Program, without the harness: the yardstick of its overhead.
 
 Run as `python bare_loop.py LAUNCH_JSON`; each line N on stdin is answered by the nanoseconds that
-N steps took, and an empty line by the resident peak in bytes.
+N steps took, `block N` by those that the harness's block of N steps took in this same process, and
+an empty line by the resident peak in bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from benchmarks.contract.message import Launch, decode
 from benchmarks.contract.workload import problem_of
 from benchmarks.measuring import data, memory
+from benchmarks.measuring.timing import time_block
 
 
 def main(line: str) -> None:
@@ -38,8 +40,16 @@ def main(line: str) -> None:
             peak = memory.peak(framework, device=launch.settings.device, was_reset=True)
             print(peak.num_bytes, flush=True)
             continue
+        kind, _, num_steps = request.rpartition(" ")
+        if kind == "block":
+            block = time_block(
+                program, framework, num_steps=int(num_steps), previous=outputs, rewarm=False
+            )
+            outputs = block.outputs
+            print(block.duration_ns, flush=True)
+            continue
         begin = time.perf_counter_ns()
-        for _ in range(int(request)):
+        for _ in range(int(num_steps)):
             outputs = program.step()
         framework.wait(outputs)
         print(time.perf_counter_ns() - begin, flush=True)

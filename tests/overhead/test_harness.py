@@ -2,15 +2,19 @@
 
     pytest -m overhead tests/overhead/test_harness.py -s
 
-Both are processes of their own, alive together; while one steps, the other waits. Prints the median
-of the paired ratios with its interval, and both peaks of memory. Asserts nothing about speed.
+In one process, which tells the cost of the block alone; and as processes of their own, alive
+together, of which one waits while the other steps. Two processes of one program differ by
+themselves, so that several pairs of them are measured. Prints ratios with their intervals, and the
+ratio of the peaks of memory. Asserts nothing about speed.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +22,50 @@ import numpy as np
 import pytest
 
 from benchmarks.contract.message import Launch, Turn, encode
-from benchmarks.planning.catalog import discover
+from benchmarks.contract.plan import Plan
+from benchmarks.planning.catalog import Catalog, discover
 from benchmarks.planning.expand import PlanRequest, make_plan
 from benchmarks.running.guard import Guard
 from benchmarks.running.launching import ROOT, Folders, command_of, launch_of, prepare_data
 from benchmarks.running.live import Live
-from benchmarks.running.process import Worker
+from benchmarks.running.process import Command, Worker
+from benchmarks.statistics.ratios import paired_ratio
 from benchmarks.storage.store import Store
 
 NUM_PAIRS = 60
+NUM_RUNS = 5
+NUM_ROUNDS = 12
 BLOCK_S = 0.3
 
 
-@pytest.mark.overhead
-@pytest.mark.parametrize("framework", ["pytorch", "tensorflow", "jax"])
-def test_blocks_against_a_bare_loop(framework: str, benchmark: Any, tmp_path: Path) -> None:
+FRAMEWORKS = ["pytorch", "tensorflow", "jax"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What both loops run."""
+
+    framework: str
+    plan: Plan
+    catalog: Catalog
+    folders: Folders
+
+    def launch(self, launch_id: str) -> tuple[Launch, Command]:
+        """The message of one launch, and how to start its worker."""
+        launch = launch_of(
+            self.plan,
+            self.catalog,
+            self.plan.cells[0].case,
+            launch_id=launch_id,
+            folders=self.folders,
+            num_resident=1,
+        )
+        return launch, command_of(self.plan, self.catalog, launch, launch_id, self.folders)
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def setup(request: pytest.FixtureRequest, tmp_path: Path) -> Setup:
+    framework = request.param
     execution = {"pytorch": "eager", "tensorflow": "graph", "jax": "compiled"}[framework]
     axes = [f"framework={framework}", f"execution={execution}", "size=small", "batch_size=4"]
     catalog = discover()
@@ -42,63 +75,104 @@ def test_blocks_against_a_bare_loop(framework: str, benchmark: Any, tmp_path: Pa
         store=Store(tmp_path / "runs"),
     )
     folders = Folders(cache=ROOT / ".dyno", logs=tmp_path)
-    [cell] = plan.cells
-    prepare_data(catalog, cell.case.work, folders, timeout_s=300)
-    launch = launch_of(
-        plan,
-        catalog,
-        cell.case,
-        launch_id="overhead",
-        folders=folders,
-        num_resident=1,
+    prepare_data(catalog, plan.cells[0].case.work, folders, timeout_s=300)
+    return Setup(framework, plan, catalog, folders)
+
+
+@pytest.mark.overhead
+def test_blocks_against_a_bare_loop_in_one_process(setup: Setup, benchmark: Any) -> None:
+    bare = BareLoop(*setup.launch("inside"), setup.folders.logs)
+    num_steps = max(1, round(BLOCK_S * 20e9 / bare.step_ns(20)))
+    logs = benchmark.pedantic(inside_logs, args=(bare, num_steps), rounds=1, iterations=1)
+    bare.peak_bytes()
+    ratio, low, high = (math.exp(value) for value in median_interval(logs))
+    benchmark.extra_info.update(dyno_over_bare=ratio, low=low, high=high)
+    print(
+        f"\n{setup.framework}, one process: Dyno's images/s over the bare loop's {ratio:.4f}"
+        f" [{low:.4f}, {high:.4f}], median of {len(logs)} pairs of blocks"
     )
-    with Guard() as guard:
-        live = Live(
-            launch=launch,
-            launch_id="overhead",
-            started_at="",
-            worker=Worker(command_of(plan, catalog, launch, "overhead", folders), guard),
-            tick=lambda: None,
-            on_phase=lambda phase: None,
-        )
-        live.prepare()
-        bare = BareLoop(launch, command_of(plan, catalog, launch, "overhead", folders), tmp_path)
-        assert live.ready is not None
-        num_steps = max(1, round(BLOCK_S / live.ready.step_s))
-        ratios = benchmark.pedantic(
-            paired_ratios, args=(live, bare, num_steps), rounds=1, iterations=1
-        )
-        bare_bytes = bare.peak_bytes()
-        live.finish()
-    assert live.finished is not None
-    low, high = median_interval(ratios)
-    memory_ratio = (live.finished.peak_memory_bytes or 0) / bare_bytes
+
+
+def inside_logs(bare: BareLoop, num_steps: int) -> list[float]:
+    """ln(bare time / block's time) within one process; who begins alternates."""
+    logs = []
+    for index in range(NUM_PAIRS):
+        bare.step_ns(1)
+        if index % 2:
+            bare_ns, block_ns = bare.step_ns(num_steps), bare.block_ns(num_steps)
+        else:
+            block_ns, bare_ns = bare.block_ns(num_steps), bare.step_ns(num_steps)
+        logs.append(math.log(bare_ns / block_ns))
+    return logs
+
+
+def median_interval(values: list[float]) -> tuple[float, float, float]:
+    """The median with its 95 % bootstrap interval."""
+    draws = np.random.default_rng(0).choice(values, (2000, len(values)))
+    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
+    return statistics.median(values), float(low), float(high)
+
+
+@pytest.mark.overhead
+def test_blocks_against_a_bare_loop_in_processes_of_their_own(setup: Setup, benchmark: Any) -> None:
+    found = benchmark.pedantic(measured, args=(setup,), rounds=1, iterations=1)
+    ratio = paired_ratio([logs for logs, _ in found])
+    memory = statistics.median(share for _, share in found)
+    runs = statistics.median(math.exp(statistics.median(logs)) for logs, _ in found)
     benchmark.extra_info.update(
-        dyno_over_bare=statistics.median(ratios), low=low, high=high, memory_ratio=memory_ratio
+        dyno_over_bare=ratio.ratio, low=ratio.low, high=ratio.high, median=runs, memory=memory
     )
     print(
-        f"\n{framework}: Dyno's images/s over the bare loop's {statistics.median(ratios):.4f}"
-        f" [{low:.4f}, {high:.4f}] over {len(ratios)} pairs;"
-        f" peak memory {memory_ratio:.4f} times the bare loop's"
+        f"\n{setup.framework}: Dyno's images/s over the bare loop's {ratio.ratio:.4f}"
+        f" [{ratio.low:.4f}, {ratio.high:.4f}], median of the runs {runs:.4f},"
+        f" over {NUM_RUNS} pairs of processes; peak memory {memory:.4f} times the bare loop's"
     )
+
+
+def measured(setup: Setup) -> list[tuple[list[float], float]]:
+    """For each pair of processes ln(bare time / Dyno's time) of each round, and peak over peak."""
+    with Guard() as guard:
+        return [one_run(setup, guard, f"overhead{i}") for i in range(NUM_RUNS)]
+
+
+def one_run(setup: Setup, guard: Guard, launch_id: str) -> tuple[list[float], float]:
+    """Two processes of one program, of which two of Dyno's would differ as well."""
+    launch, command = setup.launch(launch_id)
+    live = Live(
+        launch=launch,
+        launch_id=launch_id,
+        started_at="",
+        worker=Worker(command, guard),
+        tick=lambda: None,
+        on_phase=lambda phase: None,
+    )
+    live.prepare()
+    bare = BareLoop(launch, command, setup.folders.logs)
+    assert live.ready is not None
+    logs = paired_logs(live, bare, max(1, round(BLOCK_S / live.ready.step_s)))
+    bare_bytes = bare.peak_bytes()
+    live.finish()
+    assert live.finished is not None
+    return logs, (live.finished.peak_memory_bytes or 0) / bare_bytes
 
 
 class BareLoop:
     """The bare loop's process, warm and waiting."""
 
-    def __init__(self, launch: Launch, command: Any, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [
-                command.arguments[0],
-                str(Path(__file__).with_name("bare_loop.py")),
-                encode(launch).decode(),
-            ],
-            env=dict(command.environment),
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(folder / "bare.log").open("wb"),
-        )
+    def __init__(self, launch: Launch, command: Command, folder: Path) -> None:
+        with (folder / "bare.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    command.arguments[0],
+                    str(Path(__file__).with_name("bare_loop.py")),
+                    encode(launch).decode(),
+                ],
+                env=dict(command.environment),
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
         assert self._process.stdout is not None
         while b"ready" not in self._process.stdout.readline():
             assert self._process.poll() is None, (folder / "bare.log").read_text()
@@ -106,9 +180,12 @@ class BareLoop:
     def step_ns(self, num_steps: int) -> int:
         return self._ask(str(num_steps))
 
+    def block_ns(self, num_steps: int) -> int:
+        return self._ask(f"block {num_steps}")
+
     def peak_bytes(self) -> int:
         peak = self._ask("")
-        self._process.communicate()
+        self._process.communicate()  # closes the pipes and reaps the process
         return peak
 
     def _ask(self, request: str) -> int:
@@ -119,27 +196,20 @@ class BareLoop:
         return int(json.loads(self._process.stdout.readline()))
 
 
-def paired_ratios(live: Live, bare: BareLoop, num_steps: int) -> list[float]:
-    """Bare time over Dyno's time, above 1 where Dyno is faster; who begins alternates."""
-    ratios = []
-    for index in range(NUM_PAIRS):
+def paired_logs(live: Live, bare: BareLoop, num_steps: int) -> list[float]:
+    """ln(bare time / Dyno's time), above 0 where Dyno is faster; who begins alternates."""
+    logs = []
+    for index in range(NUM_ROUNDS):
         if index % 2:
             bare_ns = rewarmed(bare, num_steps)
         block = live.take_turn(Turn(round=index, num_steps=num_steps))
         if not index % 2:
             bare_ns = rewarmed(bare, num_steps)
-        ratios.append(bare_ns / block.duration_ns)
-    return ratios
+        logs.append(math.log(bare_ns / block.duration_ns))
+    return logs
 
 
 def rewarmed(bare: BareLoop, num_steps: int) -> int:
     """A bare block after one discarded step, as every turn of Dyno's has."""
     bare.step_ns(1)
     return bare.step_ns(num_steps)
-
-
-def median_interval(ratios: list[float]) -> tuple[float, float]:
-    """A 95 % bootstrap interval of the median."""
-    draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    return float(low), float(high)
