@@ -25,7 +25,7 @@ def test_workloads_name_their_sizes_and_implementations(capsys):
     rows = {row["workload"]: row for row in listed(capsys, "workloads", "--extend", FAKES)}
     assert "pytorch" in rows["resnet50_train"]["frameworks"]
     assert "fake_steady" in rows["fake_train"]["frameworks"]
-    assert rows["fake_train"]["sizes"] == ["tiny"]
+    assert rows["fake_train"]["sizes"] == ["tiny", "unmakeable"]
 
 
 def test_suites_have_a_description(capsys):
