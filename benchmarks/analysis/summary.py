@@ -34,10 +34,10 @@ class Rounds:
     """What disturbed the rounds of a run's cohorts."""
 
     num_rounds: int
-    num_disturbed: int
-    """Rounds in which a declared cause was seen."""
     num_dropped: int
     """Rounds that count for no pair."""
+    num_kept: int
+    """Disturbed rounds that count all the same, because their group has no others."""
     causes: dict[str, int]
     """For each declared cause the rounds in which it was seen."""
     max_foreign_cpu_share: float | None
@@ -196,10 +196,11 @@ def _rounds(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:
             if block.foreign_cpu_share is not None:
                 shares.append(block.foreign_cpu_share)
     counts = Counter(cause for causes in causes_by_round.values() for cause in causes)
+    rounds = blocks.drop_duplicates(ROUND_KEY)
     return Rounds(
         num_rounds=len(causes_by_round),
-        num_disturbed=sum(bool(causes) for causes in causes_by_round.values()),
-        num_dropped=len(blocks[blocks["round_dropped"].astype(bool)].drop_duplicates(ROUND_KEY)),
+        num_dropped=int(rounds["round_dropped"].sum()),
+        num_kept=int((rounds["round_disturbed"] & ~rounds["round_dropped"].astype(bool)).sum()),
         causes=dict(sorted(counts.items())),
         max_foreign_cpu_share=max(shares, default=None),
     )

@@ -88,8 +88,8 @@ def _noise(summary: RunSummary) -> Iterator[str]:
         return
     causes = ", ".join(f"{clean(cause)} {num}" for cause, num in rounds.causes.items())
     dropped = f"{rounds.num_dropped} of {count(rounds.num_rounds, 'round')} dropped"
-    if rounds.num_disturbed > rounds.num_dropped:
-        dropped += f", {rounds.num_disturbed} disturbed and shown for want of others"
+    if rounds.num_kept:
+        dropped += f", {rounds.num_kept} disturbed and shown for want of others"
     share = rounds.max_foreign_cpu_share
     foreign = (
         "" if share is None else f"; other processes took at most {100 * share:.0f} % of the CPUs"

@@ -96,6 +96,18 @@ def test_a_round_with_a_declared_cause_in_any_launch_is_dropped_for_all_of_the_c
     assert summary.rounds.causes == {"FOREIGN_LOAD": 3}
 
 
+def test_disturbed_rounds_that_are_kept_are_counted_apart_from_the_dropped():
+    most = {r: ["SWAP"] for r in range(5)}
+    records = [
+        record(BASE, 0, flags=most),
+        record(BASE, 1),
+        record(case(size="tiny"), 2, flags=most),
+    ]
+    cases = [BASE, case(size="tiny")]
+    rounds = summarise(plan(cases), records, {}).rounds
+    assert (rounds.num_rounds, rounds.num_dropped, rounds.num_kept) == (24, 8, 5)
+
+
 def test_many_disturbed_rounds_withdraw_the_verdict():
     flags = {r: ["FOREIGN_LOAD"] for r in range(2)}
     records = [
