@@ -11,24 +11,15 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.contract.framework import Settings
 from benchmarks.frameworks.jax import CAPABILITIES, environment
+from tests.unit.launch_settings import SETTINGS as CPU_SETTINGS
 
 jax = pytest.importorskip("jax", reason="jax is not installed")
 
 from benchmarks.frameworks.jax import adapter as adapter_module  # noqa: E402 - needs jax
 from benchmarks.frameworks.jax.adapter import Adapter  # noqa: E402 - needs jax
 
-SETTINGS = Settings(
-    device="cpu",
-    num_devices=1,
-    execution="compiled",
-    precision="fp32",
-    num_threads=1,
-    memory_fraction=1.0,
-    cache_folder="/cache",
-    scratch_folder="/scratch",
-)
+SETTINGS = dataclasses.replace(CPU_SETTINGS, execution="compiled")
 
 COMPILES = """
 import os, sys

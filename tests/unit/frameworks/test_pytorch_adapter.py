@@ -10,23 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.contract.framework import Settings
 from benchmarks.frameworks.pytorch import CAPABILITIES, environment
+from tests.unit.launch_settings import SETTINGS
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from benchmarks.frameworks.pytorch.adapter import Adapter  # noqa: E402 - needs torch
-
-SETTINGS = Settings(
-    device="cpu",
-    num_devices=1,
-    execution="eager",
-    precision="fp32",
-    num_threads=1,
-    memory_fraction=1.0,
-    cache_folder="/cache",
-    scratch_folder="/scratch",
-)
 
 
 @pytest.fixture

@@ -11,25 +11,14 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.contract.framework import Settings
 from benchmarks.frameworks.tensorflow import CAPABILITIES, environment
+from tests.unit.launch_settings import SETTINGS
 
 tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
 
 from tensorflow.python.eager import context  # noqa: E402 - needs tensorflow
 
 from benchmarks.frameworks.tensorflow.adapter import Adapter  # noqa: E402 - needs tensorflow
-
-SETTINGS = Settings(
-    device="cpu",
-    num_devices=1,
-    execution="eager",
-    precision="fp32",
-    num_threads=1,
-    memory_fraction=1.0,
-    cache_folder="/cache",
-    scratch_folder="/scratch",
-)
 
 COMPILES = """
 import sys

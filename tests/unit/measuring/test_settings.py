@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
-from benchmarks.contract.framework import Capabilities, Settings
+from benchmarks.contract.framework import Capabilities
 from benchmarks.measuring import settings
+from tests.unit.launch_settings import SETTINGS
 
 CAPABILITIES = Capabilities(
     name="some",
@@ -18,16 +19,6 @@ CAPABILITIES = Capabilities(
     asynchronous_devices=("cuda",),
     out_of_memory_patterns=(),
     limits_memory_on=("cuda",),
-)
-SETTINGS = Settings(
-    device="cpu",
-    num_devices=1,
-    execution="eager",
-    precision="fp32",
-    num_threads=1,
-    memory_fraction=1.0,
-    cache_folder="/cache",
-    scratch_folder="/scratch",
 )
 
 

@@ -105,6 +105,20 @@ def test_an_aa_check_is_shown():
     assert "A/A, pytorch eager fp32 against itself" in rendered(summary_of(records, cases=[BASE]))
 
 
+def test_an_aa_check_that_is_too_wide_to_tell_says_so():
+    steps = (0.2, 0.2 * 1.2, 0.2 / 1.2)
+    records = cohorts({BASE: 0.2}, wobble=0.0)
+    twins = [record(BASE, c, [step] * 8, replica=1) for c, step in enumerate(steps)]
+    text = " ".join(rendered(summary_of(records + twins, cases=[BASE])).split())
+    assert "contains 1, but is too wide to tell much" in text
+
+
+def test_disturbed_rounds_without_others_are_shown_as_such():
+    most = {r: ["SWAP"] for r in range(5)}
+    text = " ".join(rendered(summary_of([record(BASE, 0, flags=most)], cases=[BASE])).split())
+    assert "0 of 8 rounds dropped, 5 disturbed and shown for want of others (SWAP 5)" in text
+
+
 def test_markup_and_escapes_in_records_stay_text():
     records = [*cohorts(TIMES), failed(SLOW, 5, reason="\x1b]8;;x\x07[/bold][link=x]oops")]
     text = rendered(summary_of(records), force_terminal=True)
