@@ -98,7 +98,7 @@ class Record:
     first_steps_ns: tuple[int, ...] = ()
     """The first three steps, fenced one by one: the first holds the compilation."""
     cold_cache: bool | None = None
-    """Whether the compile cache was empty before the first step."""
+    """Whether the first step put into the compile cache what it had not found there."""
     warmup_ns: tuple[tuple[int, int], ...] = ()
     """(num_steps, duration_ns) of each mini-block of the warm-up."""
     steady: bool | None = None

@@ -6,6 +6,7 @@ tests it on work of known size, and on its own program. NumPy and the contract o
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from benchmarks.contract.framework import Framework
 from benchmarks.contract.workload import Program
 
 MATMUL_SECONDS = 0.02
+MATMUL_MARGIN = 1.2
+SIZE_STEP = 64
 MIN_SIZE, MAX_SIZE = 128, 16384
 NUM_PAIRS = 9
 NUM_READ_BACKS = 3
@@ -92,8 +95,8 @@ def program_failure(leftover: float) -> str | None:
 
 def _leftover_share(program: Program, framework: Framework, num_steps: int) -> float:
     block_s, early_s = _block_then_read(program, framework, num_steps, idle_s=0.0)
-    # Longer than block and reading took: a fence that lies makes the block look like nothing.
-    idle_s = 2 * (block_s + early_s)
+    # Whatever a fence that lies left over, the early reading waited for: twice that is enough.
+    idle_s = 2 * early_s
     _, late_s = _block_then_read(program, framework, num_steps, idle_s=idle_s)
     leftover_s = early_s - late_s
     if leftover_s <= NOISE_S:
@@ -116,7 +119,7 @@ def _block_then_read(
 
 
 def _choose_size(framework: Framework) -> tuple[int, Any, Any]:
-    """A size, at most half as large again as needed, whose product lasts long enough.
+    """A size whose product lasts long enough, and little longer.
 
     Here the product is read back, which waits whatever the fence does: were a fence that returns
     early believed, the products would grow without end.
@@ -128,7 +131,15 @@ def _choose_size(framework: Framework) -> tuple[int, Any, Any]:
         seconds = min(_product_seconds(framework, a, b) for _ in range(2))
         if seconds >= MATMUL_SECONDS or size >= MAX_SIZE:
             return size, a, b
-        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+        size = min(MAX_SIZE, _next_size(size, seconds))
+
+
+def _next_size(size: int, seconds: float) -> int:
+    """Twice the size while a product is too short to tell; then what its rate promises."""
+    if seconds < MATMUL_SECONDS / 16:
+        return 2 * size
+    promised = size * math.pow(MATMUL_MARGIN * MATMUL_SECONDS / seconds, 1 / 3)
+    return min(2 * size, math.ceil(promised / SIZE_STEP) * SIZE_STEP)
 
 
 def _product_seconds(framework: Framework, a: Any, b: Any) -> float:

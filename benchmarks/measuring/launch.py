@@ -56,7 +56,6 @@ class Session:
         self._phase = "start"
         self._outputs: Any = None
         self._was_reset = False
-        self._num_cached = _num_files(launch.settings.cache_folder)
 
     def run(self) -> None:
         """Go through every phase; LaunchFailedError or any exception ends the launch."""
@@ -116,15 +115,17 @@ class Session:
         self.program.feed(data.read_batches(folder))
 
     def _first_steps(self) -> tuple[tuple[int, ...], bool | None]:
-        """The durations of the first steps one by one, and whether the compile cache was empty."""
+        """The durations of the first steps one by one, and whether the first filled the cache."""
         self._enter("first_step")
+        num_cached = _num_files(self.launch.settings.cache_folder)
         durations_ns = [self._timed_step()]
+        num_added = _num_files(self.launch.settings.cache_folder) - num_cached
         self._check_placement()
         self._check_first_step()
         durations_ns += [self._timed_step() for _ in range(NUM_FIRST_STEPS - 1)]
-        if not _num_files(self.launch.settings.cache_folder):
+        if num_cached + num_added == 0:  # nothing is cached here
             return tuple(durations_ns), None
-        return tuple(durations_ns), self._num_cached == 0
+        return tuple(durations_ns), num_added > 0
 
     def _timed_step(self) -> int:
         block = time_block(

@@ -46,6 +46,12 @@ def test_environment_keeps_every_cache_in_the_cache_folder():
     assert variables["OMP_NUM_THREADS"] == variables["MKL_NUM_THREADS"] == "1"
 
 
+def test_temporary_files_are_kept_where_inductor_puts_its_headers_there():
+    compiled = environment(dataclasses.replace(SETTINGS, execution="compiled"))
+    assert compiled["TMPDIR"] == SETTINGS.cache_folder
+    assert "TMPDIR" not in environment(SETTINGS)
+
+
 def test_environment_turns_the_layout_optimization_off_on_metal_only():
     metal = environment(dataclasses.replace(SETTINGS, device="metal"))
     assert metal["TORCHINDUCTOR_LAYOUT_OPTIMIZATION"] == "0"

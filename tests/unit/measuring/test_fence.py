@@ -47,6 +47,14 @@ class ConstantFramework(QueuedFramework):
         pass
 
 
+class TimedFramework(QueuedFramework):
+    """A product's time grows with its work, at 10**11 FLOP/s."""
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        time.sleep(2 * len(b) ** 3 / 1e11)
+        return a
+
+
 class QueuedProgram:
     """Steps of 20 ms on the framework's queue."""
 
@@ -75,6 +83,11 @@ def test_an_honest_queue_passes() -> None:
     program = QueuedProgram(framework)
     leftover = fence.check_program(program, framework, num_steps=3)  # type: ignore[arg-type]
     assert fence.program_failure(leftover) is None
+
+
+def test_the_products_last_long_enough_and_little_longer() -> None:
+    report = fence.check_matmul(TimedFramework(honest=True))  # type: ignore[arg-type]
+    assert 1000 <= report.matmul_size <= 1600  # 20 ms are 1,000
 
 
 def test_a_fence_that_returns_early_is_caught_on_the_products() -> None:
