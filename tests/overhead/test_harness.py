@@ -2,10 +2,10 @@
 
     pytest -m overhead tests/overhead/test_harness.py -s
 
-In one process, which tells the cost of the block alone; and as processes of their own, alive
-together, of which one waits while the other steps. Two processes of one program differ by
-themselves, so that several pairs of them are measured. Prints ratios with their intervals, and the
-ratio of the peaks of memory. Asserts nothing about speed.
+In one process, with blocks of a single short step, where a cost of the block would show most; and
+as processes of their own, alive together, of which one waits while the other steps. Two processes
+of one program differ by themselves, so that several pairs of them are measured. Prints ratios with
+their intervals, and the ratio of the peaks of memory. Asserts nothing about speed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import math
 import statistics
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,10 @@ from benchmarks.running.process import Command, Worker
 from benchmarks.statistics.ratios import paired_ratio
 from benchmarks.storage.store import Store
 
-NUM_PAIRS = 60
+NUM_PAIRS = 1500
 NUM_RUNS = 5
 NUM_ROUNDS = 12
 BLOCK_S = 0.3
-
 
 FRAMEWORKS = ["pytorch", "tensorflow", "jax"]
 
@@ -64,44 +64,51 @@ class Setup:
 
 
 @pytest.fixture(params=FRAMEWORKS)
-def setup(request: pytest.FixtureRequest, tmp_path: Path) -> Setup:
+def setup(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Setup]:
+    """What both loops run, from a size."""
     framework = request.param
     execution = {"pytorch": "eager", "tensorflow": "graph", "jax": "compiled"}[framework]
-    axes = [f"framework={framework}", f"execution={execution}", "size=small", "batch_size=4"]
+    axes = [f"framework={framework}", f"execution={execution}", "batch_size=4", "precision=fp32"]
     catalog = discover()
-    plan = make_plan(
-        PlanRequest((*axes, "precision=fp32"), fresh=True),
-        catalog=catalog,
-        store=Store(tmp_path / "runs"),
-    )
     folders = Folders(cache=ROOT / ".dyno", logs=tmp_path)
-    prepare_data(catalog, plan.cells[0].case.work, folders, timeout_s=300)
-    return Setup(framework, plan, catalog, folders)
+
+    def of_size(size: str) -> Setup:
+        plan = make_plan(
+            PlanRequest((*axes, f"size={size}"), fresh=True),
+            catalog=catalog,
+            store=Store(tmp_path / "runs"),
+        )
+        prepare_data(catalog, plan.cells[0].case.work, folders, timeout_s=300)
+        return Setup(framework, plan, catalog, folders)
+
+    return of_size
 
 
 @pytest.mark.overhead
-def test_blocks_against_a_bare_loop_in_one_process(setup: Setup, benchmark: Any) -> None:
-    bare = BareLoop(*setup.launch("inside"), setup.folders.logs)
-    num_steps = max(1, round(BLOCK_S * 20e9 / bare.step_ns(20)))
-    logs = benchmark.pedantic(inside_logs, args=(bare, num_steps), rounds=1, iterations=1)
+def test_blocks_against_a_bare_loop_in_one_process(
+    setup: Callable[[str], Setup], benchmark: Any
+) -> None:
+    tiny = setup("tiny")
+    bare = BareLoop(*tiny.launch("inside"), tiny.folders.logs)
+    logs = benchmark.pedantic(inside_logs, args=(bare,), rounds=1, iterations=1)
     bare.peak_bytes()
     ratio, low, high = (math.exp(value) for value in median_interval(logs))
     benchmark.extra_info.update(dyno_over_bare=ratio, low=low, high=high)
     print(
-        f"\n{setup.framework}, one process: Dyno's images/s over the bare loop's {ratio:.4f}"
-        f" [{low:.4f}, {high:.4f}], median of {len(logs)} pairs of blocks"
+        f"\n{tiny.framework}, one process: Dyno's images/s over the bare loop's {ratio:.4f}"
+        f" [{low:.4f}, {high:.4f}], median of {len(logs)} pairs of steps"
     )
 
 
-def inside_logs(bare: BareLoop, num_steps: int) -> list[float]:
-    """ln(bare time / block's time) within one process; who begins alternates."""
+def inside_logs(bare: BareLoop) -> list[float]:
+    """ln(bare time / block's time) of one step within one process; who begins alternates."""
     logs = []
     for index in range(NUM_PAIRS):
         bare.step_ns(1)
         if index % 2:
-            bare_ns, block_ns = bare.step_ns(num_steps), bare.block_ns(num_steps)
+            bare_ns, block_ns = bare.step_ns(1), bare.block_ns(1)
         else:
-            block_ns, bare_ns = bare.block_ns(num_steps), bare.step_ns(num_steps)
+            block_ns, bare_ns = bare.block_ns(1), bare.step_ns(1)
         logs.append(math.log(bare_ns / block_ns))
     return logs
 
@@ -114,8 +121,11 @@ def median_interval(values: list[float]) -> tuple[float, float, float]:
 
 
 @pytest.mark.overhead
-def test_blocks_against_a_bare_loop_in_processes_of_their_own(setup: Setup, benchmark: Any) -> None:
-    found = benchmark.pedantic(measured, args=(setup,), rounds=1, iterations=1)
+def test_blocks_against_a_bare_loop_in_processes_of_their_own(
+    setup: Callable[[str], Setup], benchmark: Any
+) -> None:
+    small = setup("small")
+    found = benchmark.pedantic(measured, args=(small,), rounds=1, iterations=1)
     ratio = paired_ratio([logs for logs, _ in found])
     memory = statistics.median(share for _, share in found)
     runs = statistics.median(math.exp(statistics.median(logs)) for logs, _ in found)
@@ -123,7 +133,7 @@ def test_blocks_against_a_bare_loop_in_processes_of_their_own(setup: Setup, benc
         dyno_over_bare=ratio.ratio, low=ratio.low, high=ratio.high, median=runs, memory=memory
     )
     print(
-        f"\n{setup.framework}: Dyno's images/s over the bare loop's {ratio.ratio:.4f}"
+        f"\n{small.framework}: Dyno's images/s over the bare loop's {ratio.ratio:.4f}"
         f" [{ratio.low:.4f}, {ratio.high:.4f}], median of the runs {runs:.4f},"
         f" over {NUM_RUNS} pairs of processes; peak memory {memory:.4f} times the bare loop's"
     )
