@@ -145,9 +145,11 @@ def _advice(summary: RunSummary) -> Iterator[str]:
 def _advice_on_rounds(num_rounds: int, best_rounds: int | None) -> str:
     if best_rounds is None:
         return ""
-    if best_rounds > num_rounds:
-        return f"; more rounds would narrow it too, {best_rounds} instead of {num_rounds}"
-    return "; more rounds would not narrow it"
+    if best_rounds <= num_rounds:
+        return "; more rounds would not narrow it"
+    # Whatever limit ended them, of rounds, of time or of spread: these two settings overrule it.
+    more = f"protocol.min_rounds={best_rounds} protocol.max_rounds={best_rounds}"
+    return f"; more rounds than {num_rounds} would narrow it too ({more})"
 
 
 def _half_width(one: Comparison) -> float:
