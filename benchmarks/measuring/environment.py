@@ -33,17 +33,20 @@ _SECRET_PARTS = ("CREDENTIAL", "KEY", "PASSWORD", "SECRET", "TOKEN")
 def allowed_environment(extra: Mapping[str, str], *, private_folder: Path) -> dict[str, str]:
     """The whole environment of a child process; `extra` is added as it is and wins.
 
-    Home, temporary files and caches lie in private_folder, where their folders are made: what
-    libraries leave behind goes away with it.
+    Home, temporary files and caches lie in private_folder unless `extra` says otherwise: what
+    libraries leave behind goes away with it. Their folders are made.
     """
     private = {
-        "HOME": _made(private_folder / "home"),
-        "TMPDIR": _made(private_folder / "tmp"),
-        "XDG_CACHE_HOME": _made(private_folder / "cache"),
+        "HOME": str(private_folder.absolute() / "home"),
+        "TMPDIR": str(private_folder.absolute() / "tmp"),
+        "XDG_CACHE_HOME": str(private_folder.absolute() / "cache"),
     }
     named = {"LANG": "C.UTF-8", "USER": "dyno", "LOGNAME": "dyno"}
     order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # the numbers that nvidia-smi and NVML give
-    return {**order, **inherited_environment(), **named, **private, **extra}
+    environment = {**order, **inherited_environment(), **named, **private, **extra}
+    for name in private:
+        Path(environment[name]).mkdir(parents=True, exist_ok=True)
+    return environment
 
 
 def inherited_environment() -> dict[str, str]:
@@ -55,8 +58,3 @@ def _is_allowed(name: str) -> bool:
     if any(part in name.upper() for part in _SECRET_PARTS):
         return False
     return name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)
-
-
-def _made(folder: Path) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder.absolute())

@@ -117,15 +117,13 @@ class Session:
     def _first_steps(self) -> tuple[tuple[int, ...], bool | None]:
         """The durations of the first steps one by one, and whether the first filled the cache."""
         self._enter("first_step")
-        num_cached = _num_files(self.launch.settings.cache_folder)
+        found = _files(self.launch.settings.cache_folder)
         durations_ns = [self._timed_step()]
-        num_added = _num_files(self.launch.settings.cache_folder) - num_cached
+        cached = _files(self.launch.settings.cache_folder)
         self._check_placement()
         self._check_first_step()
         durations_ns += [self._timed_step() for _ in range(NUM_FIRST_STEPS - 1)]
-        if num_cached + num_added == 0:  # nothing is cached here
-            return tuple(durations_ns), None
-        return tuple(durations_ns), num_added > 0
+        return tuple(durations_ns), not cached <= found if cached else None
 
     def _timed_step(self) -> int:
         block = time_block(
@@ -243,5 +241,7 @@ def _block_done(turn: Turn, block: BlockTime, before: int | None, after: int | N
     )
 
 
-def _num_files(folder: str) -> int:
-    return sum(len(names) for _, _, names in os.walk(folder))
+def _files(folder: str) -> frozenset[str]:
+    return frozenset(
+        os.path.join(path, name) for path, _, names in os.walk(folder) for name in names
+    )

@@ -147,9 +147,10 @@ def _advice_on_rounds(num_rounds: int, best_rounds: int | None) -> str:
         return ""
     if best_rounds <= num_rounds:
         return "; more rounds would not narrow it"
-    # Whatever limit ended them, of rounds, of time or of spread: these two settings overrule it.
-    more = f"protocol.min_rounds={best_rounds} protocol.max_rounds={best_rounds}"
-    return f"; more rounds than {num_rounds} would narrow it too ({more})"
+    return (
+        f"; {best_rounds} rounds instead of {num_rounds} would narrow it too, in a run of their own"
+        f" (protocol.min_rounds={best_rounds})"
+    )
 
 
 def _half_width(one: Comparison) -> float:

@@ -22,7 +22,7 @@ from benchmarks.statistics.intervals import half_width_reached
 CHECK_EVERY = 5
 """Rounds between two looks at the spread."""
 MAX_REDONE_SHARE = 0.25
-"""Rounds beyond max_rounds that may replace invalid ones."""
+"""Rounds beyond max_rounds, or min_rounds where time is up, that may replace invalid ones."""
 FENCES_PER_BLOCK = 1000
 """A block lasts at least this many empty fences."""
 
@@ -93,10 +93,9 @@ def _is_enough(
     alive: Sequence[Live], num_rounds: int, num_valid: int, elapsed_s: float, p: MeasuringProtocol
 ) -> bool:
     """Whether the limits are reached, or, of rounds that count, enough for the spread asked for."""
-    if num_rounds < p.min_rounds:
-        return False
-    most = math.ceil(p.max_rounds * (1 + MAX_REDONE_SHARE))
-    if num_valid >= p.max_rounds or num_rounds >= most or elapsed_s >= p.max_launch_s:
+    is_late = elapsed_s >= p.max_launch_s
+    limit = p.min_rounds if is_late else p.max_rounds
+    if num_valid >= limit or num_rounds >= math.ceil(limit * (1 + MAX_REDONE_SHARE)):
         return True
     if num_valid < p.min_rounds or num_rounds % CHECK_EVERY:
         return False

@@ -67,6 +67,18 @@ def test_the_known_step_time_is_recovered(cells: dict[str, Any]) -> None:
     assert double_s / steady_s == pytest.approx(2.0, rel=0.25)
 
 
+def test_a_first_step_is_cold_where_it_filled_the_compile_cache(tmp_path: Path) -> None:
+    run = (*cli.FAKE_AXES, "framework=fake_steady,fake_caching", "protocol=smoke", "--json")
+    cache = f"machine.cache_folder={tmp_path / 'cache'}"
+    store = tmp_path / "runs"
+    done = cli.dyno("run", *run, cache, "protocol.num_cohorts=2", store=store)
+    assert done.code == 0, done.err
+    cold: dict[str, list[bool | None]] = {}
+    for record in records_of(store):
+        cold.setdefault(record["case"]["way"]["framework"], []).append(record["cold_cache"])
+    assert cold == {"fake_steady": [None, None], "fake_caching": [True, False]}
+
+
 def test_arrays_that_cannot_be_made_fail_their_cases_and_no_others(tmp_path: Path) -> None:
     axes = [axis for axis in cli.FAKE_AXES if not axis.startswith("size=")]
     run = (*axes, "size=unmakeable,tiny", "framework=fake_steady,fake_double", "protocol=smoke")

@@ -67,9 +67,10 @@ def environment(settings: Settings) -> dict[str, str]:
     if settings.device == "cpu":
         variables.update(HOST_MEMORY_KEPT)
     if (settings.device, settings.execution) == ("cpu", "compiled"):
-        # Inductor keeps its precompiled C++ headers among the temporary files and not in its cache.
-        # There they would go away with the launch, and each one would compile them anew: 6 s.
-        variables["TMPDIR"] = settings.cache_folder
+        # torch 2.13: Inductor keeps its precompiled C++ headers with the temporary files, outside
+        # its cache on purpose (_inductor/codecache.py, _HEADER_DIR). In the launch's own folder
+        # each launch would compile them anew, in 6 s. Remove once their folder can be named.
+        variables["TMPDIR"] = str(Path(settings.cache_folder) / "temporary")
     return variables
 
 

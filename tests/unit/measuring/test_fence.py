@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,12 @@ class ConstantFramework(QueuedFramework):
 
 
 class TimedFramework(QueuedFramework):
-    """A product's time grows with its work, at 10**11 FLOP/s."""
+    """A product's time grows with its work, at 10**11 FLOP/s on a clock of its own."""
+
+    now_s = 0.0
 
     def matmul(self, a: Any, b: Any) -> Any:
-        time.sleep(2 * len(b) ** 3 / 1e11)
+        self.now_s += 2 * len(b) ** 3 / 1e11
         return a
 
 
@@ -85,9 +88,13 @@ def test_an_honest_queue_passes() -> None:
     assert fence.program_failure(leftover) is None
 
 
-def test_the_products_last_long_enough_and_little_longer() -> None:
-    report = fence.check_matmul(TimedFramework(honest=True))  # type: ignore[arg-type]
-    assert 1000 <= report.matmul_size <= 1600  # 20 ms are 1,000
+def test_the_products_last_long_enough_and_little_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    framework = TimedFramework(honest=True)
+    monkeypatch.setattr(fence, "time", SimpleNamespace(perf_counter=lambda: framework.now_s))
+    report = fence.check_matmul(framework)  # type: ignore[arg-type]
+    assert report.matmul_size == 1024  # 20 ms are 1,000
+    assert report.roof_flop_per_s == pytest.approx(1e11)
+    assert report.failure is None
 
 
 def test_a_fence_that_returns_early_is_caught_on_the_products() -> None:

@@ -45,9 +45,16 @@ def test_disturbed_blocks_do_not_count_for_the_spread() -> None:
     assert is_enough(live(("FOREIGN_LOAD",), slow=1.3), num_rounds=20)
 
 
-@pytest.mark.parametrize("reached", [{"num_rounds": 50}, {"elapsed_s": 60.0}])
+@pytest.mark.parametrize(
+    "reached", [{"num_rounds": 50}, {"num_rounds": 13, "elapsed_s": 60.0}, {"num_valid": 40}]
+)
 def test_the_limits_end_it_all_the_same(reached: dict[str, Any]) -> None:
     assert is_enough(live(slow=1.3), **{"num_rounds": 11, "num_valid": 5, **reached})
+
+
+def test_when_time_is_up_disturbed_rounds_are_still_replaced() -> None:
+    assert not is_enough(live(slow=1.3), num_rounds=11, num_valid=9, elapsed_s=60.0)
+    assert is_enough(live(slow=1.3), num_rounds=11, num_valid=10, elapsed_s=60.0)
 
 
 def test_a_launch_that_another_s_turn_ended_takes_no_turn() -> None:

@@ -2,4 +2,4 @@ from functools import partial
 
 from fakes import behaviour
 
-Adapter = partial(behaviour.Adapter, "fake_twin")
+Adapter = partial(behaviour.Adapter, "fake_caching")

@@ -1,5 +1,5 @@
 from fakes.capabilities import capabilities, environment
 
-CAPABILITIES = capabilities("fake_twin")
+CAPABILITIES = capabilities("fake_caching")
 
 __all__ = ["CAPABILITIES", "environment"]
