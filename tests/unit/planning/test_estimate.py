@@ -40,10 +40,10 @@ def test_compilation_is_counted(estimate):
 
 
 def test_a_longer_protocol_takes_longer_up_to_its_limit(estimate):
-    short = estimate(10**9, max_rounds=20, block_target_s=1.0)
-    long = estimate(10**9, max_rounds=25, block_target_s=1.0)
-    assert long == pytest.approx(short + 5)
-    assert estimate(10**9, max_rounds=1000, block_target_s=1.0) == pytest.approx(short + 10)
+    limits = {"block_target_s": 1.0, "max_launch_s": 30.0}
+    short = estimate(10**9, max_rounds=20, **limits)
+    assert estimate(10**9, max_rounds=25, **limits) == pytest.approx(short + 5)
+    assert estimate(10**9, max_rounds=1000, **limits) == pytest.approx(short + 10)
 
 
 @pytest.mark.parametrize(("sizes", "fits"), [([4, 6], True), ([4, 7], False), ([10], True)])
