@@ -106,7 +106,6 @@ def inside_logs(bare: BareLoop) -> list[float]:
     """ln(bare time / block's time) of one step within one process; who begins alternates."""
     logs = []
     for index in range(NUM_PAIRS):
-        bare.step_ns(1)
         if index % 2:
             bare_ns, block_ns = bare.step_ns(1), bare.block_ns(1)
         else:
@@ -215,15 +214,9 @@ def paired_logs(live: Live, bare: BareLoop, num_steps: int) -> list[float]:
     logs = []
     for index in range(NUM_ROUNDS):
         if index % 2:
-            bare_ns = rewarmed(bare, num_steps)
+            bare_ns = bare.step_ns(num_steps)
         block = live.take_turn(Turn(round=index, num_steps=num_steps))
         if not index % 2:
-            bare_ns = rewarmed(bare, num_steps)
+            bare_ns = bare.step_ns(num_steps)
         logs.append(math.log(bare_ns / block.duration_ns))
     return logs
-
-
-def rewarmed(bare: BareLoop, num_steps: int) -> int:
-    """A bare block after one discarded step, as every turn of Dyno's has."""
-    bare.step_ns(1)
-    return bare.step_ns(num_steps)
