@@ -7,6 +7,7 @@
 `benchmarks/frameworks/<name>/adapter.py` imports the framework and holds
     class Adapter, which is a `Framework`.
 `benchmarks/frameworks/<name>/requirements-<platform>.txt` pins its packages.
+A folder that several frameworks share holds `FAMILY: str` in place of CAPABILITIES, and is none.
 NumPy and standard library only.
 """
 
@@ -58,6 +59,12 @@ class Capabilities:
     """Devices where a launch can be held to a share of the memory, so that several fit."""
     max_num_devices: int = 1
     """The most devices that one launch can use."""
+    family: str | None = None
+    """The name that implementation files carry where several frameworks share them: keras for
+    keras_jax; None: the framework's own name."""
+    holds_oracle: bool = False
+    """Whether its float64 on the CPU is a witness for the oracle: independent of the others that
+    are (not another's code on top), and fast enough."""
     unsupported: tuple[Unsupported, ...] = ()
 
 
@@ -108,6 +115,13 @@ class Framework(Protocol):
 
     def matmul(self, a: Any, b: Any) -> Any:
         """A @ b in the configured precision: for the self-test and the roof."""
+
+    def convolve(self, images: Any, kernel: Any) -> Any:
+        """The convolution of BHWC images with an HWCD kernel in the configured precision, BHWD.
+
+        Of stride 1, padded by (kernel_size - 1) // 2 on each side, by the operation that programs
+        use: its error tells the precision that really ran.
+        """
 
     def settle(self) -> None:
         """Close compile pools and begin the device's peak anew: what follows is measured."""

@@ -23,17 +23,10 @@ NUM_BATCHES = 8
 """Distinct batches that a program's steps rotate through, so that no step repeats its input."""
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """How far two implementations of one workload may differ in one precision.
-
-    All figures are relative. Their derivation stands beside the values in the spec.
-    """
-
-    loss: float
-    """|loss - reference| / |reference| at step 1."""
-    gradient_norm: float
-    """The same of the global L2 norm of the gradient at step 1."""
+Tolerance = Mapping[str, float]
+"""How far an implementation may be from the oracle in one precision: the largest error of each
+check of `equivalence.checks`, by its name. A check that is not named is shown and not judged.
+The derivation stands beside the values in the spec."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +60,14 @@ class WorkloadSpec:
     tolerances: Mapping[str, Tolerance]
     options: Mapping[str, tuple[Option, ...]] = field(default_factory=dict)
     """The workload's own axes, each with its enumerable values, the default first."""
+    trajectory: Mapping[str, float] = field(default_factory=dict)
+    """Hyperparameters that replace the usual ones where ten steps are followed: a learning rate
+    so small that rounding is not amplified from step to step."""
+    proxies: tuple[str, ...] = ()
+    """Sizes whose proof stands in for a size whose oracle cannot be computed: the same layers, and
+    some of them at the true width."""
+    stable_gradients: tuple[str, ...] = ()
+    """Parameters whose gradients rounding leaves comparable even in reduced precision."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,22 @@ class Problem:
     parameters: Mapping[str, int]
     """The size's parameter set."""
     hyperparameters: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Effective:
+    """What a program really works with, read back from its own tensors and graphs."""
+
+    parameters: str
+    """Dtype, as the other dtypes here by NumPy's name or bfloat16."""
+    gradients: str
+    optimizer: str
+    activations: str
+    """Dtype of what a layer in the middle returns."""
+    layout: str
+    """Of the activations where the program fixes it: NHWC or NCHW."""
+    flop_per_step: int | None
+    """The framework's own count for one step, None where it has none."""
 
 
 class Program(Protocol):
@@ -96,6 +113,12 @@ class Program(Protocol):
 
         Keys: `loss` (of the last step, scalar), `weights/<name>`, `optimizer/<name>` (SGD's
         momentum buffer), `statistics/<name>` (running mean and variance).
+        """
+
+    def inspect(self) -> Effective:
+        """What the program works with; may take a step's time, and may change its state.
+
+        Called after a step and before the next `load`.
         """
 
 

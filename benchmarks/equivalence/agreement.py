@@ -67,7 +67,7 @@ def _compare(launch: Evidence, reference: Evidence, tolerance: Tolerance) -> Agr
     errors = {name: relative_error(launch.get(name), reference.get(name)) for name in NAMES}
     loss, norm = errors["loss"], errors["gradient_norm"]
     for name, error in errors.items():
-        limit = tolerance.loss if name == "loss" else tolerance.gradient_norm
+        limit = tolerance["loss" if name == "loss" else "gradient_norm"]
         if error is not None and not error <= limit:
             what = name.replace("_", " ")
             reason = f"step-1 {what} is off by {error:.2g}, expected at most {limit:.2g}"

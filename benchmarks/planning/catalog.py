@@ -1,8 +1,9 @@
 """What can be measured: frameworks, workloads and implementations, found in their folders.
 
-    benchmarks/frameworks/<name>/__init__.py     CAPABILITIES and environment(settings)
+    benchmarks/frameworks/<name>/__init__.py     CAPABILITIES and environment(settings), or FAMILY
     workloads/<model>/spec.py                    SPECS
     workloads/<model>/<framework>_impl.py        IMPLEMENTS, read without importing the file
+    workloads/<model>/<family>_impl.py           the same for every framework of a family
 
 An extension folder DIR holds `frameworks/` and `workloads/` of the same shape; its modules are
 named after it, `<DIR.name>.frameworks.<name>`, and DIR.parent joins the workers' PYTHONPATH.
@@ -15,7 +16,7 @@ import ast
 import keyword
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import benchmarks
@@ -68,6 +69,7 @@ class ImplementationEntry:
 
     workload: str
     framework: str
+    """The name in the file's: a framework's, or a family's until `_by_framework` resolves it."""
     module: str
     file: Path
 
@@ -116,7 +118,7 @@ def discover(extensions: Sequence[Path] = ()) -> Catalog:
     return Catalog(
         frameworks={entry.name: entry for entry in frameworks},
         workloads={entry.name: entry for entry in workloads},
-        implementations={(entry.workload, entry.framework): entry for entry in implementations},
+        implementations=_by_framework(implementations, frameworks),
         python_path=tuple(dict.fromkeys(str(folder.parent) for folder in folders)),
         roots=(
             _built_in("benchmarks/frameworks"),
@@ -153,6 +155,8 @@ def _frameworks(root: Root) -> Iterator[FrameworkEntry]:
     for file in sorted(root.folder.glob("*/__init__.py")):
         module = f"{root.package}.{file.parent.name}"
         loaded = load(module, file)
+        if "FAMILY" in vars(loaded):
+            continue
         capabilities = attribute(loaded, "CAPABILITIES", Capabilities)
         if capabilities.name != file.parent.name:
             raise UsageError(
@@ -179,6 +183,24 @@ def _implementations(root: Root) -> Iterator[ImplementationEntry]:
         module = f"{root.package}.{file.parent.name}.{file.stem}"
         for workload in sorted(implements(file)):
             yield ImplementationEntry(workload, framework, module, file)
+
+
+def _by_framework(
+    entries: Sequence[ImplementationEntry], frameworks: Sequence[FrameworkEntry]
+) -> dict[tuple[str, str], ImplementationEntry]:
+    """The implementations by (workload, framework).
+
+    A framework's own file comes before its family's. What names neither stays as it is.
+    """
+    families = {one.capabilities.family for one in frameworks} - {one.name for one in frameworks}
+    own = {(one.workload, one.framework): one for one in entries if one.framework not in families}
+    shared = {
+        (entry.workload, framework.name): replace(entry, framework=framework.name)
+        for framework in frameworks
+        for entry in entries
+        if entry.framework == framework.capabilities.family
+    }
+    return {**shared, **own}
 
 
 def implements(file: Path) -> set[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.framework import Settings
+from benchmarks.contract.workload import Effective
 
 STEP_S = {"fake_double": 0.02}
 """Step time of each fake, by sleeping until it is over; the default is 10 ms."""
@@ -81,6 +82,13 @@ class Adapter:
             return a @ b
         return self.queue.submit(lambda: (a.result() if isinstance(a, Future) else a) @ b)
 
+    def convolve(self, images: Any, kernel: Any) -> Any:
+        """The convolution of a window at each place with the kernel, BHWD."""
+        margin = kernel.shape[0] // 2
+        padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape[:2], axis=(1, 2))
+        return np.einsum("bhwcij,ijcd->bhwd", windows, kernel)
+
     def settle(self) -> None:
         """Nothing runs beside a fake."""
 
@@ -138,6 +146,9 @@ class FakeProgram:
             "weights/weight": self.weight.copy(),
             "optimizer/weight": np.ones_like(self.weight),
         }
+
+    def inspect(self) -> Effective:
+        return Effective("float32", "float32", "float32", "float32", "NHWC", 1000)
 
     def _compute(self) -> float:
         end = time.perf_counter() + self.step_s

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Problem, Program
+from benchmarks.contract.workload import Arrays, Effective, Problem, Program
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_train"}
@@ -323,6 +324,27 @@ class ResNet50Training:
         named = traverse_util.flatten_dict({"loss": self._loss, **groups}, sep="/")
         return {name: self._framework.get(value) for name, value in named.items()}
 
+    def inspect(self) -> Effective:
+        """What the step's tensors are, from its trace; XLA's count has elementwise operations."""
+        assert self._state is not None, "inspect before load"
+        images_BHWC, labels_B = self._batches[0]
+        gradients, _, _ = jax.eval_shape(self._gradients, self._state, images_BHWC, labels_B)
+        variables = {"params": self._state.parameters, "batch_stats": self._state.statistics}
+        _, seen = jax.eval_shape(
+            partial(self._model.apply, capture_intermediates=True, mutable=True),
+            variables,
+            images_BHWC,
+        )
+        cost = self._train_step.lower(self._state, images_BHWC, labels_B).cost_analysis()
+        return Effective(
+            parameters=_dtype_name(self._state.parameters),
+            gradients=_dtype_name(gradients),
+            optimizer=_dtype_name(optax.tree.get(self._state.optimizer, "trace")),
+            activations=_dtype_name(seen["intermediates"]["stage1"]),
+            layout="NHWC",
+            flop_per_step=int(cost["flops"]),
+        )
+
     def _put_master(self, array: np.ndarray) -> Any:
         return self._framework.put(array.astype(self._numerics.master))
 
@@ -330,6 +352,15 @@ class ResNet50Training:
         self, state: State, images_BHWC: jax.Array, labels_B: jax.Array
     ) -> tuple[State, jax.Array]:
         """The new state and the loss, from the old state and a batch."""
+        gradients, loss, statistics = self._gradients(state, images_BHWC, labels_B)
+        updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.parameters)
+        parameters = optax.apply_updates(state.parameters, updates)
+        return State(parameters, statistics, optimizer), loss
+
+    def _gradients(
+        self, state: State, images_BHWC: jax.Array, labels_B: jax.Array
+    ) -> tuple[Any, jax.Array, Any]:
+        """The gradients, the loss, and the running statistics with this batch in them."""
         loss_scale = self._numerics.loss_scale
 
         def scaled_loss(parameters: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
@@ -340,10 +371,7 @@ class ResNet50Training:
             return loss * loss_scale, (loss, moved["batch_stats"])
 
         gradients, (loss, statistics) = jax.grad(scaled_loss, has_aux=True)(state.parameters)
-        gradients = jax.tree.map(lambda gradient: gradient / loss_scale, gradients)
-        updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.parameters)
-        parameters = optax.apply_updates(state.parameters, updates)
-        return State(parameters, statistics, optimizer), loss
+        return jax.tree.map(lambda gradient: gradient / loss_scale, gradients), loss, statistics
 
 
 def _optimizer(constants: Mapping[str, float]) -> optax.GradientTransformation:
@@ -357,6 +385,11 @@ def _optimizer(constants: Mapping[str, float]) -> optax.GradientTransformation:
 
 def _decayed(parameters: Any) -> Any:
     return traverse_util.path_aware_map(lambda path, _: spec.is_decayed("/".join(path)), parameters)
+
+
+def _dtype_name(tree: Any) -> str:
+    """The dtype of a tree's first array."""
+    return str(jax.tree.leaves(tree)[0].dtype)
 
 
 def _nested(values: Mapping[str, Any]) -> Any:

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Problem
-from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, multiplies_bf16
+from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name, multiplies_bf16
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_train"}
@@ -216,13 +218,46 @@ class ResNet50Training:
             arrays[f"optimizer/{name}"] = _to_canonical_layout(self._framework.get(momentum))
         return arrays
 
-    def _loss_of(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+    def inspect(self) -> Effective:
+        """What the step's tensors are; torch counts the FLOP of products only.
+
+        Activations and FLOP are of a step on tensors without values: no time, no memory.
+        """
+        parameter = self._tensors["head/kernel"]
+        images_BCHW, labels_B = self._batches[0]
+        is_last = images_BCHW.is_contiguous(memory_format=torch.channels_last)
+        seen: list[torch.Tensor] = []
+        block = self._model.blocks[0]
+        hook = block.register_forward_hook(lambda _module, _inputs, y: seen.append(y))
+        with FakeTensorMode() as fake, FlopCounterMode(display=False) as counter:
+            named = (*self._model.named_parameters(), *self._model.named_buffers())
+            without_values = {name: fake.from_tensor(tensor) for name, tensor in named}
+            model = partial(torch.func.functional_call, self._model, without_values)
+            images_BCHW, labels_B = map(fake.from_tensor, (images_BCHW, labels_B))
+            self._loss_of(images_BCHW, labels_B, model=model).backward()
+        hook.remove()
+        return Effective(
+            parameters=dtype_name(parameter.dtype),
+            gradients=dtype_name(parameter.grad.dtype),
+            optimizer=dtype_name(self._optimizer.state[parameter]["momentum_buffer"].dtype),
+            activations=dtype_name(seen[0].dtype),
+            layout="NHWC" if is_last else "NCHW",
+            flop_per_step=counter.get_total_flops(),
+        )
+
+    def _loss_of(
+        self,
+        images_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        model: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """Mean cross-entropy, from logits in float32 or wider."""
+        model = model or self._model
         if self._autocast_dtype is None:  # an idle autocast would keep the graph out of caches
-            logits_BD = self._model(images_BCHW)
+            logits_BD = model(images_BCHW)
         else:
             with torch.autocast(self._device, self._autocast_dtype):
-                logits_BD = self._model(images_BCHW)
+                logits_BD = model(images_BCHW)
         return F.cross_entropy(logits_BD.to(self._dtype), labels_B)
 
     def _empty_model(self, problem: Problem) -> ResNet50:

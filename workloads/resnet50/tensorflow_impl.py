@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Problem
-from benchmarks.frameworks.tensorflow.adapter import multiplies_bf16
+from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.frameworks.tensorflow.adapter import count_flop, multiplies_bf16
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_train"}
@@ -124,6 +124,24 @@ class ResNet50Training:
             for name, variable in variables.items()
         }
         return {"loss": get(self._loss), **arrays}
+
+    def inspect(self) -> Effective:
+        """What the step's tensors are, from its graph, which every execution runs."""
+        traced = tf.function(self._train_step_in_python, autograph=False)
+        graph = traced.get_concrete_function(*self._batches[0]).graph
+        operations = graph.get_operations()
+        activations = next(one for one in operations if one.type == "Relu").outputs[0]
+        update = next(one for one in operations if one.type == "ResourceApplyMomentum")
+        return Effective(
+            parameters=self._parameters["head/kernel"].dtype.name,
+            gradients=update.get_attr("T").name,
+            optimizer=self._momenta["head/kernel"].dtype.name,
+            activations=activations.dtype.name,
+            layout=next(one for one in operations if one.type == "Conv2D")
+            .get_attr("data_format")
+            .decode(),
+            flop_per_step=count_flop(graph),
+        )
 
     def _constant(self, value: float) -> Any:
         return self._framework.put(np.array(value, self._numerics.master.as_numpy_dtype))

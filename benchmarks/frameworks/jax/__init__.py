@@ -30,6 +30,7 @@ CAPABILITIES = Capabilities(
     ),
     # Not on a TPU: it belongs to one process, and libtpu refuses the second.
     limits_memory_on=("cuda",),
+    holds_oracle=True,
     unsupported=(
         Unsupported(
             reason="without jit, JAX compiles and runs operation by operation: a way to debug",

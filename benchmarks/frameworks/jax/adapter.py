@@ -63,6 +63,7 @@ class Adapter:
         self._dtype = np.dtype("float32")
         self._num_compilations = 0
         self._matmul = jax.jit(self._product)
+        self._convolve = jax.jit(self._convolution)
 
     def configure(self, settings: Settings) -> None:
         """Apply the precision; the rest stood in the environment when jax was imported."""
@@ -111,6 +112,10 @@ class Adapter:
         """A @ b, computed and returned in the dtype of the configured precision."""
         return self._matmul(a, b)
 
+    def convolve(self, images: Any, kernel: Any) -> Any:
+        """The convolution of BHWC images with an HWCD kernel, padded to the same size, BHWD."""
+        return self._convolve(images, kernel)
+
     def settle(self) -> None:
         """Do nothing: XLA compiles within the call, and JAX cannot begin its peak anew."""
 
@@ -127,6 +132,15 @@ class Adapter:
 
     def _product(self, a: Any, b: Any) -> Any:
         return a.astype(self._dtype) @ b.astype(self._dtype)
+
+    def _convolution(self, images: Any, kernel: Any) -> Any:
+        return jax.lax.conv_general_dilated(
+            images.astype(self._dtype),
+            kernel.astype(self._dtype),
+            window_strides=(1, 1),
+            padding="SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
 
     def _count_compilation(self, event: str, duration_s: float, **_: Any) -> None:
         del duration_s

@@ -25,6 +25,7 @@ CAPABILITIES = Capabilities(
     ),
     needs_compiler=(("compiled", "cpu"),),
     limits_memory_on=("cuda", "metal"),
+    holds_oracle=True,
     unsupported=(
         Unsupported(
             reason="PyTorch's graphs are compiled by torch.compile: there is no other graph mode",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from benchmarks.contract.framework import Settings
 
@@ -95,6 +96,12 @@ class Adapter:
         """A @ b, computed and returned in the dtype of the configured precision."""
         return a.to(self._dtype) @ b.to(self._dtype)
 
+    def convolve(self, images: Any, kernel: Any) -> Any:
+        """The convolution of BHWC images with an HWCD kernel, padded to the same size, BHWD."""
+        images_BCHW, kernel_DCHW = images.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1)
+        y_BDHW = F.conv2d(images_BCHW.to(self._dtype), kernel_DCHW.to(self._dtype), padding="same")
+        return y_BDHW.permute(0, 2, 3, 1)
+
     def settle(self) -> None:
         """Close Inductor's pool of compile processes, and begin CUDA's peak of memory anew."""
         if self._device == "cuda":
@@ -115,6 +122,11 @@ class Adapter:
             self._num_compilations += 1
 
         callback_handler.register_start_callback(count)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """NumPy's name of a dtype, or bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def multiplies_bf16() -> bool:

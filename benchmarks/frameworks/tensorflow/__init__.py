@@ -25,6 +25,7 @@ CAPABILITIES = Capabilities(
         r"CUDA_ERROR_OUT_OF_MEMORY",
     ),
     limits_memory_on=("cuda",),
+    holds_oracle=True,
     unsupported=(
         Unsupported(
             reason="the Metal plugin was last released for TensorFlow 2.18",

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-# TensorFlow 2.21 has no public names for these three: they are read in its installed source.
+# TensorFlow 2.21 has no public names for these four: they are read in its installed source.
 from tensorflow.python.eager.polymorphic_function import transform
 from tensorflow.python.framework import config as tf_config
+from tensorflow.python.framework import ops
 from tensorflow.python.util import _pywrap_util_port
 
 from benchmarks.contract.framework import Settings
@@ -123,6 +124,11 @@ class Adapter:
         """A @ b, computed and returned in the dtype of the configured precision."""
         return tf.matmul(tf.cast(a, self._dtype), tf.cast(b, self._dtype))
 
+    def convolve(self, images: Any, kernel: Any) -> Any:
+        """The convolution of BHWC images with an HWCD kernel, padded to the same size, BHWD."""
+        images, kernel = tf.cast(images, self._dtype), tf.cast(kernel, self._dtype)
+        return tf.nn.conv2d(images, kernel, strides=1, padding="SAME")
+
     def settle(self) -> None:
         """Begin CUDA's peak of memory anew; TensorFlow compiles in its own pools, which sleep."""
         if self._device == "cuda":
@@ -159,6 +165,19 @@ class Adapter:
 
     def _count_trace(self, _: Any) -> None:
         self._num_traces += 1
+
+
+def count_flop(graph: Any) -> int:
+    """TensorFlow's own count for a graph, the elementwise operations that it knows included.
+
+    It takes the gradients of strided and padded convolutions a little too high, and the first
+    layer's by its input as well, which nothing uses.
+    """
+    counts = (
+        ops.get_stats_for_node_def(graph, one.node_def, "flops").value
+        for one in graph.get_operations()
+    )
+    return int(sum(count or 0 for count in counts))
 
 
 def multiplies_bf16() -> bool:

@@ -4,10 +4,9 @@ import math
 
 import pytest
 
-from benchmarks.contract.workload import Tolerance
 from benchmarks.equivalence.agreement import agreement, relative_error
 
-TOLERANCE = Tolerance(loss=1e-4, gradient_norm=2e-2)
+TOLERANCE = {"loss": 1e-4, "gradient_norm": 2e-2}
 REFERENCE = {"loss": 7.0, "gradient_norm": 3.0}
 WHOLE = {**REFERENCE, "update_norm": 0.03, "statistics_norm": 40.0}
 

@@ -14,6 +14,7 @@ from benchmarks.contract.framework import Capabilities
 CAPABILITIES = Capabilities(
     name={name!r}, import_name="numpy", distributions=("numpy",), executions=("eager",),
     precisions={{"cpu": ("fp32",)}}, asynchronous_devices=(), out_of_memory_patterns=(),
+    family={family!r},
 )
 def environment(settings):
     return {{"NAME": {name!r}}}
@@ -37,8 +38,8 @@ class Lab:
         file.write_text(text)
         return file
 
-    def framework(self, name, folder=None, more=""):
-        text = FRAMEWORK.format(name=name, more=more)
+    def framework(self, name, folder=None, more="", family=None):
+        text = FRAMEWORK.format(name=name, more=more, family=family)
         self.write(f"frameworks/{folder or name}/__init__.py", text)
 
     def workload(self, name, own=None):
@@ -168,7 +169,9 @@ def test_a_framework_that_cannot_be_loaded_is_named(text, words, lab):
 
 
 def test_a_framework_without_an_environment_is_refused(lab):
-    text = FRAMEWORK.format(name="mine", more="").replace("def environment", "def other")
+    text = FRAMEWORK.format(name="mine", more="", family=None).replace(
+        "def environment", "def other"
+    )
     lab.write("frameworks/mine/__init__.py", text)
     with pytest.raises(UsageError, match="expected a function environment"):
         discover([lab.folder])
@@ -204,3 +207,31 @@ def test_what_a_file_implements_is_read_without_running_it(lab):
 def test_what_is_no_literal_set_of_names_is_refused(literal, lab):
     with pytest.raises(UsageError, match="IMPLEMENTS"):
         implements(lab.implementation("toy", "mine", literal))
+
+
+def test_a_shared_folder_is_no_framework(lab):
+    lab.write("frameworks/shared/__init__.py", 'FAMILY = "shared by two"\n')
+    lab.framework("alpha")
+    assert set(discover([lab.folder]).frameworks) == {*discover().frameworks, "alpha"}
+
+
+def test_a_family_shares_an_implementation_and_a_framework_may_have_its_own(lab):
+    lab.framework("kin_alpha", family="kin")
+    lab.framework("kin_beta", family="kin")
+    lab.workload("resnet")
+    shared = lab.implementation("resnet", "kin", {"resnet"})
+    own = lab.implementation("resnet", "kin_beta", {"resnet"})
+    found = discover([lab.folder]).implementations
+    assert found["resnet", "kin_alpha"].file == shared
+    assert found["resnet", "kin_alpha"].framework == "kin_alpha"
+    assert found["resnet", "kin_beta"].file == own
+    assert ("resnet", "kin") not in found
+
+
+def test_a_framework_of_the_familys_name_keeps_its_file_and_lends_it(lab):
+    lab.framework("kin")
+    lab.framework("kin_alpha", family="kin")
+    lab.workload("resnet")
+    file = lab.implementation("resnet", "kin", {"resnet"})
+    found = discover([lab.folder]).implementations
+    assert found["resnet", "kin"].file == found["resnet", "kin_alpha"].file == file

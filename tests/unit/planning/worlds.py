@@ -10,7 +10,7 @@ from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.plan import CohortPlan, Interpreter, LaunchPlan, Plan
 from benchmarks.contract.protocol import PROTOCOL_VERSION
 from benchmarks.contract.record import Record
-from benchmarks.contract.workload import Tolerance, WorkloadSpec
+from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.measuring.machine import fingerprint_key
 from benchmarks.planning.catalog import (
     Catalog,
@@ -62,7 +62,7 @@ def spec(name: str = "toy", **changes: object) -> WorkloadSpec:
         "flop_per_step": lambda work: 10**9 * work.batch_size,
         "memory_bytes": lambda work, way: GIB,
         "gradients": lambda initial, read: iter(()),
-        "tolerances": {"fp32": Tolerance(1e-4, 1e-2)},
+        "tolerances": {"fp32": {"loss": 1e-4, "gradient_norm": 1e-2}},
     }
     return WorkloadSpec(**{**fields, **changes})
 

@@ -33,7 +33,7 @@ class Project:
         for name, platforms in {"alpha": ("cpu", "cuda"), "beta": ("cpu",)}.items():
             folder = root / "benchmarks" / "frameworks" / name
             folder.mkdir(parents=True)
-            (folder / "__init__.py").touch()
+            (folder / "__init__.py").write_text("CAPABILITIES = None\n")
             for platform in platforms:
                 (folder / f"requirements-{platform}.txt").write_text(f"{name}==1\n")
         self.add_program("python3.13", PYTHON)
@@ -125,6 +125,13 @@ def test_on_cuda_each_framework_has_its_own_environment(project: Project) -> Non
     assert "beta: no packages for cuda, left out" in done.stderr
     project.setup()
     assert project.pip_calls() == []
+
+
+def test_a_folder_that_frameworks_share_is_not_missed(project: Project) -> None:
+    shared = project.root / "benchmarks" / "frameworks" / "shared"
+    shared.mkdir()
+    (shared / "__init__.py").write_text('FAMILY = "alpha and beta"\n')
+    assert "shared" not in project.setup("--device", "cpu").stderr
 
 
 def test_the_device_is_remembered(project: Project) -> None:

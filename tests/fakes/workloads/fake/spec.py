@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.contract.workload import Tolerance, WorkloadSpec
+from benchmarks.contract.workload import WorkloadSpec
 
 
 def weights(work):
@@ -28,6 +28,6 @@ SPECS = {
         flop_per_step=lambda work: 1000,
         memory_bytes=lambda work, way: 2**20,
         gradients=lambda initial, read: iter([("weight", read["optimizer/weight"])]),
-        tolerances={"fp32": Tolerance(loss=1e-4, gradient_norm=1e-2)},
+        tolerances={"fp32": {"loss": 1e-4, "gradient_norm": 1e-2}},
     ),
 }

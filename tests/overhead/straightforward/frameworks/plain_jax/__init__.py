@@ -9,4 +9,4 @@ from benchmarks.frameworks.jax import environment
 
 __all__ = ["CAPABILITIES", "environment"]
 
-CAPABILITIES = dataclasses.replace(JAX, name="plain_jax")
+CAPABILITIES = dataclasses.replace(JAX, name="plain_jax", holds_oracle=False)

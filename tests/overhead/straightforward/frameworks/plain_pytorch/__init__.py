@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.contract.framework import Settings
 from benchmarks.frameworks.pytorch import CAPABILITIES as PYTORCH
 
-CAPABILITIES = dataclasses.replace(PYTORCH, name="plain_pytorch")
+CAPABILITIES = dataclasses.replace(PYTORCH, name="plain_pytorch", holds_oracle=False)
 
 
 def environment(settings: Settings) -> dict[str, str]:

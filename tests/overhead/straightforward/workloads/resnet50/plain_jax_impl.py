@@ -12,6 +12,7 @@ import optax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from benchmarks.contract.workload import Effective
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_train"}
@@ -158,6 +159,17 @@ class PlainTraining:
             name = f"{layer.name}/bn/variance"
             arrays[f"statistics/{name}"] = self.unbiased(layer, arrays[f"statistics/{name}"], name)
         return arrays
+
+    def inspect(self):
+        params, _, optimizer = self.state
+        return Effective(
+            parameters=str(params["head"]["kernel"].dtype),
+            gradients=str(params["head"]["kernel"].dtype),
+            optimizer=str(optax.tree.get(optimizer, "trace")["head"]["kernel"].dtype),
+            activations=str(jnp.dtype(self.model.dtype)),
+            layout="NHWC",
+            flop_per_step=None,
+        )
 
     def unbiased(self, layer, variance, name):
         """Flax averages biased variances; what they contributed is rescaled here, outside the step.

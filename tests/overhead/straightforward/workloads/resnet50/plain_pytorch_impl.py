@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES
+from benchmarks.contract.workload import Effective
+from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_train"}
@@ -150,6 +151,17 @@ class PlainTraining:
                 array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
                 arrays[f"{kind}/{name}"] = array
         return arrays
+
+    def inspect(self):
+        momentum = self.optimizer.state[self.model.head.weight]["momentum_buffer"]
+        return Effective(
+            parameters=dtype_name(self.model.head.weight.dtype),
+            gradients=dtype_name(self.model.head.weight.grad.dtype),
+            optimizer=dtype_name(momentum.dtype),
+            activations=dtype_name(self.autocast_dtype or self.dtype),
+            layout="NCHW",
+            flop_per_step=None,
+        )
 
 
 def canonical_tensors(model, layers):

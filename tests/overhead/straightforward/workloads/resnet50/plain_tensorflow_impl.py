@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from benchmarks.contract.workload import Effective
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_train"}
@@ -68,6 +69,16 @@ class PlainTraining:
         for name, variable in self.momenta.items():
             arrays[f"optimizer/{name}"] = get(variable)
         return arrays
+
+    def inspect(self):
+        return Effective(
+            parameters=self.variables["head/kernel"].dtype.name,
+            gradients=self.variables["head/kernel"].dtype.name,
+            optimizer=self.momenta["head/kernel"].dtype.name,
+            activations=self.compute_dtype.name,
+            layout="NHWC",
+            flop_per_step=None,
+        )
 
     def train_step(self, images, labels):
         with tf.GradientTape() as tape:
