@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "what can be measured here, what would spoil it, and what to do",
     "ls": "list workloads, frameworks, suites, runs or claims",
     "plan": "show the cells, the skips with reasons and the expected time; run nothing",
+    "parity": "prove equal work, cell by cell, against the float64 oracle",
     "run": "measure; issued again, it continues",
     "show": "show the table of a run, the last one by default",
 }

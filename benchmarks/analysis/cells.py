@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
+from benchmarks.analysis.parity import CellParity
 from benchmarks.analysis.standing import Standing
 from benchmarks.contract.case import Case
-from benchmarks.equivalence.agreement import Agreement
 from benchmarks.statistics.intervals import Interval, log_t_interval
 
 NO_STEADY_STATE = "NO_STEADY_STATE"
@@ -74,7 +74,7 @@ class CellSummary:
     measured: Measured | None
     mfu_roof: float | None
     """Achieved FLOP/s over the best matrix product seen on this device in this precision."""
-    agreement: Agreement
+    parity: CellParity
     grade: str | None
     grade_reason: str | None
     """Why the grade is F."""
@@ -90,7 +90,9 @@ class CellSummary:
             **(_NOTHING if self.measured is None else _numbers(self.measured)),
             "mfu_roof": self.mfu_roof,
             "grade": self.grade,
-            "parity": self.agreement.parity,
+            "parity": self.parity.status,
+            "parity_reason": self.parity.reason,
+            "effective": dict(self.parity.effective),
             # A latency needs requests that are timed one by one, which no workload has here.
             "latency_p50_ms": None,
             "latency_p90_ms": None,

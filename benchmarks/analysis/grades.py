@@ -49,7 +49,7 @@ class Basis:
 def evidence_against(basis: Basis) -> str | None:
     """Why the number cannot be trusted however narrow its interval is, or None."""
     if basis.disagrees:
-        return "its first step is not the base's"
+        return "its work is not what it should be"
     if basis.dropped_share > MAX_DROPPED_SHARE["C"]:
         return f"{100 * basis.dropped_share:.0f} % of its rounds were disturbed"
     if basis.steady is False:

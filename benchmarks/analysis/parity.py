@@ -1,49 +1,131 @@
-"""Whether the cells of a plan computed the same first step, each against its base."""
+"""Whether the cells of a plan did equal work, from what each of their launches has shown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.analysis.standing import Standing
 from benchmarks.contract.record import Record
 from benchmarks.contract.workload import Tolerance, WorkloadSpec
-from benchmarks.equivalence.agreement import AGREES, DISAGREES, UNPROVEN, Agreement, agreement
+from benchmarks.equivalence.agreement import DISAGREES, agreement
+from benchmarks.equivalence.verdict import (
+    FAIL,
+    INHERITED,
+    PASS,
+    UNPROVEN,
+    Verdict,
+    verdict_from_json,
+)
+
+RANKED = (PASS, INHERITED)
+"""The verdicts with which a cell is compared with others."""
+NO_PROOF = "a launch has shown nothing of its first step"
 
 
-def agreements(
+@dataclass(frozen=True)
+class CellParity:
+    """What is known of a cell's work, over its launches."""
+
+    status: str
+    """pass, fail, inherited or unproven."""
+    reason: str | None = None
+    """Why it is not `pass`."""
+    loss_error: float | None = None
+    """Of step 1 against the oracle, relative, the largest over the launches."""
+    effective: Mapping[str, str] = field(default_factory=dict)
+    """What the last launch really worked with: dtypes, layout, products, threads."""
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the cell may be compared."""
+        return self.status in RANKED
+
+
+def parities(
     bases: Mapping[str, str],
     standings: Mapping[str, Standing],
     specs: Mapping[str, WorkloadSpec],
-) -> dict[str, Agreement]:
-    """For each case_id how its launches agree with the first launch of its base.
+) -> dict[str, CellParity]:
+    """For each case_id what its launches have shown.
 
-    A base agrees when a case of its group agrees with it: alone it proves nothing.
+    Where no oracle could be computed, a case whose way is proven at other sizes must also agree
+    with its base, in loss and norms of step 1.
     """
-    found = {
-        case_id: _agreement(standing, standings.get(bases.get(case_id, case_id)), specs)
+    return {
+        case_id: _parity(standing, standings.get(bases.get(case_id, case_id)), specs)
         for case_id, standing in standings.items()
     }
-    confirmed = {
-        bases[case_id]
-        for case_id, one in found.items()
-        if one.parity == AGREES and bases.get(case_id, case_id) != case_id
-    }
-    for case_id, one in found.items():
-        is_base = bases.get(case_id, case_id) == case_id
-        if is_base and case_id not in confirmed and one.parity != DISAGREES:
-            found[case_id] = Agreement(UNPROVEN, "no other case agrees with it")
+
+
+def _parity(case: Standing, base: Standing | None, specs: Mapping[str, WorkloadSpec]) -> CellParity:
+    if case.status == "invalid_work":
+        return CellParity(FAIL, case.reason)
+    if not case.records:
+        return CellParity(UNPROVEN, NO_PROOF)
+    verdicts = [_verdict(record) for record in case.records]
+    effective = _effective(case.records[-1])
+    for status in (FAIL, UNPROVEN):
+        bad = next((one for one in verdicts if one.status == status), None)
+        if bad is not None:
+            return CellParity(status, bad.reason, effective=effective)
+    if all(verdict.status == PASS for verdict in verdicts):
+        return CellParity(PASS, loss_error=_loss_error(verdicts), effective=effective)
+    return _inherited(case, base, specs, verdicts[-1], effective)
+
+
+def _inherited(
+    case: Standing,
+    base: Standing | None,
+    specs: Mapping[str, WorkloadSpec],
+    verdict: Verdict,
+    effective: Mapping[str, str],
+) -> CellParity:
+    reference = _step1(base.records[0]) if base and base.records else None
+    found = agreement(
+        [_step1(record) for record in case.records], reference, _tolerance(case, specs)
+    )
+    if found.parity == DISAGREES:
+        return CellParity(FAIL, f"{found.reason} (beside its base)", effective=effective)
+    return CellParity(INHERITED, verdict.reason, effective=effective)
+
+
+def _verdict(record: Record) -> Verdict:
+    try:
+        return verdict_from_json(record.evidence["parity"])
+    except (KeyError, TypeError):
+        return Verdict(UNPROVEN, reason=NO_PROOF)
+
+
+def _loss_error(verdicts: Sequence[Verdict]) -> float | None:
+    errors = [
+        check.error
+        for verdict in verdicts
+        for check in verdict.checks
+        if check.name == "loss" and check.error is not None
+    ]
+    return max(errors, default=None)
+
+
+def _effective(record: Record) -> dict[str, str]:
+    """What a launch reports of itself, by what people compare."""
+    seen: Mapping[str, Any] = record.evidence.get("effective") or {}
+    settings: Mapping[str, Any] = record.settings.get("effective") or {}
+    asked: Mapping[str, Any] = record.settings.get("asked") or {}
+    precision: Mapping[str, Any] = record.evidence.get("precision") or {}
+    likes = dict.fromkeys(str(one["like"]) for one in precision.values())
+    found = {name: str(value) for name, value in seen.items() if name != "flop_per_step"}
+    if likes:
+        found["products"] = ", ".join(likes)
+    if "products" in settings:
+        found["computed in"] = str(settings["products"])
+    if "num_threads" in asked:
+        found["threads"] = str(settings.get("num_threads", asked["num_threads"]))
     return found
 
 
-def _agreement(
-    case: Standing, base: Standing | None, specs: Mapping[str, WorkloadSpec]
-) -> Agreement:
-    reference = _step1(base.records[0]) if base and base.records else None
-    return agreement([_step1(record) for record in case.records], reference, _limit(case, specs))
-
-
-def _limit(case: Standing, specs: Mapping[str, WorkloadSpec]) -> Tolerance | None:
+def _tolerance(case: Standing, specs: Mapping[str, WorkloadSpec]) -> Tolerance | None:
     spec = specs.get(case.cell.case.work.workload)
     return spec.tolerances.get(case.cell.case.way.precision) if spec else None
 

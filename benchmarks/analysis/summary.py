@@ -15,14 +15,14 @@ import pandas as pd  # noqa: TID253 - works on the tables; commands import it wh
 from benchmarks.analysis.cells import CellSummary, Measured, measure, mfu_roof
 from benchmarks.analysis.comparisons import Comparison, compare_all
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
-from benchmarks.analysis.parity import agreements
+from benchmarks.analysis.parity import CellParity, parities
 from benchmarks.analysis.standing import Standing, standings
 from benchmarks.analysis.tables import ROUND_KEY, block_frame, causes_of, launch_frame
 from benchmarks.contract.case import Place
 from benchmarks.contract.plan import Plan
 from benchmarks.contract.record import PLAN_REASONS, Record
 from benchmarks.contract.workload import WorkloadSpec
-from benchmarks.equivalence.agreement import AGREES, DISAGREES, Agreement
+from benchmarks.equivalence.verdict import FAIL
 
 RUN_SCHEMA = "dyno.run/1"
 
@@ -87,7 +87,7 @@ def summarise(
     blocks = block_frame(whole)
     launches = launch_frame(counted, blocks)
     measured = {case_id: measure(standing, launches) for case_id, standing in found.items()}
-    parity = agreements(plan.bases, found, specs)
+    parity = parities(plan.bases, found, specs)
     ratios = compare_all(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
     bases = _bases(plan, measured, parity, ratios)
     return RunSummary(
@@ -103,7 +103,7 @@ def summarise(
 def _bases(
     plan: Plan,
     measured: Mapping[str, Measured | None],
-    parity: Mapping[str, Agreement],
+    parity: Mapping[str, CellParity],
     ratios: Sequence[Comparison],
 ) -> dict[str, Basis]:
     """For each case_id with numbers, what its grade is given for."""
@@ -122,7 +122,7 @@ def _bases(
             steady=numbers.steady,
             flagged=numbers.is_flagged,
             aa_contains_one=checks.get(plan.bases.get(case_id, case_id)),
-            disagrees=parity[case_id].parity == DISAGREES,
+            disagrees=parity[case_id].status == FAIL,
         )
     return found
 
@@ -130,7 +130,7 @@ def _bases(
 def _cells(
     found: Mapping[str, Standing],
     measured: Mapping[str, Measured | None],
-    parity: Mapping[str, Agreement],
+    parity: Mapping[str, CellParity],
     bases: Mapping[str, Basis],
 ) -> tuple[CellSummary, ...]:
     roofs = _roofs([record for standing in found.values() for record in standing.records])
@@ -146,7 +146,7 @@ def _cells(
                 unit=standing.records[-1].unit if standing.records else None,
                 measured=numbers,
                 mfu_roof=mfu_roof(case, numbers, roofs),
-                agreement=parity[case_id],
+                parity=parity[case_id],
                 grade=(grade(basis) if standing.is_ok else "F") if basis else None,
                 grade_reason=reason_for_f(basis) if basis and standing.is_ok else None,
             )
@@ -162,13 +162,13 @@ def _reason(standing: Standing, numbers: Measured | None) -> str | None:
 
 
 def _withdraw(
-    one: Comparison, parity: Mapping[str, Agreement], bases: Mapping[str, Basis]
+    one: Comparison, parity: Mapping[str, CellParity], bases: Mapping[str, Basis]
 ) -> Comparison:
     """The comparison without its verdict where the work is unproven or evidence is against it."""
     both = (one.base, one.case)
     if one.aa:
         return one
-    if any(parity[case_id].parity != AGREES for case_id in both):
+    if not all(parity[case_id].is_ranked for case_id in both):
         return replace(one, verdict="unproven")
     if any(evidence_against(bases[case_id]) for case_id in both):
         return replace(one, verdict="cant_tell")

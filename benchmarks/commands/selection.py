@@ -41,7 +41,16 @@ class Selection:
 
 
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the overrides and the options of every command that takes them."""
+    """Declare the overrides and the options of the commands that measure, or plan to."""
+    add_override_arguments(parser)
+    add_store_argument(parser)
+    parser.add_argument(
+        "--fresh", action="store_true", help="measure anew, whatever the store holds"
+    )
+
+
+def add_override_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the overrides, and the options of every command that takes them."""
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -49,11 +58,7 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
         help="an axis (workload size batch_size framework execution precision device num_devices"
         " seed), a value, a comma list or all; suite= and protocol=; protocol.* and machine.*",
     )
-    add_store_argument(parser)
     add_extend_argument(parser)
-    parser.add_argument(
-        "--fresh", action="store_true", help="measure anew, whatever the store holds"
-    )
     for flags, reason in REFUSED_FLAGS.items():
         parser.add_argument(*flags, action=_Refuse, nargs="?", const=reason, help=argparse.SUPPRESS)
 

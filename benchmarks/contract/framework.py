@@ -127,4 +127,8 @@ class Framework(Protocol):
         """Close compile pools and begin the device's peak anew: what follows is measured."""
 
     def describe(self) -> dict[str, str]:
-        """Versions and the *effective* settings that can change speed, read back."""
+        """Versions and the *effective* settings that can change speed, read back.
+
+        Under `products` the dtype that products are really computed in: float32 for bf16 on a CPU
+        without units for it.
+        """

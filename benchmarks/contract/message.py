@@ -4,6 +4,10 @@ Frameworks print on stdout, so nothing is ever read from there. Standard library
 
     parent  Launch                     Turn(0) ... Turn(r)                Finish
     worker         Phase ... Ready            Block ...           Block          Finished
+
+    parent  Prove
+    worker         Phase ... Proved
+
     worker, at any time: Failed, after which it exits
 """
 
@@ -35,6 +39,27 @@ class Launch:
     implementation_module: str
     data_folder: str
     """Holds weights/ and batch<i>/ as .npy files."""
+    oracle_folder: str | None = None
+    """What the first step must be equal to; None where there is no oracle for this work."""
+
+
+@dataclass(frozen=True)
+class Prove:
+    """Parent to worker, once, in place of Launch: what to prove, or to hold the oracle for."""
+
+    case: Case
+    settings: Settings
+    protocol: MeasuringProtocol
+    """For its time limits."""
+    framework_module: str
+    spec_module: str
+    implementation_module: str
+    data_folder: str
+    follows: bool
+    """Whether ten steps at a small learning rate are followed as well."""
+    oracle_folder: str | None = None
+    keep_folder: str | None = None
+    """Where a holder of the oracle writes what it computes."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +131,18 @@ class Finished:
     peak_memory_source: str | None
 
 
-Message = Union[Launch, Turn, Finish, Phase, Ready, BlockDone, Failed, Finished]
+@dataclass(frozen=True)
+class Proved:
+    """Worker to parent: every check was made; the verdict is in the evidence."""
+
+    evidence: dict[str, Any]
+    settings: dict[str, Any]
+
+
+Message = Union[Launch, Prove, Turn, Finish, Phase, Ready, BlockDone, Failed, Finished, Proved]
 _TYPES: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in (Launch, Turn, Finish, Phase, Ready, BlockDone, Failed, Finished)
+    cls.__name__: cls
+    for cls in (Launch, Prove, Turn, Finish, Phase, Ready, BlockDone, Failed, Finished, Proved)
 }
 
 
@@ -129,13 +163,14 @@ def decode(line: bytes) -> Message:
 
 
 def _typed(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
-    if cls is Launch:
+    if cls in (Launch, Prove):
+        rules = {"rules": DeviceRules(**body["rules"])} if cls is Launch else {}
         return {
             **body,
             "case": case_from_json(body["case"]),
             "settings": Settings(**body["settings"]),
             "protocol": MeasuringProtocol(**body["protocol"]),
-            "rules": DeviceRules(**body["rules"]),
+            **rules,
         }
     if cls is Ready:
         return {

@@ -20,8 +20,9 @@ PHASES = (
     "warm_up",
     "turn",
     "finish",
+    "follow",
 )
-"""The phases of a launch in order; each has its own time limit."""
+"""The phases of a launch in order, and what a proof adds; each has its own time limit."""
 
 
 def default_timeouts_s() -> dict[str, float]:
@@ -35,7 +36,8 @@ def default_timeouts_s() -> dict[str, float]:
         "self_test": 300.0,
         "warm_up": 600.0,
         "turn": 300.0,
-        "finish": 120.0,
+        "finish": 600.0,
+        "follow": 1800.0,
     }
 
 

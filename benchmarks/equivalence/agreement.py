@@ -1,7 +1,8 @@
-"""Whether two implementations computed the same first step, judged by the spec's tolerance.
+"""Whether two implementations computed the same first step, where there is no oracle to ask.
 
-The evidence is what the timed program itself reported: loss and global gradient norm of step 1,
-from the canonical weights on the canonical batch. Standard library and the contract only.
+The evidence is what the timed program itself reported: loss and global norms of step 1, from the
+canonical weights on the canonical batch. They are judged by the spec's tolerance. Standard library
+and the contract only.
 """
 
 from __future__ import annotations

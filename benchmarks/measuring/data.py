@@ -21,13 +21,19 @@ from benchmarks.contract.case import Work, work_from_json
 from benchmarks.contract.workload import NUM_BATCHES, WorkloadSpec
 from benchmarks.measuring import process
 
+ORDER_FILE = "order.json"
+"""The names of the weights as the spec gives them: in the order of the forward pass."""
+
 
 def write(spec: WorkloadSpec, work: Work, folder: Path) -> None:
     """Write the arrays of one Work below folder, which then exists whole or not at all."""
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     try:
+        names = []
         for name, array in spec.weights(work):
             _save(partial / "weights" / f"{name}.npy", array)
+            names.append(name)
+        (partial / ORDER_FILE).write_text(json.dumps(names), encoding="utf-8")
         for index in range(NUM_BATCHES):
             for name, array in spec.batch(work, index).items():
                 _save(partial / f"batch{index}" / f"{name}.npy", array)
@@ -40,8 +46,9 @@ def write(spec: WorkloadSpec, work: Work, folder: Path) -> None:
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray]:
-    """The canonical weights, mapped from their files."""
-    return dict(_load_below(folder / "weights"))
+    """The canonical weights in the order of the forward pass, mapped from their files."""
+    names = json.loads((folder / ORDER_FILE).read_text(encoding="utf-8"))
+    return {name: _load(folder / "weights" / f"{name}.npy") for name in names}
 
 
 def read_batches(folder: Path) -> list[dict[str, np.ndarray]]:
@@ -57,7 +64,12 @@ def _save(path: Path, array: np.ndarray) -> None:
 def _load_below(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     for path in sorted(folder.rglob("*.npy")):
         name = path.relative_to(folder).with_suffix("").as_posix()
-        yield name, np.load(path, mmap_mode="r", allow_pickle=False)
+        yield name, _load(path)
+
+
+def _load(path: Path) -> np.ndarray:
+    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
 
 
 def main(arguments: list[str]) -> None:

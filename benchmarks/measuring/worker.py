@@ -13,10 +13,12 @@ import sys
 import traceback
 
 from benchmarks.contract.framework import Capabilities
-from benchmarks.contract.message import Failed, Launch
+from benchmarks.contract.message import Failed, Launch, Prove
 from benchmarks.measuring import process
 from benchmarks.measuring.channel import Channel
-from benchmarks.measuring.launch import LaunchFailedError, Session
+from benchmarks.measuring.launch import Session
+from benchmarks.measuring.proving import ProofSession
+from benchmarks.measuring.stage import LaunchFailedError, Stage
 
 
 def main(arguments: list[str]) -> int:
@@ -25,33 +27,34 @@ def main(arguments: list[str]) -> int:
     process.prepare(parent_pid)
     channel = Channel(read_fd, write_fd)
     launch = channel.receive()
-    assert isinstance(launch, Launch)
-    session = Session(launch, channel)
+    assert isinstance(launch, (Launch, Prove))
+    stage = Stage(launch, channel)
+    session = Session(stage) if isinstance(launch, Launch) else ProofSession(stage)
     try:
         session.run()
     except LaunchFailedError as failure:
-        channel.send(session.failed(failure.status, str(failure)))
+        channel.send(stage.failed(failure.status, str(failure)))
     except BaseException as error:  # noqa: BLE001 - sys.exit in a framework is a result as well
         traceback.print_exc()
-        channel.send(_unexpected(session, error))
+        channel.send(_unexpected(stage, error))
     return 0
 
 
-def _unexpected(session: Session, error: BaseException) -> Failed:
+def _unexpected(stage: Stage, error: BaseException) -> Failed:
     line = traceback.format_exception_only(type(error), error)[-1].strip()
     line = " ".join(line.split())[:500]
     if isinstance(error, SystemExit):
         line = f"the framework called sys.exit({error.code!r})"
-    return session.failed(_status_of(error, line, session), line)
+    return stage.failed(_status_of(error, line, stage), line)
 
 
-def _status_of(error: BaseException, line: str, session: Session) -> str:
+def _status_of(error: BaseException, line: str, stage: Stage) -> str:
     if isinstance(error, MemoryError):
         return "oom_host"
-    capabilities: Capabilities | None = session.capabilities
+    capabilities: Capabilities | None = stage.capabilities
     patterns = capabilities.out_of_memory_patterns if capabilities else ()
     if any(re.search(pattern, line) for pattern in patterns):
-        return "oom_host" if session.launch.settings.device == "cpu" else "oom_device"
+        return "oom_host" if stage.launch.settings.device == "cpu" else "oom_device"
     return "crashed"
 
 

@@ -50,6 +50,22 @@ def result_key(
     )
 
 
+def proof_key(
+    case: Case, code_hash: str, *, interpreter: Interpreter, machine_key: str, num_threads: int
+) -> str:
+    """The identity of a case's proof: what it was shown for holds where this is equal."""
+    return _hash(
+        {
+            "case": case.to_json(),
+            "code": code_hash,
+            "versions": interpreter.versions,
+            "protocol_version": PROTOCOL_VERSION,
+            "machine": machine_key,
+            "num_threads": num_threads,
+        }
+    )
+
+
 def plan_key(cells: Iterable[Cell], protocol: MeasuringProtocol, *, fresh: bool) -> str:
     """The identity of a plan: the same command finds its run again by it."""
     return _hash(

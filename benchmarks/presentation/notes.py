@@ -1,14 +1,14 @@
-"""What one must know to read a run's tables: how to read, agreement, machine, noise, advice."""
+"""What one must know to read a run's tables: how to read, equal work, machine, noise, advice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.comparisons import Comparison
 from benchmarks.analysis.summary import RunSummary
-from benchmarks.equivalence.agreement import AGREES, DISAGREES
+from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS
 from benchmarks.presentation.wording import GIB, clean, count, way_name, with_interval
 from benchmarks.statistics.ratios import MARGIN
 
@@ -30,7 +30,8 @@ def notes(summary: RunSummary) -> list[str]:
         f"run {clean(summary.run_id)}, protocol {clean(summary.protocol)}",
         *([HOW_TO_READ] if any(cell.status == "ok" for cell in summary.cells) else []),
         *_bases(summary),
-        *_agreement(summary),
+        *_parity(summary),
+        *_differences(summary),
         *_aa(summary),
         *_noise(summary),
         *_machine(summary.machine),
@@ -47,26 +48,50 @@ def _bases(summary: RunSummary) -> Iterator[str]:
         yield f"base: {', '.join(names)}"
 
 
-def _agreement(summary: RunSummary) -> Iterator[str]:
-    """Whether the first steps agree, and each case that does not."""
+PARITY_WORDS = {FAIL: "different work", INHERITED: "inherited parity"}
+
+
+def _parity(summary: RunSummary) -> Iterator[str]:
+    """Whether the work is equal, and each case where it is not shown to be."""
     measured = [cell for cell in summary.cells if cell.status == "ok"]
-    losses = [_error(cell) for cell in measured if cell.agreement.parity == AGREES]
-    if losses:
-        num_agreeing = len(losses)
+    passed = [cell.parity for cell in measured if cell.parity.status == PASS]
+    if passed:
+        losses = [one.loss_error for one in passed if one.loss_error is not None]
+        worst = f"; losses within {max(losses):.1g}" if any(losses) else ""
         yield (
-            f"equal work: step-1 loss and the norms of gradient, update and running statistics of"
-            f" {count(num_agreeing, 'case')} agree within tolerance"
-            f" (largest relative difference of a loss: {max(losses):.1g})"
+            f"equal work: {count(len(passed), 'case')} pass: step 1 of each launch is the float64"
+            f" oracle's within tolerance (loss, every gradient, update, statistics{worst})"
         )
     for cell in measured:
-        if cell.agreement.parity == AGREES:
-            continue
-        word = "different work" if cell.agreement.parity == DISAGREES else "unproven"
-        yield f"{word}: {way_name(cell.case)}: {clean(cell.agreement.reason or '')}"
+        if cell.parity.status != PASS:
+            word = PARITY_WORDS.get(cell.parity.status, "unproven")
+            yield f"{word}: {way_name(cell.case)}: {clean(cell.parity.reason or '')}"
 
 
-def _error(cell: CellSummary) -> float:
-    return cell.agreement.loss_error or 0.0
+def _differences(summary: RunSummary) -> Iterator[str]:
+    """What cells that are compared with each other do not have in common."""
+    families: dict[tuple[str, str], list[CellSummary]] = {}
+    for cell in summary.cells:
+        if cell.status == "ok":
+            key = (cell.case.group_id, cell.case.way.precision)
+            families.setdefault(key, []).append(cell)
+    for family in families.values():
+        names = dict.fromkeys(name for cell in family for name in cell.parity.effective)
+        parts = [text for name in names if (text := _difference(name, family))]
+        if parts:
+            yield f"not alike in {family[0].case.way.precision}: {'; '.join(parts)}"
+
+
+def _difference(name: str, family: Sequence[CellSummary]) -> str | None:
+    """The values of one setting, each with the cases that have it; None where all are equal."""
+    values: dict[str, list[str]] = {}
+    for cell in family:
+        value = cell.parity.effective.get(name, "unknown")
+        values.setdefault(value, []).append(way_name(cell.case, with_precision=False))
+    if len(values) < 2:
+        return None
+    shown = [f"{clean(value)} ({', '.join(cases)})" for value, cases in values.items()]
+    return f"{name} {', '.join(shown)}"
 
 
 def _aa(summary: RunSummary) -> Iterator[str]:

@@ -113,7 +113,7 @@ def _row(cell: CellSummary, one: Comparison | None, console: Console) -> _Row:
     assert rate is not None
     separator = " " if console.width >= WIDE else "\n"
     return _Row(
-        case=Text(way_name(cell.case)),
+        case=Text(f"{way_name(cell.case)}{_real_precision(cell)}"),
         rate=Text(with_interval(rate.estimate, rate.low, rate.high, separator=separator)),
         against_base=_against_base(one, console),
         first_step=Text(_first_step(cell)),
@@ -121,6 +121,23 @@ def _row(cell: CellSummary, one: Comparison | None, console: Console) -> _Row:
         grade=Text(cell.grade or NONE),
         num_launches=Text(str(rate.num_launches)),
     )
+
+
+PRECISION_NAMES = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def _real_precision(cell: CellSummary) -> str:
+    """`, in fp32` where products were computed in another precision than the case is named after.
+
+    As bf16 is on a CPU that cannot multiply it: operands are rounded, products are fp32's.
+    """
+    asked = cell.case.way.precision.removesuffix("_pure")
+    effective = cell.parity.effective
+    seen = effective.get("products")
+    if seen and seen not in (asked, "tf32" if asked == "fp16" else asked):
+        return f", like {clean(seen)}"
+    real = PRECISION_NAMES.get(effective.get("computed in", ""), asked)
+    return "" if real == asked or asked == "tf32" else f", in {real}"
 
 
 def _rate(cell: CellSummary) -> Interval | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import benchmarks
 from benchmarks.contract.case import Case, Work
 from benchmarks.contract.framework import Settings
-from benchmarks.contract.message import Launch
+from benchmarks.contract.message import Launch, Prove
 from benchmarks.contract.plan import Plan
 from benchmarks.measuring import machine
 from benchmarks.measuring.environment import allowed_environment
@@ -86,6 +86,7 @@ def launch_of(
     launch_id: str,
     folders: Folders,
     num_resident: int,
+    oracle: Path | None,
 ) -> Launch:
     """The message that tells a worker what to run; its private folders exist when this returns."""
     framework = catalog.frameworks[case.way.framework]
@@ -114,11 +115,12 @@ def launch_of(
         spec_module=catalog.workloads[case.work.workload].spec_module,
         implementation_module=implementation.module,
         data_folder=str(data_folder(catalog, case.work, folders)),
+        oracle_folder=None if oracle is None else str(oracle),
     )
 
 
 def command_of(
-    plan: Plan, catalog: Catalog, launch: Launch, launch_id: str, folders: Folders
+    python: str, catalog: Catalog, launch: Launch | Prove, launch_id: str, folders: Folders
 ) -> Command:
     """How to start the worker of this launch, in its framework's interpreter."""
     name = launch.case.way.framework
@@ -129,7 +131,7 @@ def command_of(
     scratch = Path(launch.settings.scratch_folder)
     return Command(
         mark=launch_id,
-        arguments=(plan.interpreters[name].python, "-u", "-m", "benchmarks.measuring.worker"),
+        arguments=(python, "-u", "-m", "benchmarks.measuring.worker"),
         environment=allowed_environment(extra, private_folder=scratch),
         folder=scratch,
         log=folders.logs / f"{launch_id}.log",

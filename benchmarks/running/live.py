@@ -16,6 +16,8 @@ from benchmarks.contract.message import (
     Launch,
     Message,
     Phase,
+    Prove,
+    Proved,
     Ready,
     Turn,
 )
@@ -37,7 +39,7 @@ class LaunchEndedError(Exception):
 class Live:
     """The parent's state of one launch. Its methods raise LaunchEndedError once it has failed."""
 
-    launch: Launch
+    launch: Launch | Prove
     launch_id: str
     started_at: str
     worker: Worker
@@ -48,6 +50,7 @@ class Live:
     phases_s: dict[str, float] = field(default_factory=dict)
     ready: Ready | None = None
     finished: Finished | None = None
+    proved: Proved | None = None
     failure: Failure | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
@@ -56,7 +59,7 @@ class Live:
     @property
     def is_alive(self) -> bool:
         """Whether it can still take turns."""
-        return self.failure is None and self.finished is None
+        return self.failure is None and self.finished is None and self.proved is None
 
     def prepare(self) -> None:
         """Drive a fresh worker through its phases until it is warm, then stop it."""
@@ -90,6 +93,16 @@ class Live:
             if isinstance(message, Finished):
                 self.finished, self.evidence = message, message.evidence
         self.worker.end(grace_s=TEARDOWN_S)
+
+    def prove(self) -> Proved:
+        """Drive a fresh worker through a proof to its end."""
+        self._guarded(lambda: self.worker.send(self.launch))
+        while self.proved is None:
+            message = self._receive()
+            if isinstance(message, Proved):
+                self.proved, self.evidence = message, message.evidence
+        self.worker.end(grace_s=TEARDOWN_S)
+        return self.proved
 
     def interrupt(self, reason: str) -> LaunchEndedError:
         """End the launch at once because the run ends; what it has measured is kept."""

@@ -8,6 +8,7 @@ from benchmarks.contract.case import Case
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.contract.protocol import PROTOCOL_VERSION
 from benchmarks.contract.record import Record
+from benchmarks.equivalence.verdict import UNPROVEN
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.cohort import median_step_s
 from benchmarks.running.failure import Failure
@@ -22,7 +23,7 @@ def record_of(
     case = live.launch.case
     spec = catalog.workloads[case.work.workload].spec
     flop_per_step = spec.flop_per_step(case.work)
-    failure = live.failure or _suspicion(plan, case, live, flop_per_step)
+    failure = live.failure or _suspicion(plan, case, live, flop_per_step) or _unproven(live)
     cell = next(c for c in plan.cells if c.case == case)
     ready, finished = live.ready, live.finished
     return Record(
@@ -58,6 +59,14 @@ def record_of(
             "variables": catalog.frameworks[case.way.framework].environment(live.launch.settings),
         },
     )
+
+
+def _unproven(live: Live) -> Failure | None:
+    """A failure where nothing has shown that the launch did the work that it was asked for."""
+    parity = live.evidence.get("parity", {})
+    if parity.get("status") != UNPROVEN:
+        return None
+    return Failure(UNPROVEN, str(parity.get("reason")), "first_step")
 
 
 def _suspicion(plan: Plan, case: Case, live: Live, flop_per_step: int) -> Failure | None:

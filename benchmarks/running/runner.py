@@ -14,11 +14,14 @@ from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.measuring import machine
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.cohort import Rounds, take_rounds
+from benchmarks.running.grounds import Ground, Grounds, grounds_of
 from benchmarks.running.guard import Guard
 from benchmarks.running.launching import DataError, Folders, command_of, launch_of, prepare_data
 from benchmarks.running.live import LaunchEndedError, Live
+from benchmarks.running.oracle import Oracles
 from benchmarks.running.process import Worker
 from benchmarks.running.progress import Progress
+from benchmarks.running.proving import ProofStoppedError, Prover
 from benchmarks.running.recording import record_of
 from benchmarks.running.stopping import StopNowError, Stopping
 from benchmarks.storage.locks import machine_lock
@@ -63,27 +66,48 @@ def run(current: Run) -> None:
     known = [estimate for estimate in estimates if estimate is not None]
     with machine_lock(current.folders.cache), Guard() as guard, current.stopping:
         current.progress.begin(len(current.plan.cohorts), sum(known) if known else None)
+        grounds = _grounds(current, guard)
         try:
             for index, cohort in enumerate(current.plan.cohorts):
                 if current.stopping.requested:
                     break
-                _run_cohort(current, cohort, index, guard)
+                _run_cohort(current, cohort, index, guard, grounds)
+        except ProofStoppedError:
+            pass  # nothing was alive yet: the run ends as after a round
         except StopNowError:
             current.progress.note("stopped now; what had been measured is kept")
         finally:
             current.progress.end()
 
 
-def _run_cohort(current: Run, cohort: CohortPlan, index: int, guard: Guard) -> None:
+def _grounds(current: Run, guard: Guard) -> Grounds:
+    prover = Prover(
+        catalog=current.catalog,
+        machine_config=current.plan.machine_config,
+        protocol=current.plan.protocol,
+        folders=current.folders,
+        guard=guard,
+        stopping=current.stopping,
+        memory_limit_bytes=current.memory_limit_bytes,
+        on_phase=current.progress.phase,
+    )
+    return grounds_of(Oracles(prover, current.progress.note))
+
+
+def _run_cohort(
+    current: Run, cohort: CohortPlan, index: int, guard: Guard, grounds: Grounds
+) -> None:
     launches = [launch for launch in cohort.launches if launch.case_id not in current.failed]
     random.Random(cohort.seed).shuffle(launches)  # noqa: S311 - an order, no secret
     if not launches:
         return
     current.progress.cohort(index, cohort.group_id, [launch.case_id for launch in launches])
+    for launch in launches:  # before any is alive, which a proof would disturb
+        grounds.of(current.case(launch))
     lives: list[tuple[LaunchPlan, Live]] = []
-    with _recorded(current, cohort, lives):
+    with _recorded(current, cohort, lives, grounds):
         for launch in launches:
-            _prepare(current, cohort, launch, guard, lives)
+            _prepare(current, cohort, launch, guard, lives, grounds)
         ready = [live for _, live in lives if live.is_alive]
         if ready and not current.stopping.requested:
             rules = current.plan.device_rules[ready[0].launch.settings.device]
@@ -94,7 +118,7 @@ def _run_cohort(current: Run, cohort: CohortPlan, index: int, guard: Guard) -> N
 
 @contextmanager
 def _recorded(
-    current: Run, cohort: CohortPlan, lives: list[tuple[LaunchPlan, Live]]
+    current: Run, cohort: CohortPlan, lives: list[tuple[LaunchPlan, Live]], grounds: Grounds
 ) -> Iterator[None]:
     """Whatever happens inside, every launch that was started is reaped and becomes one record."""
     try:
@@ -102,13 +126,18 @@ def _recorded(
     finally:
         with current.stopping.held(), ExitStack() as all_of_them:  # one that fails stops no other
             for launch, live in lives:
-                all_of_them.callback(_record, current, cohort, launch, live)
+                ground = grounds.of(current.case(launch))
+                all_of_them.callback(_record, current, cohort, launch, live, ground)
 
 
-def _record(current: Run, cohort: CohortPlan, launch: LaunchPlan, live: Live) -> None:
+def _record(
+    current: Run, cohort: CohortPlan, launch: LaunchPlan, live: Live, ground: Ground
+) -> None:
     """Reap a launch, and append its record to the store."""
     if live.is_alive:
         live.interrupt("the run was stopped")
+    if ground.verdict is not None:
+        live.evidence["parity"] = ground.verdict.to_json()
     record = record_of(current.plan, current.catalog, cohort, launch, live)
     current.store.append(record)
     current.progress.record(record)
@@ -123,6 +152,7 @@ def _prepare(
     launch: LaunchPlan,
     guard: Guard,
     lives: list[tuple[LaunchPlan, Live]],
+    grounds: Grounds,
 ) -> None:
     """Start one launch and bring it to where it waits for turns, or to its failure."""
     if current.stopping.requested:
@@ -136,13 +166,15 @@ def _prepare(
         launch_id=launch_id,
         folders=current.folders,
         num_resident=len(cohort.launches),
+        oracle=grounds.of(case).oracle,
     )
+    python = current.plan.interpreters[case.way.framework].python
     live = Live(
         launch=message,
         launch_id=launch_id,
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         worker=Worker(
-            command_of(current.plan, current.catalog, message, launch_id, current.folders), guard
+            command_of(python, current.catalog, message, launch_id, current.folders), guard
         ),
         tick=lambda: _tick(current, lives, live),
         on_phase=lambda phase: current.progress.phase(case.case_id, phase),

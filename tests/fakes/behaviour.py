@@ -21,6 +21,8 @@ from benchmarks.contract.workload import Effective
 STEP_S = {"fake_double": 0.02}
 """Step time of each fake, by sleeping until it is over; the default is 10 ms."""
 DEFAULT_STEP_S = 0.01
+HONEST_STEPS = 20
+"""Steps after a load that the cheat makes that expects to be watched then."""
 FLOOD_BYTES = 64 * 2**20
 
 
@@ -46,6 +48,7 @@ class Adapter:
 
     def configure(self, settings: Settings) -> None:
         self.settings = settings
+        self.dtype = np.float64 if settings.precision == "fp64" else np.float32
         self.dawdle("import")
         if self.name == "fake_hang_import":
             hang()
@@ -79,13 +82,14 @@ class Adapter:
     def matmul(self, a: Any, b: Any) -> Any:
         self.compile("product")
         if self.queue is None:
-            return a @ b
+            return a.astype(self.dtype) @ b.astype(self.dtype)
         return self.queue.submit(lambda: (a.result() if isinstance(a, Future) else a) @ b)
 
     def convolve(self, images: Any, kernel: Any) -> Any:
         """The convolution of a window at each place with the kernel, BHWD."""
         margin = kernel.shape[0] // 2
         padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+        padded, kernel = padded.astype(self.dtype), kernel.astype(self.dtype)
         windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape[:2], axis=(1, 2))
         return np.einsum("bhwcij,ijcd->bhwd", windows, kernel)
 
@@ -103,8 +107,10 @@ class FakeProgram:
         self.adapter = adapter
         self.name = adapter.name
         self.step_s = STEP_S.get(self.name, DEFAULT_STEP_S)
+        self.dtype = adapter.dtype
         self.num_steps = 0
         self.seen_turn = False
+        self.images: list[float] = []
         if self.name == "fake_build_error":
             raise RuntimeError("no kernel image is available for this operation")
         if self.name == "fake_hang_build":
@@ -114,8 +120,10 @@ class FakeProgram:
         adapter.dawdle("build")
 
     def load(self, weights: dict[str, np.ndarray]) -> None:
-        self.weight = np.array(weights["weight"])
-        self.loss = 1.0
+        self.weight = np.array(weights["weight"], self.dtype)
+        self.gradient = np.zeros_like(self.weight)
+        self.loss = 0.0
+        self.since_load = 0
         self.adapter.dawdle("load")
         if self.name == "fake_hang_load":
             hang()
@@ -126,6 +134,8 @@ class FakeProgram:
 
     def feed(self, batches: Any) -> None:
         assert len(batches) == 8
+        if self.name != "fake_cheat_batch" or not self.images:
+            self.images = [float(batch["images"].mean()) for batch in batches]
 
     def step(self) -> Any:
         self.num_steps += 1
@@ -137,27 +147,49 @@ class FakeProgram:
     def read(self) -> dict[str, np.ndarray]:
         if in_turns():
             self.adapter.dawdle("finish")
+        if self.name == "fake_cheat_watched" and in_turns() and self.since_load > HONEST_STEPS:
+            self.weight -= self.dtype(1e-3)  # as if it had made the steps
         if self.name == "fake_hang_finish" and in_turns():
             hang()
         if self.adapter.queue is not None:
             self.adapter.queue.submit(int).result()
         return {
-            "loss": np.array(self.loss),
+            "loss": np.array(float("nan") if self._is_broken() else self.loss, self.dtype),
             "weights/weight": self.weight.copy(),
-            "optimizer/weight": np.ones_like(self.weight),
+            "optimizer/weight": self.gradient.copy(),
         }
 
     def inspect(self) -> Effective:
-        return Effective("float32", "float32", "float32", "float32", "NHWC", 1000)
+        name = np.dtype(self.dtype).name
+        return Effective(name, name, name, name, "NHWC", 1000)
 
     def _compute(self) -> float:
+        """loss = image * mean(weight), and a step of 0.001 down its gradient."""
+        self.since_load += 1
+        if self._leaves_out():
+            return self.loss
         end = time.perf_counter() + self.step_s
         time.sleep(max(0.0, self.step_s - 0.002))
         while time.perf_counter() < end:
             pass
-        self.weight -= np.float32(0.001)
-        self.loss *= 0.999
+        index = 0 if self.name == "fake_cheat_batch" else self.since_load - 1
+        image = self.dtype(self.images[index % len(self.images)])
+        self.loss = float(image * self.weight.mean())
+        if self.name != "fake_cheat_forward":
+            self.gradient = np.full_like(self.weight, image / self.weight.size)
+            self.weight -= self.dtype(0.001) * self.gradient
         return self.loss
+
+    def _leaves_out(self) -> bool:
+        """Whether a cheat makes no step here: once it is timed, but for what follows a load."""
+        if not in_turns():
+            return False
+        if self.name == "fake_cheat_early":
+            return True
+        return self.name == "fake_cheat_watched" and self.since_load > HONEST_STEPS
+
+    def _is_broken(self) -> bool:
+        return self.name == "fake_nan" or (self.name == "fake_nan_later" and in_turns())
 
     def _misbehave(self) -> None:
         if self.num_steps == 1:
@@ -175,10 +207,6 @@ class FakeProgram:
             sys.exit(0)
         if self.name == "fake_killed":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.name == "fake_nan_later" and in_turns():
-            self.loss = float("nan")
-        if self.name == "fake_nan":
-            self.loss = float("nan")
         if self.name == "fake_flood" and self.num_steps == 1:
             flood()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from benchmarks.contract.framework import Capabilities, Settings
 
+HOLDERS = ("fake_steady", "fake_double")
+
 
 def capabilities(name: str) -> Capabilities:
     """A framework that is always installed, on two kinds of device."""
@@ -12,7 +14,8 @@ def capabilities(name: str) -> Capabilities:
         import_name="numpy",
         distributions=("numpy",),
         executions=("eager",),
-        precisions={"cpu": ("fp32",), "cuda": ("fp32",)},
+        precisions={"cpu": ("fp32", "fp64"), "cuda": ("fp32",)},
+        holds_oracle=name in HOLDERS,
         asynchronous_devices=(),
         limits_memory_on=("cuda",),
         out_of_memory_patterns=("out of memory",),

@@ -128,7 +128,13 @@ class Adapter:
             "PJRT_NPROC": os.environ.get("PJRT_NPROC", ""),
             "device_kind": self._device.device_kind,
             "platform_version": " ".join(self._device.client.platform_version.split()),
+            "products": self._products(),
         }
+
+    def _products(self) -> str:
+        """The dtype that products are computed in: XLA on the CPU widens bf16 to float32."""
+        is_widened = self._device.platform == "cpu" and self._dtype == COMPUTE_DTYPES["bf16"]
+        return "float32" if is_widened else str(self._dtype)
 
     def _product(self, a: Any, b: Any) -> Any:
         return a.astype(self._dtype) @ b.astype(self._dtype)

@@ -112,7 +112,18 @@ class Adapter:
 
     def describe(self) -> dict[str, str]:
         """Versions and effective flags, read back from torch."""
-        return {**_describe_build(), **_describe_precision(), **_describe_device(self._device)}
+        return {
+            **_describe_build(),
+            **_describe_precision(),
+            **_describe_device(self._device),
+            "products": self._products(),
+        }
+
+    def _products(self) -> str:
+        """The dtype that products are computed in."""
+        is_emulated = self._device == "cpu" and self._dtype == torch.bfloat16
+        widened = is_emulated and not multiplies_bf16()
+        return dtype_name(torch.float32 if widened else self._dtype)
 
     def _count_compilations(self) -> None:
         # Importing Dynamo takes about a second, which only compiled programs should pay.

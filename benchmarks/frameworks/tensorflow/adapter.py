@@ -149,7 +149,13 @@ class Adapter:
             "grappler": str(tf.config.optimizer.get_experimental_options()),
             **{name: os.environ.get(name, "") for name in REPORTED_VARIABLES},
             **_describe_device(self._device),
+            "products": self._products(),
         }
+
+    def _products(self) -> str:
+        """The dtype that products are computed in."""
+        is_emulated = self._device == "cpu" and self._dtype == tf.bfloat16
+        return "float32" if is_emulated and not multiplies_bf16() else str(self._dtype.name)
 
     def _prepare_device(self, settings: Settings) -> None:
         if settings.device != "cuda":

@@ -7,8 +7,11 @@ from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.plan import Cell, MachineConfig, Plan
 from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.record import Block, Record
+from benchmarks.equivalence.checks import Check
+from benchmarks.equivalence.verdict import PASS, Verdict
 
 STEP1 = {"loss": 7.0, "gradient_norm": 3.0}
+PASSED = Verdict(PASS, (Check("loss", 2e-7, 1e-4),), oracle="abc").to_json()
 
 
 def case(framework="pytorch", execution="eager", precision="fp32", *, size="small") -> Case:
@@ -62,7 +65,7 @@ def record(one: Case, cohort: int, step_s: Sequence[float] = (0.1,) * 8, **chang
         "cold_cache": False,
         "steady": True,
         "blocks": blocks(step_s, flags=changes.pop("flags", None)),
-        "evidence": {"step1": dict(STEP1), "roof_flop_per_s": 1e11},
+        "evidence": {"step1": dict(STEP1), "parity": PASSED, "roof_flop_per_s": 1e11},
         "peak_memory_bytes": 2**30,
         "peak_memory_source": "process_tree",
     }

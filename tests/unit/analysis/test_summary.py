@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.analysis.summary import summarise
 from benchmarks.contract.plan import Cell
+from benchmarks.equivalence.verdict import INHERITED, Verdict
 from tests.unit.analysis.records import (
     STEP1,
     case,
@@ -204,30 +205,16 @@ def test_an_aa_ratio_without_one_withdraws_every_verdict_on_that_base():
     assert cell(summary, FAST)["grade"] == cell(summary, BASE)["grade"] == "F"
 
 
-def test_different_work_ranks_nothing():
-    records = [
-        dataclasses.replace(r, evidence={**r.evidence, "step1": {**STEP1, "loss": 7.1}})
-        if r.case == FAST
-        else r
-        for r in cohorts(TIMES)
-    ]
+def test_a_case_that_is_off_the_oracle_is_shown_and_ranks_nothing():
+    records = [r for r in cohorts(TIMES) if r.case != FAST]
+    reason = "gradient: off by 0.5, at most 0.01"
+    records += [failed(FAST, c, "invalid_work", reason=reason) for c in range(3)]
     summary = summary_of(records)
-    assert cell(summary, FAST)["parity"] == "disagrees"
-    assert cell(summary, FAST)["grade"] == "F"
-    assert ratio(summary, FAST)["verdict"] == "unproven"
-    assert cell(summary, BASE)["parity"] == cell(summary, SLOW)["parity"] == "agrees"
-    assert ratio(summary, SLOW)["verdict"] == "slower"
-
-
-def test_a_base_that_differs_between_its_launches_ranks_nothing():
-    records = cohorts(TIMES)
-    odd = next(i for i, r in enumerate(records) if r.case == BASE and r.cohort_id == "cohort2")
-    records[odd] = dataclasses.replace(
-        records[odd], evidence={"step1": {**STEP1, "gradient_norm": 4.0}}
-    )
-    summary = summary_of(records)
-    assert cell(summary, BASE)["parity"] == "disagrees"
-    assert ratio(summary, FAST)["verdict"] == "unproven"
+    assert cell(summary, FAST)["parity"] == "fail"
+    assert cell(summary, FAST)["parity_reason"] == cell(summary, FAST)["reason"] == reason
+    assert [one.case for one in summary.ratios] == [SLOW.case_id]
+    assert cell(summary, BASE)["parity"] == cell(summary, SLOW)["parity"] == "pass"
+    assert summary.has_failures
 
 
 def test_work_that_nothing_was_shown_of_is_unproven_and_ranks_nothing():
@@ -235,14 +222,75 @@ def test_work_that_nothing_was_shown_of_is_unproven_and_ranks_nothing():
     summary = summary_of(records)
     assert {c["parity"] for c in summary.to_json()["cells"]} == {"unproven"}
     assert ratio(summary, FAST)["verdict"] == "unproven"
-    without_spec = summarise(plan(CASES), cohorts(TIMES), {})
-    assert {c.agreement.parity for c in without_spec.cells} == {"unproven"}
 
 
-def test_a_base_alone_is_unproven():
+def test_one_launch_without_a_proof_leaves_its_cell_unproven():
+    records = cohorts(TIMES)
+    odd = next(i for i, r in enumerate(records) if r.case == FAST and r.cohort_id == "cohort2")
+    records[odd] = dataclasses.replace(records[odd], evidence={})
+    summary = summary_of(records)
+    assert cell(summary, FAST)["parity"] == "unproven"
+    assert ratio(summary, FAST)["verdict"] == "unproven"
+    assert ratio(summary, SLOW)["verdict"] == "slower"
+
+
+def test_a_base_alone_is_proven_by_the_oracle():
     summary = summary_of(cohorts({BASE: 0.2}), cases=[BASE])
-    assert cell(summary, BASE)["parity"] == "unproven"
+    assert cell(summary, BASE)["parity"] == "pass"
     assert not summary.has_failures
+
+
+def inherited(records, **step1):
+    """The records with a proof from other sizes; `step1` is what FAST's first step is then."""
+    proof = Verdict(INHERITED, reason="proven at small b8").to_json()
+    return [
+        dataclasses.replace(
+            r,
+            evidence={
+                **r.evidence,
+                "parity": proof,
+                "step1": {**STEP1, **(step1 if r.case == FAST else {})},
+            },
+        )
+        for r in records
+    ]
+
+
+def test_inherited_proofs_rank_where_the_first_steps_agree():
+    summary = summary_of(inherited(cohorts(TIMES)))
+    assert cell(summary, FAST)["parity"] == "inherited"
+    assert "proven at small b8" in cell(summary, FAST)["parity_reason"]
+    assert ratio(summary, FAST)["verdict"] == "faster"
+
+
+@pytest.mark.parametrize("number", [{"loss": 7.1}, {"gradient_norm": 4.0}])
+def test_inherited_proofs_rank_nothing_where_the_first_steps_differ(number):
+    summary = summary_of(inherited(cohorts(TIMES), **number))
+    assert cell(summary, FAST)["parity"] == "fail"
+    assert cell(summary, FAST)["grade"] == "F"
+    assert ratio(summary, FAST)["verdict"] == "unproven"
+    assert cell(summary, BASE)["parity"] == cell(summary, SLOW)["parity"] == "inherited"
+    assert ratio(summary, SLOW)["verdict"] == "slower"
+
+
+def test_what_a_launch_really_worked_with_is_told():
+    evidence = {
+        **cohorts({BASE: 0.2})[0].evidence,
+        "effective": {"activations": "bfloat16", "layout": "NHWC", "flop_per_step": 5},
+        "precision": {"gemm": {"error": 1e-3, "like": "bf16"}},
+    }
+    settings = {"asked": {"num_threads": 2}, "effective": {"products": "float32"}}
+    records = [
+        dataclasses.replace(r, evidence=evidence, settings=settings) for r in cohorts({BASE: 0.2})
+    ]
+    summary = summary_of(records, cases=[BASE])
+    assert cell(summary, BASE)["effective"] == {
+        "activations": "bfloat16",
+        "layout": "NHWC",
+        "products": "bf16",
+        "computed in": "float32",
+        "threads": "2",
+    }
 
 
 def test_precisions_are_compared_with_their_own_base_only():
@@ -364,7 +412,8 @@ def test_every_cell_has_the_same_keys():
         "case_id workload size batch_size framework execution precision device num_devices status"
         " reason unit items_per_s items_per_s_low items_per_s_high num_launches num_rounds"
         " num_rounds_invalid step_s first_step_s first_step_cold_s peak_memory_bytes steady flags"
-        " mfu_roof grade parity latency_p50_ms latency_p90_ms latency_p99_ms latency_num_samples"
+        " mfu_roof grade parity parity_reason effective"
+        " latency_p50_ms latency_p90_ms latency_p99_ms latency_num_samples"
     } == {" ".join(c) for c in cells}
 
 

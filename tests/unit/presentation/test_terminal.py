@@ -8,9 +8,10 @@ from rich.console import Console
 
 from benchmarks.analysis.summary import summarise
 from benchmarks.contract.plan import Cell
+from benchmarks.equivalence.verdict import FAIL, Verdict
 from benchmarks.presentation.sentence import sentence
 from benchmarks.presentation.terminal import console_for, render_summary
-from tests.unit.analysis.records import STEP1, case, cohorts, failed, plan, record
+from tests.unit.analysis.records import PASSED, case, cohorts, failed, plan, record
 from workloads.resnet50.spec import SPECS
 
 BASE, FAST, SLOW = case(), case("pytorch", "compiled"), case("jax", "compiled")
@@ -75,13 +76,14 @@ def test_a_cell_without_a_round_that_counts_says_so():
     assert "no round counts: none was taken" in row(text, "pytorch compiled fp32")
 
 
-def test_notes_tell_agreement_machine_noise_and_advice():
+def test_notes_tell_parity_machine_noise_and_advice():
     records = cohorts(TIMES, wobble=0.03)
     records[0] = dataclasses.replace(
         records[0], blocks=record(BASE, 0, [0.2] * 8, flags={2: ["FOREIGN_LOAD"]}).blocks
     )
     text = " ".join(rendered(summary_of(records)).split())
-    assert "norms of gradient, update and running statistics of 3 cases agree" in text
+    assert "equal work: 3 cases pass: step 1 of each launch is the float64 oracle's" in text
+    assert "losses within 2e-07" in text
     assert "machine: Test CPU, 2 cores, 8 GiB" in text
     assert "1 of 24 rounds dropped (FOREIGN_LOAD 1); other processes took at most 1 %" in text
     assert "2 more cohorts would halve the interval of" in text
@@ -101,14 +103,61 @@ def test_advice_on_more_rounds_names_the_setting_that_takes_them():
 
 
 def test_different_work_and_failing_grades_are_spelled_out():
+    proof = Verdict(FAIL, reason="gradient: off by 0.5").to_json()
     records = [
-        dataclasses.replace(r, evidence={"step1": {**STEP1, "loss": 8.0}}) if r.case == FAST else r
+        dataclasses.replace(r, evidence={"parity": proof}) if r.case == FAST else r
         for r in cohorts(TIMES)
     ]
     text = " ".join(rendered(summary_of(records)).split())
-    assert "different work: pytorch compiled fp32: step-1 loss is off by 0.14" in text
-    assert "grade F: pytorch compiled fp32: its first step is not the base's" in text
+    assert "different work: pytorch compiled fp32: gradient: off by 0.5" in text
+    assert "grade F: pytorch compiled fp32: its work is not what it should be" in text
     assert "! unproven" in text
+
+
+def with_effective(records, **values):
+    """The records, FAST's with these values of what they really worked with."""
+    return [
+        dataclasses.replace(
+            r,
+            evidence={**r.evidence, "effective": {"layout": "NHWC", **values}}
+            if r.case == FAST
+            else {**r.evidence, "effective": {"layout": "NHWC"}},
+        )
+        for r in records
+    ]
+
+
+def test_what_compared_cases_do_not_have_in_common_is_told():
+    text = " ".join(rendered(summary_of(with_effective(cohorts(TIMES), layout="NCHW"))).split())
+    assert "not alike in fp32: layout NHWC (pytorch eager, jax compiled), NCHW (pytorch" in text
+    alike = " ".join(rendered(summary_of(with_effective(cohorts(TIMES)))).split())
+    assert "not alike" not in alike
+
+
+@pytest.mark.parametrize(
+    ("seen", "products", "shown"),
+    [
+        ("tf32", "float32", "pytorch eager fp32, like tf32"),
+        ("fp32", "float32", "pytorch eager fp32 "),
+    ],
+)
+def test_a_row_tells_the_precision_that_really_ran(seen, products, shown):
+    evidence = {"parity": PASSED, "precision": {"gemm": {"error": 1e-4, "like": seen}}}
+    settings = {"effective": {"products": products}}
+    records = [
+        dataclasses.replace(r, evidence=evidence, settings=settings) for r in cohorts({BASE: 0.2})
+    ]
+    assert shown in row(rendered(summary_of(records, cases=[BASE])), "pytorch eager")
+
+
+def test_a_row_tells_bf16_that_is_computed_in_fp32():
+    half = case(precision="bf16")
+    evidence = {"parity": PASSED, "precision": {"gemm": {"error": 1e-3, "like": "bf16"}}}
+    settings = {"effective": {"products": "float32"}}
+    records = [
+        dataclasses.replace(r, evidence=evidence, settings=settings) for r in cohorts({half: 0.2})
+    ]
+    assert "pytorch eager bf16, in fp32" in rendered(summary_of(records, cases=[half]))
 
 
 def test_an_aa_check_is_shown():

@@ -20,14 +20,17 @@ SPECS = {
         unit="image",
         sizes={"tiny": {"width": 4}, "unmakeable": {"width": 4}},
         default_batch_size={"tiny": 2, "unmakeable": 2},
-        precisions=("fp32",),
+        precisions=("fp32", "fp64"),
         hyperparameters={},
         weights=weights,
-        batch=lambda work, index: {"images": np.full(2, index, np.float32)},
+        batch=lambda work, index: {"images": np.full(2, 1 + index / 8, np.float32)},
         items_per_step=lambda work: work.batch_size,
         flop_per_step=lambda work: 1000,
         memory_bytes=lambda work, way: 2**20,
         gradients=lambda initial, read: iter([("weight", read["optimizer/weight"])]),
-        tolerances={"fp32": {"loss": 1e-4, "gradient_norm": 1e-2}},
+        tolerances={
+            name: dict.fromkeys(("loss", "gradient", "gradient_norm", "update"), limit)
+            for name, limit in (("fp32", 1e-4), ("fp64", 1e-10))
+        },
     ),
 }

@@ -1,0 +1,111 @@
+"""`dyno parity`: proves equal work, cell by cell, against the float64 oracle."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.commands import selection
+from benchmarks.errors import (
+    EXIT_CASE_FAILED,
+    EXIT_ENVIRONMENT,
+    EXIT_NOTHING,
+    EXIT_OK,
+    worst_exit_code,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.contract.plan import Plan
+    from benchmarks.contract.record import Record
+    from benchmarks.planning.catalog import Catalog
+    from benchmarks.running.parity import ProvenCell
+
+EXAMPLES = """examples:
+  dyno parity                                       the cells of the quick suite
+  dyno parity size=tiny framework=all execution=all precision=fp64,fp32,bf16
+  dyno parity framework=mine --extend my_frameworks  does mine do the same work as the others?
+fp64 shows mistakes in the mathematics most sharply; the other precisions show what they cost."""
+
+SCHEMA = "dyno.parity/1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    selection.add_override_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prove every cell; 3 where one fails, 5 where none was proven, 6 where a named one is missing.
+
+    Raises UsageError where an override or a name cannot be used.
+    """
+    from benchmarks.planning.catalog import discover
+    from benchmarks.planning.expand import PlanRequest, make_plan, missing_named
+    from benchmarks.running.stopping import Stopping
+
+    catalog = discover(args.extend)
+    plan = make_plan(PlanRequest(tuple(args.overrides)), catalog=catalog, store=_NoRuns())
+    stopping = Stopping()
+    cells = _prove(plan, catalog, stopping)
+    _print(cells, as_json=args.json)
+    missing = missing_named(plan)
+    for reason in missing:
+        sys.stderr.write(f"not ready: {reason}\n")
+    statuses = {cell.verdict.status for cell in cells}
+    return stopping.exit_code or worst_exit_code(
+        [
+            EXIT_CASE_FAILED if "fail" in statuses else EXIT_OK,
+            EXIT_NOTHING if statuses <= {"skip"} else EXIT_OK,
+            EXIT_ENVIRONMENT if missing else EXIT_OK,
+        ]
+    )
+
+
+def document(cells: Sequence[ProvenCell]) -> dict[str, Any]:
+    """The `dyno.parity/1` document; an error that is not finite is null."""
+    return {"schema": SCHEMA, "cells": [cell.to_json() for cell in cells]}
+
+
+class _NoRuns:
+    """In place of a store: what was measured before has nothing to do with what is proven."""
+
+    def runs(self) -> list[str]:
+        """No runs."""
+        return []
+
+    def read_plan(self, run_id: str) -> Plan:
+        """Never asked for."""
+        raise KeyError(run_id)
+
+    def records(self) -> list[Record]:
+        """No records."""
+        return []
+
+
+def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
+    from rich.console import Console
+
+    from benchmarks.running.launching import ROOT, Folders
+    from benchmarks.running.parity import Proving
+    from benchmarks.running.progress import for_console
+
+    cache = ROOT / plan.machine_config.cache_folder
+    folders = Folders(cache=cache, logs=Path(cache / "proofs" / "logs"))
+    progress = for_console(Console(stderr=True))
+    return Proving(plan, catalog, folders, progress, stopping).prove_all()
+
+
+def _print(cells: Sequence[ProvenCell], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(document(cells), indent=2, allow_nan=False) + "\n")
+        return
+    from benchmarks.presentation.parity import render_parity
+    from benchmarks.presentation.terminal import console_for
+
+    render_parity(cells, console_for(sys.stdout))

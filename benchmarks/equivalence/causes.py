@@ -1,0 +1,277 @@
+"""What is likely wrong with a step that differs from the oracle: known mistakes by their traces.
+
+Each mistake leaves its own trace in what a program holds after one step. The running statistics of
+the layers, in the order of the forward pass, tell where the forward pass leaves the oracle's; the
+gradients and the update tell what became of it then. NumPy and the contract only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.contract.workload import Arrays, Tolerance, WorkloadSpec
+from benchmarks.equivalence.checks import StepErrors
+from benchmarks.equivalence.errors import TensorError
+
+FACTOR_RESIDUAL = 1e-2
+"""What may be left of a tensor whose error is a factor."""
+LARGE = 2e-2
+"""Relative error of a layer's statistics from which another operation, and not a slightly other
+constant, is likely."""
+FEW_CLASSES = 0.1
+"""Share of the classes in which a changed label can show."""
+
+
+class Trace(NamedTuple):
+    """Everything that the rules look at."""
+
+    spec: WorkloadSpec
+    initial: Arrays
+    read: Arrays
+    oracle: Arrays
+    errors: StepErrors
+    tolerance: Tolerance
+
+    def limit(self, name: str) -> float:
+        """The tolerance of a check, or a small number where it has none."""
+        return self.tolerance.get(name, 1e-2)
+
+
+def likely_causes(trace: Trace) -> list[str]:
+    """The mistakes whose traces are there, the likeliest first; empty where none is known."""
+    if trace.errors.unchanged:
+        return [f"the step does not update {_listed(trace.errors.unchanged)}"]
+    found = [*_factor_on_statistics(trace)]
+    layer = None if found else _first_layer_off(trace)
+    if layer is not None:
+        return [*_in_the_forward_pass(trace, layer)]
+    if trace.errors.loss > trace.limit("loss"):
+        return [*found, *_in_the_loss(trace)]
+    return [*found, *_in_the_gradients(trace), *_in_the_update(trace)]
+
+
+def first_difference(errors: StepErrors, tolerance: Tolerance) -> str | None:
+    """The first tensor, in the order of the forward pass, that is off by more than its group may.
+
+    Statistics come first, since they are computed on the way forward.
+    """
+    groups = (
+        ("statistics", errors.statistics, "statistics"),
+        ("gradient", errors.gradients, "gradient_tensor"),
+        ("update", errors.updates, "update"),
+    )
+    for what, group, name in groups:
+        limit = tolerance.get(name)
+        for error in group:
+            if limit is not None and not error.relative <= limit:
+                return f"{what} of {error.name}"
+    return None
+
+
+def _factor_on_statistics(trace: Trace) -> Iterator[str]:
+    """One factor on the change of all statistics: the new batch has another weight in them."""
+    limit = trace.limit("statistics")
+    scales = [e.scale for e in trace.errors.statistics if e.scale and e.residual < FACTOR_RESIDUAL]
+    if not scales or len(scales) < len(trace.errors.statistics):
+        return
+    factor = float(np.median(scales))
+    is_one_factor = max(abs(scale / factor - 1) for scale in scales) < max(limit, 1e-3)
+    if is_one_factor and abs(factor - 1) > max(limit, 1e-6):
+        yield (
+            f"momentum of batch normalisation: the running statistics moved {factor:.3g} times as"
+            " far as they should (momentum and 1 - momentum swapped gives 9)"
+        )
+
+
+def _first_layer_off(trace: Trace) -> int | None:
+    """The position of the first layer, going forward, whose statistics are off."""
+    limit = trace.limit("statistics")
+    layers = _layers(trace.errors.statistics)
+    return next((i for i, group in enumerate(layers) if _error_of(group) > limit), None)
+
+
+def _in_the_forward_pass(trace: Trace, position: int) -> Iterator[str]:
+    layers = _layers(trace.errors.statistics)
+    group = layers[position]
+    name, error = _layer_name(group), _error_of(group)
+    means = [e for e in trace.errors.statistics if e.name.endswith("/mean")]
+    if means and max(_error_of([mean]) for mean in means) <= trace.limit("statistics"):
+        yield (
+            f"the running variances are off and the means are not, first in {name}:"
+            " biased variance (divided by n in place of n - 1)"
+        )
+        return
+    if _looks_rounded(trace, layers[0]):
+        yield (
+            f"precision: the first layer is off by {_error_of(layers[0]):.1g} already, as products"
+            " of a coarser precision make it (TF32, bf16, or float32 in place of float64)"
+        )
+        return
+    before = f" or of what comes before it, {_layer_name(layers[position - 1])}" if position else ""
+    kernel = trace.initial.get(f"{name.rpartition('/')[0]}/kernel")
+    if error < LARGE and position:
+        yield (
+            f"epsilon of batch normalisation: {name} is the first to be off, by {error:.1g}, and"
+            f" takes what {_layer_name(layers[position - 1])} has normalised"
+        )
+    elif kernel is not None and kernel.ndim == 4 and kernel.shape[0] > 1:
+        yield (
+            f"padding (SAME pads a strided convolution on one side), stride or transposed kernel"
+            f" of the {kernel.shape[0]}x{kernel.shape[1]} convolution before {name}{before}"
+        )
+    elif kernel is not None and kernel.ndim == 4:
+        yield (
+            f"stride or transposed kernel of the 1x1 convolution before {name} (v1 has the stride"
+            f" in the first 1x1, v1.5 in the 3x3){before}"
+        )
+    else:
+        yield f"the forward pass, first in {name}{before}"
+
+
+def _looks_rounded(trace: Trace, first: Sequence[TensorError]) -> bool:
+    """Whether the first layer is off by a rounding error, and by more than this precision's."""
+    limit = trace.tolerance.get("first_layer")
+    return limit is not None and limit < _error_of(first) < LARGE
+
+
+def _in_the_loss(trace: Trace) -> Iterator[str]:
+    """The forward pass agrees as far as its statistics tell, and the loss does not."""
+    stable = trace.spec.stable_gradients
+    vectors = [e for e in trace.errors.gradients if e.name in stable and _is_vector(trace, e)]
+    for error in vectors:
+        share = _share_off(trace, error.name)
+        if 0 < share <= FEW_CLASSES:
+            yield (
+                f"labels: a label is dropped or changed (the gradient of {error.name} is off in"
+                f" {share:.1%} of the classes)"
+            )
+            return
+    matrices = [e for e in trace.errors.gradients if e.name in stable and not _is_vector(trace, e)]
+    if matrices:
+        yield (
+            f"transposed dense kernel {matrices[0].name}, or another loss: every layer before it"
+            " agrees"
+        )
+    else:
+        yield "the loss itself: labels, mean or sum, smoothing"
+
+
+def _in_the_gradients(trace: Trace) -> Iterator[str]:
+    limit = trace.tolerance.get("gradient_tensor")
+    if limit is None:
+        return
+    off = [error for error in trace.errors.gradients if not error.relative <= limit]
+    if not off:
+        return
+    yield from _decay(trace, off) or _factors(trace, off) or _first_off(off)
+
+
+def _decay(trace: Trace, off: Sequence[TensorError]) -> list[str]:
+    """Gradients that are off by a multiple of the weights: a decay that is missing, or too much."""
+    found: dict[float, list[str]] = {}
+    for error in off:
+        share = _share_of_weight(trace, error.name)
+        if share is not None:
+            found.setdefault(float(f"{share:.2g}"), []).append(error.name)
+    named = []
+    for share, names in found.items():
+        word = "is missing on" if share < 0 else "is applied to"
+        named.append(f"weight decay {word} {_listed(names)} ({abs(share):.2g} of the weight)")
+    return named if sum(map(len, found.values())) == len(off) else []
+
+
+def _share_of_weight(trace: Trace, name: str) -> float | None:
+    """The multiple of the weight that a gradient is off by; None where it is off by more."""
+    gradients = zip(
+        trace.spec.gradients(trace.initial, trace.read),
+        trace.spec.gradients(trace.initial, trace.oracle),
+    )
+    weight = np.asarray(trace.initial[name], np.float64).ravel()
+    for (own_name, own), (_, right) in gradients:
+        if own_name == name:
+            difference = (np.asarray(own, np.float64) - right).ravel()
+            share = float(difference @ weight) / float(weight @ weight)
+            left = float(np.linalg.norm(difference - share * weight))
+            is_all = left < 0.1 * float(np.linalg.norm(difference))
+            return share if is_all else None
+    return None
+
+
+def _factors(trace: Trace, off: Sequence[TensorError]) -> list[str]:
+    """Gradients that are off by a factor."""
+    scales = [error.scale for error in off if error.scale and error.residual < FACTOR_RESIDUAL]
+    if len(scales) < len(off) or not scales:
+        return []
+    factor = float(np.median(scales))
+    if any(abs(scale / factor - 1) > FACTOR_RESIDUAL for scale in scales):
+        return []
+    if len(off) == len(trace.errors.gradients):
+        return [
+            f"every gradient is {factor:.4g} times what it should be: dampened momentum, loss"
+            " scale, or sum in place of mean"
+        ]
+    names = _listed([error.name for error in off])
+    return [f"the gradient of {names} is {factor:.4g} times what it should be"]
+
+
+def _first_off(off: Sequence[TensorError]) -> list[str]:
+    last = off[-1]  # going backward, the last of the forward pass is the first
+    return [f"the backward pass: going back, the gradient of {last.name} is the first to be off"]
+
+
+def _in_the_update(trace: Trace) -> Iterator[str]:
+    limit = trace.tolerance.get("gradient_tensor", math.inf)
+    if any(not error.relative <= limit for error in trace.errors.gradients):
+        return
+    off = [e for e in trace.errors.updates if not e.relative <= trace.limit("update")]
+    if not off:
+        return
+    scales = [error.scale for error in off if error.scale and error.residual < FACTOR_RESIDUAL]
+    if len(scales) == len(off):
+        factor = float(np.median(scales))
+        yield f"learning rate: the weights moved {factor:.4g} times as far as they should"
+    else:
+        yield f"the update of {_listed([error.name for error in off])}"
+
+
+def _layers(statistics: Sequence[TensorError]) -> list[list[TensorError]]:
+    """The statistics of each normalisation, in the order of the forward pass."""
+    groups: dict[str, list[TensorError]] = {}
+    for error in statistics:
+        groups.setdefault(error.name.rpartition("/")[0], []).append(error)
+    return list(groups.values())
+
+
+def _layer_name(group: Sequence[TensorError]) -> str:
+    return group[0].name.rpartition("/")[0]
+
+
+def _error_of(group: Sequence[TensorError]) -> float:
+    difference = math.sqrt(sum(error.difference**2 for error in group))
+    reference = math.sqrt(sum(error.reference**2 for error in group))
+    return difference / reference if reference else math.inf
+
+
+def _is_vector(trace: Trace, error: TensorError) -> bool:
+    return trace.initial[error.name].ndim == 1
+
+
+def _share_off(trace: Trace, name: str) -> float:
+    """Share of a vector's elements that make up nearly all of its gradient's error."""
+    own, right = (
+        np.asarray(read[f"optimizer/{name}"], np.float64) for read in (trace.read, trace.oracle)
+    )
+    squares = np.sort(np.square(own - right))[::-1]
+    total = float(squares.sum())
+    if not total > 0:
+        return 0.0
+    return float(np.searchsorted(np.cumsum(squares), 0.99 * total) + 1) / squares.size
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}"

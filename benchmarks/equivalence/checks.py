@@ -1,0 +1,193 @@
+"""The checks of equal work: what a program read against the oracle, with each one's tolerance.
+
+A tolerance is the spec's, by precision and check; a check without one is shown and not judged.
+NumPy and the contract only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contract.workload import Arrays, Tolerance, WorkloadSpec
+from benchmarks.equivalence.errors import (
+    TensorError,
+    angle,
+    global_error,
+    norm_error,
+    relative,
+    tensor_errors,
+    weighed,
+    worst_tensor,
+)
+
+FLOP_TOLERANCE = 0.25
+"""A framework's own count has elementwise operations and counts padding as work: up to an eighth
+more here. A backward pass that is missing, or a stage, is further off."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison with the oracle."""
+
+    name: str
+    error: float | None
+    """None where it is not finite."""
+    tolerance: float | None
+    """The largest error that passes; None where the check is shown and not judged."""
+    worst_tensor: str | None = None
+    """Canonical name of the tensor that is furthest off, where tensors are compared."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether the error is within the tolerance, or is not judged."""
+        if self.tolerance is None:
+            return True
+        return self.error is not None and self.error <= self.tolerance
+
+    def to_json(self) -> dict[str, Any]:
+        """The check as JSON, the inverse of `check_from_json`."""
+        return dataclasses.asdict(self)
+
+
+def check_from_json(data: Mapping[str, Any]) -> Check:
+    """The check that `Check.to_json` wrote; TypeError where it is none."""
+    return Check(**data)
+
+
+def check(
+    name: str, error: float, tolerance: float | None, worst: TensorError | None = None
+) -> Check:
+    """The check of this name, its error None where it is not finite."""
+    value = float(error) if math.isfinite(error) else None
+    return Check(name, value, tolerance, worst.name if worst else None)
+
+
+def first_failure(checks: Iterable[Check]) -> Check | None:
+    """The first check that does not pass, or None."""
+    return next((one for one in checks if not one.passes), None)
+
+
+@dataclass(frozen=True)
+class StepErrors:
+    """Step 1 beside the oracle's, tensor by tensor, in the order of the forward pass."""
+
+    loss: float
+    """Relative."""
+    gradients: list[TensorError]
+    updates: list[TensorError]
+    statistics: list[TensorError]
+    """Of what the step added to the running statistics."""
+    unchanged: list[str]
+    """Parameters that the step left exactly as they were."""
+
+
+def mismatches(read: Arrays, oracle: Arrays) -> list[str]:
+    """What a program holds and the oracle does not, or the other way, or in another shape."""
+    names = sorted(set(read) ^ set(oracle))
+    shapes = [name for name in oracle if name in read and read[name].shape != oracle[name].shape]
+    return names + shapes
+
+
+def step_errors(spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Arrays) -> StepErrors:
+    """How far step 1 from the initial weights is from the oracle's; both have the same arrays."""
+    parameters = [name for name in initial if f"optimizer/{name}" in oracle]
+    statistics = [name for name in initial if f"statistics/{name}" in oracle]
+    return StepErrors(
+        loss=relative(float(read["loss"]), float(oracle["loss"])),
+        gradients=tensor_errors(spec.gradients(initial, read), spec.gradients(initial, oracle)),
+        updates=tensor_errors(
+            _changes("weights", parameters, initial, read),
+            _changes("weights", parameters, initial, oracle),
+        ),
+        statistics=tensor_errors(
+            _changes("statistics", statistics, initial, read),
+            _changes("statistics", statistics, initial, oracle),
+        ),
+        unchanged=[n for n in parameters if np.array_equal(initial[n], read[f"weights/{n}"])],
+    )
+
+
+def step_checks(
+    errors: StepErrors, tolerance: Tolerance, *, stable: Sequence[str] = ()
+) -> list[Check]:
+    """The checks of step 1, those that localise a fault first."""
+    checks = [
+        Check("changed", float(len(errors.unchanged)), 0.0, next(iter(errors.unchanged), None)),
+        check("loss", errors.loss, tolerance.get("loss")),
+    ]
+    if errors.statistics:
+        checks += _statistics_checks(errors.statistics, tolerance)
+    if errors.gradients:
+        checks += _gradient_checks(errors.gradients, tolerance, stable)
+        worst = worst_tensor(errors.updates)
+        error = global_error(errors.updates)
+        checks.append(check("update", error, tolerance.get("update"), worst))
+    return checks
+
+
+def _statistics_checks(errors: Sequence[TensorError], tolerance: Tolerance) -> Iterator[Check]:
+    """All running statistics, and those of the first layer, which nothing has amplified yet."""
+    first = errors[0].name.rpartition("/")[0]
+    layer = [error for error in errors if error.name.rpartition("/")[0] == first]
+    yield check(
+        "first_layer", global_error(layer), tolerance.get("first_layer"), worst_tensor(layer)
+    )
+    worst = worst_tensor(errors)
+    yield check("statistics", global_error(errors), tolerance.get("statistics"), worst)
+
+
+def _gradient_checks(
+    errors: Sequence[TensorError], tolerance: Tolerance, stable: Sequence[str]
+) -> Iterator[Check]:
+    worst = worst_tensor(errors)
+    assert worst is not None
+    yield check("gradient", global_error(errors), tolerance.get("gradient"), worst)
+    yield check("cosine", angle(errors), tolerance.get("cosine"))
+    yield check("gradient_norm", norm_error(errors), tolerance.get("gradient_norm"))
+    tensor = weighed(worst, errors)
+    yield check("gradient_tensor", tensor, tolerance.get("gradient_tensor"), worst)
+    chosen = [error for error in errors if error.name in stable]
+    if chosen:
+        yield check(
+            "stable_gradient",
+            global_error(chosen),
+            tolerance.get("stable_gradient"),
+            worst_tensor(chosen),
+        )
+
+
+def trajectory_checks(
+    losses: Sequence[float],
+    optimizer: Arrays,
+    oracle_losses: Sequence[float],
+    oracle_optimizer: Arrays,
+    tolerance: Tolerance,
+) -> list[Check]:
+    """The losses of the followed steps, and the optimizer's state after the last."""
+    worst_loss = max(relative(a, b) for a, b in zip(losses, oracle_losses))
+    pairs = [
+        tensor_errors([(name, optimizer[name])], [(name, oracle_optimizer[name])])[0]
+        for name in oracle_optimizer
+    ]
+    return [
+        check("losses", worst_loss, tolerance.get("losses")),
+        check("momentum", global_error(pairs), tolerance.get("momentum"), worst_tensor(pairs)),
+    ]
+
+
+def flop_check(own: int, analytic: int) -> Check:
+    """The framework's own count of a step's FLOP against the analytic one."""
+    return check("flop", relative(own, analytic), FLOP_TOLERANCE)
+
+
+def _changes(
+    group: str, names: Sequence[str], initial: Arrays, read: Arrays
+) -> Iterator[tuple[str, np.ndarray]]:
+    for name in names:
+        yield name, read[f"{group}/{name}"] - np.asarray(initial[name], np.float64)

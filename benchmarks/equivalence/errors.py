@@ -1,0 +1,128 @@
+"""How far named arrays are from their reference: norms of differences, tensor by tensor.
+
+Everything is summed in float64, one tensor at a time: a model's arrays are never held twice.
+NumPy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+NEGLIGIBLE = 1e-6
+"""Share of the global norm below which a tensor's own norm is no measure of its error."""
+
+
+@dataclass(frozen=True)
+class TensorError:
+    """One tensor beside its reference, as L2 norms and the product of both."""
+
+    name: str
+    difference: float
+    own: float
+    reference: float
+    product: float
+
+    @property
+    def relative(self) -> float:
+        """|own - reference| / |reference|; infinite where the reference is 0 and the other not."""
+        return ratio(self.difference, self.reference)
+
+    @property
+    def scale(self) -> float | None:
+        """The factor on the reference that comes closest; None where the reference is 0."""
+        return self.product / self.reference**2 if self.reference else None
+
+    @property
+    def residual(self) -> float:
+        """What the best factor leaves of the tensor, relative to it: 0 where only a factor is off.
+
+        That is the sine of the angle between both.
+        """
+        if not (self.own and self.reference):
+            return math.inf
+        cosine = self.product / (self.own * self.reference)
+        return math.sqrt(max(0.0, 1.0 - cosine**2)) if math.isfinite(cosine) else math.inf
+
+
+Named = Iterable[tuple[str, np.ndarray]]
+
+
+def tensor_errors(own: Named, reference: Named) -> list[TensorError]:
+    """The error of each tensor; both come in the same order and with the same shapes."""
+    return [_error(name, value, right) for (name, value), (_, right) in zip(own, reference)]
+
+
+def global_error(errors: Sequence[TensorError]) -> float:
+    """|own - reference| / |reference| over all tensors together."""
+    return ratio(_norm(e.difference for e in errors), _norm(e.reference for e in errors))
+
+
+def global_norm(errors: Sequence[TensorError]) -> float:
+    """The L2 norm of all own tensors together."""
+    return _norm(e.own for e in errors)
+
+
+def norm_error(errors: Sequence[TensorError]) -> float:
+    """The relative error of the norm of all tensors together."""
+    return relative(global_norm(errors), _norm(e.reference for e in errors))
+
+
+def angle(errors: Sequence[TensorError]) -> float:
+    """1 - cosine of all tensors together."""
+    product = sum(e.product for e in errors)
+    norms = global_norm(errors) * _norm(e.reference for e in errors)
+    return max(0.0, 1.0 - product / norms) if norms else math.inf
+
+
+def weighed(error: TensorError, errors: Sequence[TensorError]) -> float:
+    """A tensor's relative error, where it is so small that it hardly counts, by what counts."""
+    floor = NEGLIGIBLE * _norm(e.reference for e in errors)
+    return ratio(error.difference, max(error.reference, floor))
+
+
+def worst_tensor(errors: Sequence[TensorError]) -> TensorError | None:
+    """The tensor with the largest relative error; one that is not finite comes first."""
+    if not errors:
+        return None
+    floor = NEGLIGIBLE * _norm(e.reference for e in errors)
+
+    def severity(error: TensorError) -> float:
+        value = ratio(error.difference, max(error.reference, floor))
+        return value if math.isfinite(value) else math.inf
+
+    return max(errors, key=severity)
+
+
+def relative(value: float, reference: float) -> float:
+    """|value - reference| / |reference|; infinite where either is not finite."""
+    if not (math.isfinite(value) and math.isfinite(reference)):
+        return math.inf
+    return ratio(abs(value - reference), abs(reference))
+
+
+def ratio(part: float, whole: float) -> float:
+    """Their quotient; 0 of 0 is 0, and anything else of 0 infinite."""
+    if not whole:
+        return 0.0 if part == 0 else math.inf
+    return part / whole
+
+
+def _error(name: str, value: np.ndarray, reference: np.ndarray) -> TensorError:
+    own = np.asarray(value, np.float64).ravel()
+    right = np.asarray(reference, np.float64).ravel()
+    difference = own - right
+    return TensorError(
+        name=name,
+        difference=math.sqrt(float(difference @ difference)),
+        own=math.sqrt(float(own @ own)),
+        reference=math.sqrt(float(right @ right)),
+        product=float(own @ right),
+    )
+
+
+def _norm(norms: Iterable[float]) -> float:
+    return math.sqrt(sum(norm**2 for norm in norms))

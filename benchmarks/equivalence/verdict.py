@@ -1,0 +1,100 @@
+"""The verdict on one cell's work: what was checked, whether it passed, and what is likely wrong.
+
+NumPy and the contract only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.equivalence.checks import Check, check_from_json, first_failure
+
+PASS = "pass"  # noqa: S105 - a verdict, no secret
+FAIL = "fail"
+INHERITED = "inherited"
+"""Proven where the oracle can be computed, and carried over to a size where it cannot."""
+UNPROVEN = "unproven"
+SKIP = "skip"
+
+NAMES = {
+    "precision": "products",
+    "gemm": "matrix product",
+    "convolution": "convolution",
+    "parameters": "arrays missing or of another shape",
+    "changed": "parameters that the step left as they were",
+    "loss": "loss of step 1",
+    "first_layer": "running statistics of the first layer",
+    "statistics": "running statistics",
+    "gradient": "gradient",
+    "cosine": "1 - cosine of the gradient",
+    "gradient_norm": "norm of the gradient",
+    "gradient_tensor": "gradient of one tensor",
+    "stable_gradient": "gradient of the last layer",
+    "update": "update of the weights",
+    "reproduced": "step 1, done again",
+    "other_batch": "loss of step 1 on another batch",
+    "flop": "FLOP by the framework's count",
+    "losses": "losses of ten steps",
+    "momentum": "optimizer's state after ten steps",
+}
+"""What each check looks at, for people."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of one launch's or one cell's work."""
+
+    status: str
+    """pass, fail, inherited, unproven or skip."""
+    checks: tuple[Check, ...] = ()
+    reason: str | None = None
+    """Why it is not `pass`, on one line."""
+    first_difference: str | None = None
+    """The first tensor, in the order of the forward pass, that is off."""
+    causes: tuple[str, ...] = ()
+    """What is likely wrong, the likeliest first."""
+    oracle: str | None = None
+    """Content hash of the oracle."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as JSON, the inverse of `verdict_from_json`."""
+        return dataclasses.asdict(self)
+
+
+def verdict_from_json(data: Mapping[str, Any]) -> Verdict:
+    """The verdict that `Verdict.to_json` wrote; TypeError or KeyError where it is none."""
+    checks = tuple(check_from_json(one) for one in data["checks"])
+    return Verdict(**{**data, "checks": checks, "causes": tuple(data["causes"])})
+
+
+def judge(
+    checks: Sequence[Check],
+    *,
+    oracle: str | None = None,
+    first_difference: str | None = None,
+    causes: Sequence[str] = (),
+) -> Verdict:
+    """Pass where every check does; else fail, and the reason is the first that does not."""
+    failed = first_failure(checks)
+    if failed is None:
+        return Verdict(PASS, tuple(checks), oracle=oracle)
+    parts = [describe(failed)]
+    if first_difference:
+        parts.append(f"first to differ: {first_difference}")
+    if causes:
+        parts.append(f"likely: {causes[0]}")
+    return Verdict(
+        FAIL, tuple(checks), "; ".join(parts), first_difference, tuple(causes), oracle=oracle
+    )
+
+
+def describe(check: Check) -> str:
+    """One check in words: what was looked at, how far off it is, how far it may be."""
+    error = "not finite" if check.error is None else f"off by {check.error:.2g}"
+    if check.name in ("changed", "parameters") and check.error is not None:
+        error = f"{check.error:.0f}"
+    where = f" ({check.worst_tensor})" if check.worst_tensor else ""
+    return f"{NAMES.get(check.name, check.name)}{where}: {error}, at most {check.tolerance:.2g}"

@@ -1,0 +1,154 @@
+"""One proof: a case's work against the oracle, check by check; or a holder's part of the oracle.
+
+Nothing is timed. Standard library, NumPy, the contract and measuring.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.contract.message import Prove, Proved
+from benchmarks.equivalence.checks import Check, flop_check, trajectory_checks
+from benchmarks.equivalence.verdict import Verdict, judge
+from benchmarks.measuring import oracle, proof
+from benchmarks.measuring.oracle import NUM_FOLLOWED_STEPS, OPTIMIZER_PREFIX, OTHER_BATCH
+from benchmarks.measuring.stage import LaunchFailedError, Stage
+
+
+class ProofSession:
+    """The state of one proof."""
+
+    def __init__(self, stage: Stage) -> None:
+        assert isinstance(stage.launch, Prove)
+        self.stage = stage
+        self._request = stage.launch
+        self._verdict = Verdict("unproven", reason="it holds the oracle")
+        self._checks: list[Check] = []
+        self._losses: list[float] = []
+
+    def run(self) -> None:
+        """Go through every phase and report; any exception ends the proof."""
+        self.stage.import_framework()
+        self.stage.enter("self_test")
+        self._checks += self.stage.check_precision()
+        self.stage.build()
+        self.stage.enter("load")
+        self.stage.load()
+        self.stage.enter("first_step")
+        first = self._first_step()
+        self._inspect()
+        self._repeat(first)
+        other_loss = self._on_another_batch(first)
+        if self._request.follows:
+            self._follow()
+        if self._request.keep_folder is not None:
+            oracle.keep_numbers(
+                Path(self._request.keep_folder), other_loss=other_loss, losses=self._losses
+            )
+        self.stage.evidence["parity"] = self._judged().to_json()
+        self.stage.channel.send(
+            Proved(
+                evidence=self.stage.evidence,
+                settings={
+                    "asked": dataclasses.asdict(self._request.settings),
+                    "effective": self.stage.framework.describe(),
+                },
+            )
+        )
+
+    def _first_step(self) -> proof.StepEvidence:
+        stage = self.stage
+        outputs = stage.program.step()
+        stage.framework.wait(outputs)
+        stage.evidence["placement"] = stage.framework.placement(outputs)
+        if stage.evidence["placement"] != self._request.settings.device:
+            where = stage.evidence["placement"]
+            raise LaunchFailedError("not_placed", f"it ran on {where}")
+        read = stage.program.read()
+        if not proof.is_finite(read):
+            raise LaunchFailedError("nonfinite", f"not finite after step 1, loss {read['loss']}")
+        if self._request.keep_folder is not None:
+            oracle.keep_step(Path(self._request.keep_folder), read)
+        evidence = proof.step_evidence(stage.spec, stage.initial(), read)
+        stage.evidence["step1"] = dataclasses.asdict(evidence)
+        expected = stage.oracle()
+        if expected is not None:
+            self._verdict = proof.prove_first_step(
+                stage.spec, stage.initial(), read, expected, stage.tolerance
+            )
+            self._checks += self._verdict.checks
+        return evidence
+
+    def _inspect(self) -> None:
+        count = self.stage.inspect().get("flop_per_step")
+        analytic = self.stage.spec.flop_per_step(self._request.case.work)
+        if isinstance(count, int):
+            self._checks.append(flop_check(count, analytic))
+
+    def _repeat(self, first: proof.StepEvidence) -> None:
+        stage = self.stage
+        again = proof.step_evidence(stage.spec, stage.initial(), stage.first_step())
+        self._checks.append(proof.reproduction_check(first, again, stage.tolerance))
+
+    def _on_another_batch(self, first: proof.StepEvidence) -> float:
+        """The loss of step 1 on another batch."""
+        loss = float(self.stage.first_step(batch=OTHER_BATCH)["loss"])
+        expected = self.stage.oracle()
+        if expected is not None:
+            check = proof.other_batch_check(loss, expected, self.stage.tolerance)
+            self._checks.append(check)
+            if not check.passes and loss == first.loss:
+                causes = (proof.SAME_BATCH, *self._verdict.causes)
+                self._verdict = dataclasses.replace(self._verdict, causes=causes)
+        return loss
+
+    def _follow(self) -> None:
+        """Ten steps at the small learning rate, in a program that has it."""
+        stage = self.stage
+        del stage.program
+        gc.collect()
+        stage.build(stage.spec.trajectory)
+        stage.enter("follow")
+        stage.load()
+        for _ in range(NUM_FOLLOWED_STEPS):
+            loss = stage.program.step()
+            stage.framework.wait(loss)
+            self._losses.append(float(stage.framework.get(loss)))
+        read = stage.program.read()
+        if not proof.is_finite({**read, "losses": np.array(self._losses)}):
+            raise LaunchFailedError("nonfinite", f"not finite within ten steps: {self._losses}")
+        if self._request.keep_folder is not None:
+            oracle.keep_followed(Path(self._request.keep_folder), read)
+        self._compare_followed(read)
+
+    def _compare_followed(self, read: dict[str, np.ndarray]) -> None:
+        expected = self.stage.oracle()
+        if expected is None or not expected.losses:
+            return
+        states = {
+            name.removeprefix(OPTIMIZER_PREFIX): array
+            for name, array in read.items()
+            if name.startswith(OPTIMIZER_PREFIX)
+        }
+        self._checks += trajectory_checks(
+            self._losses,
+            states,
+            expected.losses,
+            expected.followed,
+            self.stage.tolerance,
+        )
+
+    def _judged(self) -> Verdict:
+        """The verdict on all checks; the causes are those of the first step, or of the rest."""
+        if self._request.oracle_folder is None:
+            return dataclasses.replace(self._verdict, checks=tuple(self._checks))
+        return judge(
+            self._checks,
+            oracle=self._verdict.oracle,
+            first_difference=self._verdict.first_difference,
+            causes=proof.causes_of(self._checks, self._verdict.causes),
+        )

@@ -1,0 +1,217 @@
+"""The oracle of a work: float64 on the CPU, by two independent frameworks that agree.
+
+    <cache>/oracle/<content hash>/    what the first holder computed (measuring.oracle)
+    <cache>/oracle/<key>.json         which one belongs to a work, who holds it, how well they agree
+
+A folder is named by what is in it, and read back against its name before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.plan import Interpreter
+from benchmarks.equivalence.verdict import PASS
+from benchmarks.planning.catalog import FrameworkEntry
+from benchmarks.running.launching import data_folder
+from benchmarks.running.proving import Proof, Prover
+
+MAX_FLOP_PER_STEP = 2e11
+"""FLOP of a step above which no oracle is computed: in float64 two cores take about 15 s for it,
+and two holders make fourteen such steps each."""
+PRECISION = "fp64"
+DEVICE = "cpu"
+
+
+@dataclass(frozen=True)
+class Known:
+    """An oracle at hand."""
+
+    folder: Path
+    holders: tuple[str, ...]
+    errors: dict[str, float]
+    """The relative error of each check between the two holders."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What one candidate has computed."""
+
+    framework: str
+    folder: Path
+
+
+@dataclass
+class Oracles:
+    """Finds the oracle of each work, and has it computed where it is not there."""
+
+    prover: Prover
+    note: Callable[[str], None]
+    _found: dict[tuple[Work, bool], Known | str] = field(default_factory=dict)
+
+    def find(self, work: Work, *, follows: bool) -> Known | str:
+        """The oracle of this work, or why there is none; with `follows`, one with the ten steps.
+
+        Raises ProofStoppedError where the user wants to stop.
+        """
+        key = (work, follows)
+        if key not in self._found:
+            self._found[key] = self._stored(work, follows) or self._computed(work, follows)
+        return self._found[key]
+
+    def _stored(self, work: Work, follows: bool) -> Known | None:
+        for with_steps in (True, follows):
+            file = self._file(work, with_steps)
+            if not file.is_file():
+                continue
+            known = json.loads(file.read_text(encoding="utf-8"))
+            folder = self._root / str(known["identity"])
+            if folder.is_dir() and content_hash(folder) == known["identity"]:
+                return Known(folder, tuple(known["holders"]), known["errors"])
+            self.note(f"the stored oracle of {_named(work)} is damaged: it is computed anew")
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    def _computed(self, work: Work, follows: bool) -> Known | str:
+        reason = self._reason_against(work)
+        if reason is not None:
+            return reason
+        cases = list(self._candidates(work))
+        if len(cases) < 2:
+            installed = ", ".join(case.way.framework for case in cases) or "none"
+            return f"it takes two frameworks with float64 on the CPU; installed: {installed}"
+        names = ", ".join(case.way.framework for case in cases[:2])
+        self.note(f"computing the float64 oracle of {_named(work)} with {names}")
+        partial = self._root / f"partial-{os.getpid()}"
+        try:
+            return self._agreeing(cases, partial, work, follows)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _agreeing(self, cases: list[Case], partial: Path, work: Work, follows: bool) -> Known | str:
+        """The first two candidates that agree hold the oracle; else, how each of them differs."""
+        kept: list[_Kept] = []
+        reasons: list[str] = []
+        for case in cases:
+            folder = partial / case.way.framework
+            folder.mkdir(parents=True)
+            against: list[_Kept | None] = [*kept] or [None]
+            for other in against:
+                keep = None if (folder / "step1").exists() else folder
+                proof = self.prover.prove(
+                    case, oracle=other.folder if other else None, keep=keep, follows=follows
+                )
+                if other is not None and proof.verdict.status == PASS:
+                    return self._keep(work, follows, other, case.way.framework, proof)
+                if other is not None or proof.status != "ok":
+                    beside = f" beside {other.framework}" if other else ""
+                    reasons.append(f"{case.way.framework}{beside}: {proof.verdict.reason}")
+                if proof.status != "ok":
+                    break
+            else:
+                kept.append(_Kept(case.way.framework, folder))
+        return f"no two frameworks agree in float64: {'; '.join(reasons)}"
+
+    def _keep(self, work: Work, follows: bool, first: _Kept, second: str, proof: Proof) -> Known:
+        identity = content_hash(first.folder)
+        folder = self._root / identity
+        if not folder.is_dir():
+            first.folder.rename(folder)
+        errors = {one.name: one.error for one in proof.verdict.checks if one.error is not None}
+        known = Known(folder, (first.framework, second), errors)
+        text = json.dumps(
+            {
+                "identity": identity,
+                "work": asdict(work),
+                "holders": known.holders,
+                "versions": {name: self._versions(name) for name in known.holders},
+                "errors": errors,
+            },
+            indent=1,
+        )
+        file = self._file(work, follows)
+        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(file)
+        return known
+
+    def _versions(self, framework: str) -> dict[str, str]:
+        found = self.prover.interpreter(framework)
+        return found.versions if isinstance(found, Interpreter) else {}
+
+    def _reason_against(self, work: Work) -> str | None:
+        """Why the oracle of this work cannot be computed on this machine, or None."""
+        spec = self.prover.catalog.workloads[work.workload].spec
+        flop = spec.flop_per_step(work)
+        if flop > MAX_FLOP_PER_STEP:
+            return (
+                f"its float64 oracle takes {flop:.1e} FLOP a step,"
+                f" more than {MAX_FLOP_PER_STEP:.0e}"
+            )
+        needed = spec.memory_bytes(work, Way("", "eager", PRECISION))
+        limit = self.prover.memory_limit_bytes
+        if needed > limit:
+            return (
+                f"its float64 oracle takes {needed / 2**30:.0f} GiB, the limit is"
+                f" {limit / 2**30:.0f} GiB"
+            )
+        return None
+
+    def _candidates(self, work: Work) -> Iterator[Case]:
+        """The cases that can hold the oracle, one for each framework that is installed."""
+        catalog = self.prover.catalog
+        if PRECISION not in catalog.workloads[work.workload].spec.precisions:
+            return
+        for name, framework in catalog.frameworks.items():
+            execution = _execution(framework)
+            if execution is None or (work.workload, name) not in catalog.implementations:
+                continue
+            if isinstance(self.prover.interpreter(name), Interpreter):
+                yield Case(work, Way(name, execution, PRECISION), Place(DEVICE))
+
+    @property
+    def _root(self) -> Path:
+        return self.prover.folders.cache / "oracle"
+
+    def _file(self, work: Work, follows: bool) -> Path:
+        """Named by the work's arrays, which depend on the spec's source as well."""
+        key = data_folder(self.prover.catalog, work, self.prover.folders).name
+        return self._root / f"{key}{'-followed' if follows else ''}.json"
+
+
+def content_hash(folder: Path) -> str:
+    """The hash of every file below a folder, with its path in it."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    return total.hexdigest()[:32]
+
+
+def _execution(framework: FrameworkEntry) -> str | None:
+    """The first way in which a framework holds the oracle, None where it holds none."""
+    own: Any = framework.capabilities
+    if not own.holds_oracle or PRECISION not in own.precisions.get(DEVICE, ()):
+        return None
+    for execution in own.executions:
+        gaps = (
+            one.covers(device=DEVICE, execution=execution, precision=PRECISION)
+            for one in own.unsupported
+        )
+        if not any(gaps) and (execution, DEVICE) not in own.needs_compiler:
+            return str(execution)
+    return None
+
+
+def _named(work: Work) -> str:
+    return f"{work.workload} {work.size} b{work.batch_size} seed {work.seed}"
