@@ -25,7 +25,7 @@ class Standing:
     log: str | None = None
     """Output of the launch that failed, relative to the store."""
     records: tuple[Record, ...] = ()
-    """The launches that are ok, oldest first, replicas of the base included."""
+    """The launches that are ok, or all that are unproven, oldest first, replicas included."""
 
     @property
     def is_ok(self) -> bool:
@@ -55,13 +55,13 @@ def standing(cell: Cell, records: Sequence[Record]) -> Standing:
     finished = [record for record in ordered if record.status != "interrupted"]
     if not finished:
         return _unmeasured(cell, ordered)
-    failed = [record for record in finished if record.status != "ok"]
+    failed = [record for record in finished if record.status not in ("ok", "unproven")]
     if not failed:
-        return Standing(cell, "ok", records=tuple(finished))
+        return _measured(cell, finished)
     last = failed[-1]
     retried = tuple(record for record in finished if _follows(record, last))
     if retried:
-        return Standing(cell, "ok", records=retried)
+        return _measured(cell, retried)
     return Standing(
         cell,
         status=last.status,
@@ -69,6 +69,17 @@ def standing(cell: Cell, records: Sequence[Record]) -> Standing:
         log=f"{last.run_id}/{last.log}" if last.log else None,
         records=tuple(record for record in finished if record.status == "ok"),
     )
+
+
+def _measured(cell: Cell, records: Sequence[Record]) -> Standing:
+    """A cell without failures: what is unproven keeps its numbers, and is compared with nothing.
+
+    Launches that are proven replace those that were not, as after a second framework is there.
+    """
+    proven = tuple(record for record in records if record.status == "ok")
+    if proven:
+        return Standing(cell, "ok", records=proven)
+    return Standing(cell, "unproven", records[-1].reason, records=tuple(records))
 
 
 def _follows(record: Record, failure: Record) -> bool:

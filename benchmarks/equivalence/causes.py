@@ -8,20 +8,22 @@ gradients and the update tell what became of it then. NumPy and the contract onl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.contract.workload import Arrays, Tolerance, WorkloadSpec
 from benchmarks.equivalence.checks import StepErrors
-from benchmarks.equivalence.errors import TensorError
+from benchmarks.equivalence.errors import TensorError, tensor_errors
 
 FACTOR_RESIDUAL = 1e-2
 """What may be left of a tensor whose error is a factor."""
 LARGE = 2e-2
 """Relative error of a layer's statistics from which another operation, and not a slightly other
 constant, is likely."""
+LARGEST_ROUNDING = 4e-3
+"""Relative error of the first layer's statistics that rounding its operands to bf16 can make."""
 FEW_CLASSES = 0.1
 """Share of the classes in which a changed label can show."""
 
@@ -74,13 +76,8 @@ def first_difference(errors: StepErrors, tolerance: Tolerance) -> str | None:
 
 def _factor_on_statistics(trace: Trace) -> Iterator[str]:
     """One factor on the change of all statistics: the new batch has another weight in them."""
-    limit = trace.limit("statistics")
-    scales = [e.scale for e in trace.errors.statistics if e.scale and e.residual < FACTOR_RESIDUAL]
-    if not scales or len(scales) < len(trace.errors.statistics):
-        return
-    factor = float(np.median(scales))
-    is_one_factor = max(abs(scale / factor - 1) for scale in scales) < max(limit, 1e-3)
-    if is_one_factor and abs(factor - 1) > max(limit, 1e-6):
+    factor = _common_factor(trace.errors.statistics)
+    if factor is not None and abs(factor - 1) > trace.limit("statistics"):
         yield (
             f"momentum of batch normalisation: the running statistics moved {factor:.3g} times as"
             " far as they should (momentum and 1 - momentum swapped gives 9)"
@@ -135,7 +132,7 @@ def _in_the_forward_pass(trace: Trace, position: int) -> Iterator[str]:
 def _looks_rounded(trace: Trace, first: Sequence[TensorError]) -> bool:
     """Whether the first layer is off by a rounding error, and by more than this precision's."""
     limit = trace.tolerance.get("first_layer")
-    return limit is not None and limit < _error_of(first) < LARGE
+    return limit is not None and limit < _error_of(first) < LARGEST_ROUNDING
 
 
 def _in_the_loss(trace: Trace) -> Iterator[str]:
@@ -173,10 +170,8 @@ def _in_the_gradients(trace: Trace) -> Iterator[str]:
 def _decay(trace: Trace, off: Sequence[TensorError]) -> list[str]:
     """Gradients that are off by a multiple of the weights: a decay that is missing, or too much."""
     found: dict[float, list[str]] = {}
-    for error in off:
-        share = _share_of_weight(trace, error.name)
-        if share is not None:
-            found.setdefault(float(f"{share:.2g}"), []).append(error.name)
+    for name, share in _shares_of_weight(trace, {error.name for error in off}):
+        found.setdefault(float(f"{share:.2g}"), []).append(name)
     named = []
     for share, names in found.items():
         word = "is missing on" if share < 0 else "is applied to"
@@ -184,38 +179,48 @@ def _decay(trace: Trace, off: Sequence[TensorError]) -> list[str]:
     return named if sum(map(len, found.values())) == len(off) else []
 
 
-def _share_of_weight(trace: Trace, name: str) -> float | None:
-    """The multiple of the weight that a gradient is off by; None where it is off by more."""
+def _shares_of_weight(trace: Trace, names: Collection[str]) -> Iterator[tuple[str, float]]:
+    """The multiple of its weight that a gradient is off by, where it is off by nothing else."""
     gradients = zip(
         trace.spec.gradients(trace.initial, trace.read),
         trace.spec.gradients(trace.initial, trace.oracle),
     )
-    weight = np.asarray(trace.initial[name], np.float64).ravel()
-    for (own_name, own), (_, right) in gradients:
-        if own_name == name:
-            difference = (np.asarray(own, np.float64) - right).ravel()
-            share = float(difference @ weight) / float(weight @ weight)
-            left = float(np.linalg.norm(difference - share * weight))
-            is_all = left < 0.1 * float(np.linalg.norm(difference))
-            return share if is_all else None
-    return None
+    for (name, own), (_, right) in gradients:
+        difference = (np.asarray(own, np.float64) - right).ravel()
+        if name not in names or not np.isfinite(difference).all():
+            continue
+        weight = np.asarray(trace.initial[name], np.float64).ravel()
+        share = float(difference @ weight) / float(weight @ weight)
+        if np.linalg.norm(difference - share * weight) < 0.1 * np.linalg.norm(difference):
+            yield name, share
 
 
 def _factors(trace: Trace, off: Sequence[TensorError]) -> list[str]:
-    """Gradients that are off by a factor."""
-    scales = [error.scale for error in off if error.scale and error.residual < FACTOR_RESIDUAL]
-    if len(scales) < len(off) or not scales:
-        return []
-    factor = float(np.median(scales))
-    if any(abs(scale / factor - 1) > FACTOR_RESIDUAL for scale in scales):
+    """Gradients that are off by a factor, or what the optimizer has made of them."""
+    names = [error.name for error in off]
+    kept = tensor_errors(
+        ((name, trace.read[f"optimizer/{name}"]) for name in names),
+        ((name, trace.oracle[f"optimizer/{name}"]) for name in names),
+    )
+    factor = _common_factor(off) or _common_factor(kept)
+    if factor is None:
         return []
     if len(off) == len(trace.errors.gradients):
         return [
             f"every gradient is {factor:.4g} times what it should be: dampened momentum, loss"
             " scale, or sum in place of mean"
         ]
-    names = _listed([error.name for error in off])
-    return [f"the gradient of {names} is {factor:.4g} times what it should be"]
+    return [f"the gradient of {_listed(names)} is {factor:.4g} times what it should be"]
+
+
+def _common_factor(errors: Sequence[TensorError]) -> float | None:
+    """The one factor by which all of these are off, or None."""
+    scales = [e.scale for e in errors if e.scale and e.residual < FACTOR_RESIDUAL]
+    if not scales or len(scales) < len(errors):
+        return None
+    factor = float(np.median(scales))
+    allowed = FACTOR_RESIDUAL * abs(factor - 1)
+    return factor if max(abs(scale - factor) for scale in scales) <= allowed else None
 
 
 def _first_off(off: Sequence[TensorError]) -> list[str]:
@@ -230,9 +235,8 @@ def _in_the_update(trace: Trace) -> Iterator[str]:
     off = [e for e in trace.errors.updates if not e.relative <= trace.limit("update")]
     if not off:
         return
-    scales = [error.scale for error in off if error.scale and error.residual < FACTOR_RESIDUAL]
-    if len(scales) == len(off):
-        factor = float(np.median(scales))
+    factor = _common_factor(off)
+    if factor is not None:
         yield f"learning rate: the weights moved {factor:.4g} times as far as they should"
     else:
         yield f"the update of {_listed([error.name for error in off])}"

@@ -171,10 +171,11 @@ def trajectory_checks(
 ) -> list[Check]:
     """The losses of the followed steps, and the optimizer's state after the last."""
     worst_loss = max(relative(a, b) for a, b in zip(losses, oracle_losses))
-    pairs = [
-        tensor_errors([(name, optimizer[name])], [(name, oracle_optimizer[name])])[0]
-        for name in oracle_optimizer
-    ]
+    own = (
+        (name, optimizer.get(name, np.full_like(right, np.nan)))
+        for name, right in oracle_optimizer.items()
+    )
+    pairs = tensor_errors(own, oracle_optimizer.items())
     return [
         check("losses", worst_loss, tolerance.get("losses")),
         check("momentum", global_error(pairs), tolerance.get("momentum"), worst_tensor(pairs)),

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.contract.message import Prove, Proved
 from benchmarks.equivalence.checks import Check, flop_check, trajectory_checks
-from benchmarks.equivalence.verdict import Verdict, judge
+from benchmarks.equivalence.verdict import FAIL, UNPROVEN, Verdict, judge
 from benchmarks.measuring import oracle, proof
 from benchmarks.measuring.oracle import NUM_FOLLOWED_STEPS, OPTIMIZER_PREFIX, OTHER_BATCH
 from benchmarks.measuring.stage import LaunchFailedError, Stage
@@ -26,7 +26,7 @@ class ProofSession:
         assert isinstance(stage.launch, Prove)
         self.stage = stage
         self._request = stage.launch
-        self._verdict = Verdict("unproven", reason="it holds the oracle")
+        self._verdict = Verdict(UNPROVEN, reason="it holds the oracle")
         self._checks: list[Check] = []
         self._losses: list[float] = []
 
@@ -41,14 +41,8 @@ class ProofSession:
         self.stage.enter("first_step")
         first = self._first_step()
         self._inspect()
-        self._repeat(first)
-        other_loss = self._on_another_batch(first)
-        if self._request.follows:
-            self._follow()
-        if self._request.keep_folder is not None:
-            oracle.keep_numbers(
-                Path(self._request.keep_folder), other_loss=other_loss, losses=self._losses
-            )
+        if self._verdict.status != FAIL or self._request.keep_folder is not None:
+            self._go_on(first)
         self.stage.evidence["parity"] = self._judged().to_json()
         self.stage.channel.send(
             Proved(
@@ -59,6 +53,17 @@ class ProofSession:
                 },
             )
         )
+
+    def _go_on(self, first: proof.StepEvidence) -> None:
+        """What tells more only where step 1 is right, and what a holder of the oracle keeps."""
+        self._repeat(first)
+        other_loss = self._on_another_batch(first)
+        if self._request.follows:
+            self._follow()
+        if self._request.keep_folder is not None:
+            oracle.keep_numbers(
+                Path(self._request.keep_folder), other_loss=other_loss, losses=self._losses
+            )
 
     def _first_step(self) -> proof.StepEvidence:
         stage = self.stage

@@ -53,7 +53,7 @@ PARITY_WORDS = {FAIL: "different work", INHERITED: "inherited parity"}
 
 def _parity(summary: RunSummary) -> Iterator[str]:
     """Whether the work is equal, and each case where it is not shown to be."""
-    measured = [cell for cell in summary.cells if cell.status == "ok"]
+    measured = [cell for cell in summary.cells if cell.status in ("ok", "unproven")]
     passed = [cell.parity for cell in measured if cell.parity.status == PASS]
     if passed:
         losses = [one.loss_error for one in passed if one.loss_error is not None]

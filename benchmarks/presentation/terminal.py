@@ -35,6 +35,8 @@ WIDE = 100
 """Columns from which an interval stands beside its estimate instead of beneath it."""
 PIPED_WIDTH = 110
 NONE = "-"
+SHOWN = ("ok", "unproven")
+"""Statuses whose numbers are shown."""
 STYLES = {"faster": "green", "slower": "red", "unproven": "yellow"}
 
 
@@ -70,7 +72,7 @@ def _groups(cells: Iterable[CellSummary]) -> list[list[CellSummary]]:
 def _print_group(
     group: list[CellSummary], ratios: dict[str, Comparison], console: Console, store: str
 ) -> None:
-    measured = [cell for cell in group if cell.status == "ok" and _rate(cell) is not None]
+    measured = [cell for cell in group if cell.status in SHOWN and _rate(cell) is not None]
     console.print(Text(group_name(group[0].case), style="bold"))
     if measured:
         console.print(_measured_table(measured, ratios, console))
@@ -115,7 +117,7 @@ def _row(cell: CellSummary, one: Comparison | None, console: Console) -> _Row:
     return _Row(
         case=Text(f"{way_name(cell.case)}{_real_precision(cell)}"),
         rate=Text(with_interval(rate.estimate, rate.low, rate.high, separator=separator)),
-        against_base=_against_base(one, console),
+        against_base=_against_base(cell, one, console),
         first_step=Text(_first_step(cell)),
         memory=Text(NONE if memory is None else gib(memory)),
         grade=Text(cell.grade or NONE),
@@ -144,8 +146,11 @@ def _rate(cell: CellSummary) -> Interval | None:
     return cell.measured.items_per_s if cell.measured else None
 
 
-def _against_base(one: Comparison | None, console: Console) -> Text:
+def _against_base(cell: CellSummary, one: Comparison | None, console: Console) -> Text:
     """`1.32 [1.28, 1.36] ^ faster`, or on two lines where the console is narrow."""
+    if one is None and cell.status == "unproven":
+        unproven = verdict_text("unproven", ascii_only=not console.encoding.startswith("utf"))
+        return Text(unproven, style=STYLES["unproven"])
     if one is None:
         return Text("base")
     words = verdict_text(one.verdict, ascii_only=not console.encoding.startswith("utf"))

@@ -90,6 +90,8 @@ class Oracles:
             return f"it takes two frameworks with float64 on the CPU; installed: {installed}"
         names = ", ".join(case.way.framework for case in cases[:2])
         self.note(f"computing the float64 oracle of {_named(work)} with {names}")
+        for left_over in self._root.glob("partial-*"):  # we hold the machine: nobody writes there
+            shutil.rmtree(left_over, ignore_errors=True)
         partial = self._root / f"partial-{os.getpid()}"
         try:
             return self._agreeing(cases, partial, work, follows)

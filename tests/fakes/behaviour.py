@@ -177,6 +177,8 @@ class FakeProgram:
         self.loss = float(image * self.weight.mean())
         if self.name != "fake_cheat_forward":
             self.gradient = np.full_like(self.weight, image / self.weight.size)
+            if self.name == "fake_astray":
+                self.gradient *= self.dtype(1.01)
             self.weight -= self.dtype(0.001) * self.gradient
         return self.loss
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from benchmarks.contract.framework import Capabilities, Settings
 
-HOLDERS = ("fake_steady", "fake_double")
+HOLDERS = ("fake_astray", "fake_steady", "fake_double")
+"""Those whose float64 may be a witness; the first of them is wrong."""
 
 
 def capabilities(name: str) -> Capabilities:

@@ -1,0 +1,149 @@
+"""`dyno parity` and the gate in `dyno run`, with fakes that do other work than they say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import dyno_cli as cli
+import pytest
+
+CHEATS = {
+    "fake_cheat_early": "the timed steps did not update weight",
+    "fake_cheat_forward": "no step was made: weight is unchanged",
+    "fake_cheat_batch": "the batch does not matter",
+    "fake_cheat_watched": "they left work out",
+    "fake_astray": "gradient (weight): off by 0.01",
+}
+HONEST = ("fake_steady", "fake_double")
+
+
+def parity(*arguments: str, cache: Path) -> cli.Outcome:
+    """`dyno parity` of the fakes, with a cache folder of its own."""
+    command = [*cli.command("parity", *cli.FAKE_MATRIX, *arguments, store=cache)[:-2]]
+    result = subprocess.run(
+        [*command, "execution=eager", "device=cpu", f"machine.cache_folder={cache}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cache.parent,
+        env=cli.environment(),
+        check=False,
+    )
+    return cli.Outcome(result.returncode, result.stdout, result.stderr)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parity") / "cache"
+
+
+@pytest.fixture(scope="module")
+def proven(cache: Path) -> cli.Outcome:
+    """The honest fakes and two others, in both precisions."""
+    names = ",".join([*HONEST, "fake_astray", "fake_cheat_forward", "fake_build_error"])
+    return parity(f"framework={names}", "precision=fp32,fp64", "--json", cache=cache)
+
+
+def cells_of(outcome: cli.Outcome) -> dict[tuple[str, str], Any]:
+    return {(c["framework"], c["precision"]): c for c in outcome.json["cells"]}
+
+
+def test_a_cell_that_fails_gives_exit_code_3(proven: cli.Outcome) -> None:
+    assert proven.code == 3, proven.err
+    assert proven.json["schema"] == "dyno.parity/1"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_cells_pass_with_every_check(name: str, precision: str, proven: cli.Outcome) -> None:
+    cell = cells_of(proven)[name, precision]
+    assert (cell["status"], cell["reason"]) == ("pass", None)
+    names = [check["name"] for check in cell["checks"]]
+    assert {"gemm", "convolution", "parameters", "loss", "gradient", "update"} <= set(names)
+    assert {"flop", "reproduced", "other_batch", "losses", "momentum"} <= set(names)
+    assert len(names) == len(set(names))
+    assert cell["effective"]["parameters"] == {"fp32": "float32", "fp64": "float64"}[precision]
+    assert {one["like"] for one in cell["precision_like"].values()} == {precision}
+
+
+def test_the_oracle_is_held_by_the_first_two_that_agree(proven: cli.Outcome) -> None:
+    cell = cells_of(proven)["fake_steady", "fp64"]
+    assert cell["oracle"]["holders"] == ["fake_double", "fake_steady"]
+    assert cell["oracle"]["content"]
+
+
+def test_a_cell_that_does_other_work_fails_and_says_how(proven: cli.Outcome) -> None:
+    cell = cells_of(proven)["fake_astray", "fp64"]
+    assert cell["status"] == "fail"
+    assert cell["first_difference"] == "gradient of weight"
+    assert "every gradient is 1.01 times what it should be" in cell["causes"][0]
+
+
+def test_a_cell_that_cannot_be_built_fails_with_its_error(proven: cli.Outcome) -> None:
+    cell = cells_of(proven)["fake_build_error", "fp32"]
+    assert cell["status"] == "fail"
+    assert "crashed in phase build: RuntimeError: no kernel image" in cell["reason"]
+
+
+def test_the_table_names_cases_errors_and_causes(cache: Path, proven: cli.Outcome) -> None:
+    done = parity("framework=fake_steady,fake_astray", "precision=fp64", cache=cache)
+    assert done.code == 3
+    assert "computing the float64 oracle" not in done.err
+    text = " ".join(done.out.split())
+    assert "fake_steady eager fp64 pass" in text
+    assert "FAIL fake_train/tiny/b2/fake_astray/eager/fp64/cpu" in text
+    assert "likely: every gradient is 1.01 times" in text
+    assert "1 cell passed, 1 cell failed" in text
+
+
+def test_a_damaged_oracle_is_computed_anew(cache: Path, proven: cli.Outcome) -> None:
+    (folder,) = (path for path in (cache / "oracle").iterdir() if path.is_dir())
+    file = folder / "step1" / "weights" / "weight.npy"
+    *kept, last = file.read_bytes()
+    file.write_bytes(bytes([*kept, last ^ 1]))
+    done = parity("framework=fake_steady", "precision=fp64", cache=cache)
+    assert done.code == 0, done.out
+    assert "is damaged: it is computed anew" in done.err
+
+
+def test_without_two_witnesses_nothing_is_proven(tmp_path: Path) -> None:
+    interpreter = "machine.python.fake_double=/nowhere/python"
+    other = "machine.python.fake_astray=/nowhere/python"
+    arguments = ("framework=fake_steady", "precision=fp32", interpreter, other)
+    done = parity(*arguments, cache=tmp_path / "cache")
+    assert done.code == 5
+    assert "unproven: it takes two frameworks with float64 on the CPU" in done.out
+    run = (*cli.FAKE_AXES, *arguments[:1], *arguments[2:], "protocol=smoke", "--json")
+    store = tmp_path / "runs"
+    done = cli.dyno("run", *run, f"machine.cache_folder={tmp_path / 'cache'}", store=store)
+    (cell,) = done.json["cells"]
+    assert done.code == 3
+    assert (cell["status"], cell["parity"], cell["grade"]) == ("unproven", "unproven", "F")
+    assert cell["items_per_s"] > 0
+    assert done.json["ratios"] == []
+    assert "it takes two frameworks" in cell["reason"]
+
+
+def test_a_cell_that_cannot_run_is_skipped_with_its_reason(tmp_path: Path) -> None:
+    done = parity("framework=fake_steady", "precision=bf16", "--json", cache=tmp_path / "cache")
+    (cell,) = json.loads(done.out)["cells"]
+    assert done.code == 5
+    assert cell["status"] == "skip"
+    assert "has no bf16" in cell["reason"]
+
+
+def test_a_run_marks_cheats_and_ranks_nothing_from_them(tmp_path: Path) -> None:
+    names = ",".join([*HONEST, *CHEATS])
+    run = (*cli.FAKE_AXES, f"framework={names}", "protocol=quick", "protocol.num_cohorts=1")
+    done = cli.dyno("run", *run, "machine.max_resident=20", "--json", store=tmp_path / "runs")
+    assert done.code == 3, done.err
+    cells = {cell["framework"]: cell for cell in done.json["cells"]}
+    for name, words in CHEATS.items():
+        assert (cells[name]["status"], cells[name]["parity"]) == ("invalid_work", "fail")
+        assert words in cells[name]["reason"]
+    assert {cells[name]["parity"] for name in HONEST} == {"pass"}
+    ranked = {one["case"].split("/")[3] for one in done.json["ratios"]}
+    assert ranked == {"fake_double"}
