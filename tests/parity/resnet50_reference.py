@@ -1,14 +1,18 @@
-"""ResNet-50's training step in plain float64 PyTorch: the oracle of the agreement tests.
+"""ResNet-50's training step in plain float64 PyTorch: what the oracle itself is tested with.
 
 It follows the mathematics of workloads/resnet50/spec.py and nothing else: it shares no code with
 the implementations, spells out batch normalisation and the optimizer, and is written to be read.
+Run as `python -m tests.parity.resnet50_reference FOLDER` it saves its results there.
 
 Shapes: B batch, H height, W width, C channels in, D channels out.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,38 +23,27 @@ from workloads.resnet50 import spec
 
 Tensors = dict[str, torch.Tensor]
 
-STABLE_GRADIENTS = ("head/kernel", "head/bias")
-"""Parameters whose gradients can be compared in reduced precision. Below the head, rectifiers and
-maxima that flip when the images are rounded to bf16 change the exact gradient by its own size."""
-
-
-def reference_step(
-    work: Work,
-    weights: Mapping[str, np.ndarray],
-    batch: Mapping[str, np.ndarray],
-    *,
-    num_steps: int = 1,
-) -> dict[str, np.ndarray]:
-    """What `Program.read` must return after num_steps steps on one and the same batch."""
-    return reference_steps(work, weights, [batch] * num_steps)
+WORK = Work("resnet50_train", 1, "tiny", 8)
+NUM_FOLLOWED_STEPS = 10
 
 
 def reference_steps(
     work: Work,
     weights: Mapping[str, np.ndarray],
     batches: Sequence[Mapping[str, np.ndarray]],
+    learning_rate: float,
 ) -> dict[str, np.ndarray]:
     """What `Program.read` must return after one step on each of these batches, in float64.
 
-    Keys: `loss` of the last step, `weights/<name>`, `optimizer/<name>` (momentum buffer) and
-    `statistics/<name>`, in canonical names and layout.
+    Keys: `loss` of the last step, `losses` of each, `weights/<name>`, `optimizer/<name>` (momentum
+    buffer) and `statistics/<name>`, in canonical names and layout.
     """
     values = {name: torch.tensor(np.asarray(array, np.float64)) for name, array in weights.items()}
     statistics = {name: value for name, value in values.items() if spec.is_statistic(name)}
     parameters = {name: value for name, value in values.items() if name not in statistics}
     momenta = {name: torch.zeros_like(value) for name, value in parameters.items()}
     layers = spec.network(spec.SIZES[work.size])
-    loss = torch.tensor(torch.nan, dtype=torch.float64)
+    losses = []
     for batch in batches:
         for value in parameters.values():
             value.requires_grad_(True)
@@ -58,23 +51,31 @@ def reference_steps(
         gradients = torch.autograd.grad(loss, list(parameters.values()))
         with torch.no_grad():
             for name, gradient in zip(parameters, gradients, strict=True):
-                _update(name, parameters, momenta, gradient)
+                _update(name, parameters, momenta, gradient, learning_rate)
+        losses.append(loss.item())
     return {
-        "loss": loss.detach().numpy(),
+        "loss": np.array(losses[-1]),
+        "losses": np.array(losses),
         **{f"weights/{name}": value.detach().numpy() for name, value in parameters.items()},
         **{f"optimizer/{name}": value.numpy() for name, value in momenta.items()},
         **{f"statistics/{name}": value.numpy() for name, value in statistics.items()},
     }
 
 
-def _update(name: str, parameters: Tensors, momenta: Tensors, gradient: torch.Tensor) -> None:
+def _update(
+    name: str,
+    parameters: Tensors,
+    momenta: Tensors,
+    gradient: torch.Tensor,
+    learning_rate: float,
+) -> None:
     """SGD with momentum: v = m v + (g + decay w), w = w - rate v."""
     constants = spec.HYPERPARAMETERS
     weight = parameters[name].detach()
     if spec.is_decayed(name):
         gradient = gradient + constants["weight_decay"] * weight
     momenta[name] = constants["momentum"] * momenta[name] + gradient
-    parameters[name] = weight - constants["learning_rate"] * momenta[name]
+    parameters[name] = weight - learning_rate * momenta[name]
 
 
 def _loss(
@@ -125,3 +126,24 @@ def _normalise(
     scale_D, bias_D = parameters[f"{name}/bn/scale"], parameters[f"{name}/bn/bias"]
     centred_BDHW = x_BDHW - mean_D[:, None, None]
     return centred_BDHW * (inverse_D * scale_D)[:, None, None] + bias_D[:, None, None]
+
+
+def main(folder: Path) -> None:
+    """Save a first step, the loss of one on another batch, and ten steps at the small rate."""
+    weights = dict(spec.weights(WORK))
+    batches = [spec.batch(WORK, index) for index in range(8)]
+    usual, small = (values["learning_rate"] for values in (spec.HYPERPARAMETERS, spec.TRAJECTORY))
+    step = reference_steps(WORK, weights, batches[:1], usual)
+    other = reference_steps(WORK, weights, batches[1:2], usual)
+    rotated = [batches[index % len(batches)] for index in range(NUM_FOLLOWED_STEPS)]
+    followed = reference_steps(WORK, weights, rotated, small)
+    numbers = {"other_loss": float(other["loss"]), "losses": followed.pop("losses").tolist()}
+    step.pop("losses")
+    np.savez(folder / "step1.npz", **step)
+    states = {n.split("/", 1)[1]: a for n, a in followed.items() if n.startswith("optimizer/")}
+    np.savez(folder / "followed.npz", **states)
+    (folder / "numbers.json").write_text(json.dumps(numbers), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
