@@ -94,11 +94,6 @@ def largest_error(asked: str) -> float:
     return math.sqrt(ROUNDING_ERRORS[own] * min(coarser, default=10 * ROUNDING_ERRORS[own]))
 
 
-def is_finer(seen: str, asked: str) -> bool:
-    """Whether products were more precise than their name says: as slow, too, as that is."""
-    return RANKS[seen] > RANKS[asked]
-
-
 def _convolve(images_BHWC: np.ndarray, kernel_HWCD: np.ndarray) -> np.ndarray:
     """The convolution with one zero around the images, BHWD, as nine matrix products."""
     _, height, width, _ = images_BHWC.shape

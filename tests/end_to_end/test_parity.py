@@ -147,3 +147,30 @@ def test_a_run_marks_cheats_and_ranks_nothing_from_them(tmp_path: Path) -> None:
     assert {cells[name]["parity"] for name in HONEST} == {"pass"}
     ranked = {one["case"].split("/")[3] for one in done.json["ratios"]}
     assert ranked == {"fake_double"}
+
+
+def test_work_without_an_oracle_inherits_what_was_proven_at_another_size(tmp_path: Path) -> None:
+    axes = [axis for axis in cli.FAKE_AXES if not axis.startswith("size=")]
+    names = ",".join([*HONEST, "fake_astray"])
+    cache = f"machine.cache_folder={tmp_path / 'cache'}"
+    run = (*axes, "size=large", f"framework={names}", "protocol=quick", "protocol.num_cohorts=1")
+    done = cli.dyno("run", *run, cache, "--json", store=tmp_path / "runs")
+    assert done.code == 3, done.err
+    cells = {cell["framework"]: cell for cell in done.json["cells"]}
+    for name in HONEST:
+        assert (cells[name]["status"], cells[name]["parity"]) == ("ok", "inherited")
+        assert "proven at tiny b2, because its float64 oracle takes" in cells[name]["parity_reason"]
+    astray = cells["fake_astray"]
+    assert (astray["status"], astray["parity"]) == ("unproven", "unproven")
+    assert "tiny b2: gradient (weight): off by 0.01" in astray["reason"]
+    assert {one["case"].split("/")[3] for one in done.json["ratios"]} == {"fake_double"}
+
+    again = parity(
+        "size=large", f"framework={names}", "precision=fp32", "--json", cache=tmp_path / "cache"
+    )
+    statuses = {cell["framework"]: cell["status"] for cell in again.json["cells"]}
+    assert statuses == {
+        "fake_steady": "inherited",
+        "fake_double": "inherited",
+        "fake_astray": "skip",
+    }

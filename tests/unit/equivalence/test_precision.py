@@ -5,7 +5,6 @@ import pytest
 
 from benchmarks.equivalence.precision import (
     convolution,
-    is_finer,
     largest_error,
     matrix_product,
     precision_like,
@@ -53,12 +52,6 @@ def test_rounding_a_result_to_bf16_does_not_hide_the_operands():
     product = matrix_product()
     result = rounded(multiplied(product, "fp32").astype(np.float32))
     assert precision_like(product.error(result)) != "bf16"
-
-
-def test_finer_products_are_told():
-    assert is_finer("fp32", "bf16")
-    assert not is_finer("tf32", "fp16")
-    assert not is_finer("fp32", "fp32")
 
 
 def test_rounding_keeps_the_significant_bits_and_halves_go_to_even():

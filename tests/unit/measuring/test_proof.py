@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.contract.case import Work
+from benchmarks.equivalence import precision
 from benchmarks.measuring import proof
+from benchmarks.measuring.oracle import Oracle
 from workloads.resnet50 import spec
 
 SPEC = spec.SPECS["resnet50_train"]
@@ -48,3 +50,96 @@ def test_one_value_that_is_not_finite_is_seen() -> None:
     assert proof.is_finite(read)
     read["weights/stem/conv/kernel"][0, 0, 0, 0] = np.inf
     assert not proof.is_finite(read)
+
+
+def test_marks_tell_which_parameters_no_step_has_reached() -> None:
+    before = read_after_a_step(0.5)
+    after = {name: array + 0 for name, array in before.items()}
+    assert set(proof.unmoved(proof.marks(before), proof.marks(after))) == {
+        name for name in INITIAL if not spec.is_statistic(name)
+    }
+    for name in after:
+        if name.startswith("optimizer/") and name != "optimizer/head/bias":
+            after[name] = (
+                after[name] * 0.9
+            )  # the weight may stay as it is: its update was too small
+    assert proof.unmoved(proof.marks(before), proof.marks(after)) == ["head/bias"]
+
+
+def oracle_of(read: dict[str, np.ndarray]) -> Oracle:
+    return Oracle("abc", read, other_loss=6.5, losses=(), followed={})
+
+
+TOLERANCE = dict.fromkeys(("loss", "gradient", "gradient_tensor", "gradient_norm", "update"), 1e-3)
+
+
+def proven(read: dict[str, np.ndarray]):
+    oracle = oracle_of(read_after_a_step(0.5))
+    return proof.prove_first_step(SPEC, INITIAL, read, oracle, TOLERANCE)
+
+
+def test_the_oracles_own_step_passes() -> None:
+    verdict = proven(read_after_a_step(0.5))
+    assert (verdict.status, verdict.reason, verdict.oracle) == ("pass", None, "abc")
+    assert max(check.error for check in verdict.checks) < 1e-9
+
+
+def test_another_step_fails_with_its_first_difference_and_cause() -> None:
+    verdict = proven(read_after_a_step(0.55))
+    assert verdict.status == "fail"
+    assert verdict.first_difference == "gradient of stem/conv/kernel"
+    assert "1.1 times" in verdict.causes[0]
+    assert "off by 0.1, at most 0.001; first to differ: gradient of stem" in verdict.reason
+
+
+def test_arrays_of_another_shape_fail_before_anything_is_compared() -> None:
+    read = read_after_a_step(0.5)
+    read["weights/head/kernel"] = read["weights/head/kernel"].T
+    verdict = proven(read)
+    assert [check.name for check in verdict.checks] == ["parameters"]
+    assert verdict.checks[0].worst_tensor == "weights/head/kernel"
+
+
+def test_a_first_step_that_comes_out_otherwise_is_not_reproduced() -> None:
+    first, again = (
+        proof.step_evidence(SPEC, INITIAL, read_after_a_step(value)) for value in (0.5, 0.51)
+    )
+    assert proof.reproduction_check(first, first, TOLERANCE).passes
+    failed = proof.reproduction_check(first, again, TOLERANCE)
+    assert not failed.passes
+    assert failed.error == pytest.approx(0.02, rel=1e-2)
+
+
+def test_the_loss_on_another_batch_is_the_oracles() -> None:
+    oracle = oracle_of({})
+    assert proof.other_batch_check(6.5001, oracle, TOLERANCE).passes
+    assert not proof.other_batch_check(6.6, oracle, TOLERANCE).passes
+
+
+@pytest.mark.parametrize(("bits", "passes"), [(24, True), (11, False), (8, False)])
+def test_products_that_are_coarser_than_their_name_do_not_pass(bits: int, passes: bool) -> None:
+    class Rounding:
+        """A framework whose products round their operands."""
+
+        def put(self, array):
+            return precision.rounded(array, bits=bits) if bits < 24 else array
+
+        def get(self, value):
+            return value
+
+        def matmul(self, a, b):
+            return a @ b
+
+        def convolve(self, images, kernel):
+            return precision._convolve(images, kernel)
+
+    checks = proof.precision_checks(Rounding(), "fp32")
+    assert [check.name for check in checks] == ["gemm", "convolution"]
+    assert [check.passes for check in checks] == [passes, passes]
+
+
+def test_causes_of_the_first_step_come_before_those_of_later_checks() -> None:
+    failed = [proof.Check("losses", 1.0, 1e-3)]
+    assert proof.causes_of(failed, ("padding",)) == ("padding",)
+    assert "momentum that is dampened" in proof.causes_of(failed, ())[0]
+    assert proof.causes_of([], ()) == ()
