@@ -25,12 +25,12 @@ def test_workloads_name_their_sizes_and_implementations(capsys):
     rows = {row["workload"]: row for row in listed(capsys, "workloads", "--extend", FAKES)}
     assert "pytorch" in rows["resnet50_train"]["frameworks"]
     assert "fake_steady" in rows["fake_train"]["frameworks"]
-    assert rows["fake_train"]["sizes"] == ["tiny", "unmakeable"]
+    assert rows["fake_train"]["sizes"] == ["tiny", "large", "unmakeable"]
 
 
 def test_suites_have_a_description(capsys):
     rows = {row["suite"]: row for row in listed(capsys, "suites")}
-    assert rows["quick"]["num_matrices"] == 3
+    assert rows["quick"]["num_matrices"] >= 3
     assert all(row["description"] for row in rows.values())
 
 
