@@ -1,0 +1,136 @@
+"""A framework that computes with another one through Keras: its adapter, less the backend's part.
+
+It imports no framework: keras is imported in `configure`, once the backend has its settings.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from benchmarks.contract.framework import Framework, Settings
+
+LAST_LOSS = "last_loss"
+"""What the train step's logs call the loss of the step itself; `loss` is Keras's running mean."""
+
+
+class Examined(NamedTuple):
+    """What a backend says of a model's step."""
+
+    gradients: str
+    """Dtype by NumPy's name, or bfloat16."""
+    flop_per_step: int | None
+    """The backend's own count."""
+
+
+class Training(Protocol):
+    """The steps of one compiled model, as its backend drives them without `fit`."""
+
+    def step(self, inputs: Any, targets: Any) -> Any:
+        """Enqueue Keras's train step; its loss, on the device."""
+
+    def sync(self) -> None:
+        """Bring the state into the model's and the optimizer's variables, to be read or assigned.
+
+        The next step begins from what they then hold.
+        """
+
+    def examine(self, inputs: Any, targets: Any) -> Examined:
+        """What the step is; it may take a step's time, and may move the state on."""
+
+
+class KerasFramework(ABC):
+    """Keras on a backend, as the worker and the implementations see it; see `Framework`.
+
+    Everything that is not Keras's own is the backend's adapter's.
+    """
+
+    def __init__(self, backend: Framework, *, backend_name: str) -> None:
+        self._backend = backend
+        self._backend_name = backend_name
+        self._execution = "eager"
+        self._modes: dict[str, str] = {}
+
+    @abstractmethod
+    def _training(self, model: Any) -> Training:
+        """The steps of a `keras.Model` that is compiled and built."""
+
+    def training(self, model: Any, *, optimizer: Any, loss: Any) -> Training:
+        """The steps of a `keras.Model` in the configured execution, every variable made.
+
+        The optimizer's loss scale, if it has one, stays as it is.
+        """
+        model.compile(
+            optimizer=optimizer,
+            loss=loss,
+            run_eagerly=self._execution == "eager",
+            jit_compile=self._execution == "compiled",
+            auto_scale_loss=False,
+        )
+        # Read back: Keras compiles without XLA a model with a layer that does not support it.
+        self._modes = {
+            "keras.jit_compile": str(model.jit_compile),
+            "keras.run_eagerly": str(model.run_eagerly),
+        }
+        optimizer.build(model.trainable_variables)
+        model.make_train_function()
+        return self._training(model)
+
+    def configure(self, settings: Settings) -> None:
+        """Apply the settings to the backend, then import keras and set its precision.
+
+        Raises RuntimeError where keras computes with another backend than this one.
+        """
+        self._backend.configure(settings)
+        self._execution = settings.execution
+        from benchmarks.frameworks.keras import adapter
+
+        adapter.configure(backend=self._backend_name, precision=settings.precision)
+
+    def devices(self) -> dict[str, int]:
+        """The devices that the backend sees."""
+        return self._backend.devices()
+
+    def put(self, array: np.ndarray) -> Any:
+        """The array as a tensor of the backend."""
+        return self._backend.put(array)
+
+    def get(self, value: Any) -> np.ndarray:
+        """A copy of a tensor of the backend on the host."""
+        return self._backend.get(value)
+
+    def wait(self, values: Any) -> None:
+        """Return when these tensors are computed and the device is idle."""
+        self._backend.wait(values)
+
+    def placement(self, value: Any) -> str:
+        """The kind of device where a tensor really lives."""
+        return self._backend.placement(value)
+
+    def num_compilations(self) -> int | None:
+        """The backend's compilations so far: Keras itself compiles nothing."""
+        return self._backend.num_compilations()
+
+    def peak_memory_bytes(self) -> int | None:
+        """The peak that the backend knows."""
+        return self._backend.peak_memory_bytes()
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        """A @ b by the backend."""
+        return self._backend.matmul(a, b)
+
+    def convolve(self, images: Any, kernel: Any) -> Any:
+        """The convolution by the backend's operation, which Keras's layers call."""
+        return self._backend.convolve(images, kernel)
+
+    def settle(self) -> None:
+        """Settle the backend."""
+        self._backend.settle()
+
+    def describe(self) -> dict[str, str]:
+        """The backend's versions and flags, Keras's, and how the last model was compiled."""
+        from benchmarks.frameworks.keras import adapter
+
+        return {**self._backend.describe(), **adapter.describe(), **self._modes}

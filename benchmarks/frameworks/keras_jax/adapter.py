@@ -1,0 +1,87 @@
+"""Keras on JAX: JAX's adapter, and Keras's stateless train function with the state that it moves.
+
+It imports jax, the contract and what the Keras frameworks share.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from benchmarks.frameworks.jax import adapter as jax_adapter
+from benchmarks.frameworks.keras.framework import LAST_LOSS, Examined, KerasFramework, Training
+
+
+class Adapter(KerasFramework):
+    """Keras on JAX as the worker and the implementations see it; see `Framework`."""
+
+    def __init__(self) -> None:
+        super().__init__(jax_adapter.Adapter(), backend_name="jax")
+
+    def _training(self, model: Any) -> Training:
+        return JaxTraining(model)
+
+
+class JaxTraining:
+    """Keras's jitted train step and its state, which stays outside the variables between steps.
+
+    As in `fit`, where the state goes back into the variables at the end of an epoch: to assign it
+    in each step would cost more than to launch the step (Keras 3.15,
+    keras/src/backend/jax/trainer.py). The step donates its state, so that the variables' own arrays
+    are gone after the first.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._state: Any = None
+
+    def step(self, inputs: Any, targets: Any) -> Any:
+        """Enqueue one train step; its loss."""
+        state = self._variables_values() if self._state is None else self._state
+        logs, self._state = self._model.train_function(state, iter([(inputs, targets)]))
+        return logs[LAST_LOSS]
+
+    def sync(self) -> None:
+        """Bring the state into the variables; the next step takes it from there."""
+        if self._state is not None:
+            for variables, values in zip(self._variables(), self._state):
+                for variable, value in zip(variables, values):
+                    variable.assign(value)
+        self._state = None
+
+    def examine(self, inputs: Any, targets: Any) -> Examined:
+        """What the train step's trace is: XLA's count has elementwise operations."""
+        self.sync()
+        state = self._variables_values()
+        cost = jax.jit(self._model.train_step).lower(state, (inputs, targets)).cost_analysis()
+        gradients = jax.eval_shape(self._gradients, state, inputs, targets)
+        return Examined(gradients=str(gradients[0].dtype), flop_per_step=int(cost["flops"]))
+
+    def _gradients(self, state: Any, inputs: Any, targets: Any) -> list[Any]:
+        trainable, non_trainable, optimizer, metrics = state
+        gradients: list[Any]
+        gradients, _ = jax.grad(self._model.compute_loss_and_updates, has_aux=True)(
+            trainable,
+            non_trainable,
+            metrics,
+            inputs,
+            targets,
+            None,
+            training=True,
+            optimizer_variables=optimizer,
+        )
+        return gradients
+
+    def _variables(self) -> tuple[list[Any], ...]:
+        """The variables in the order of Keras's state."""
+        model = self._model
+        return (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
+
+    def _variables_values(self) -> tuple[list[Any], ...]:
+        return tuple([one.value for one in variables] for variables in self._variables())

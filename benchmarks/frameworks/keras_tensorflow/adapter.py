@@ -1,0 +1,59 @@
+"""Keras on TensorFlow: TensorFlow's adapter, and Keras's train function on its tensors.
+
+It imports tensorflow, the contract and what the Keras frameworks share.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from benchmarks.frameworks.keras.framework import LAST_LOSS, Examined, KerasFramework, Training
+from benchmarks.frameworks.tensorflow import adapter as tensorflow_adapter
+
+
+class Adapter(KerasFramework):
+    """Keras on TensorFlow as the worker and the implementations see it; see `Framework`."""
+
+    def __init__(self) -> None:
+        super().__init__(tensorflow_adapter.Adapter(), backend_name="tensorflow")
+
+    def _training(self, model: Any) -> Training:
+        return TensorFlowTraining(model)
+
+
+class TensorFlowTraining:
+    """Keras's train function: a `tf.function` of the whole step, or the step itself if eager.
+
+    `fit` would take batches out of a tf.data iterator; any other iterator hands over tensors that
+    lie on the device already (Keras 3.15, keras/src/backend/tensorflow/trainer.py).
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def step(self, inputs: Any, targets: Any) -> Any:
+        """Enqueue one train step; its loss."""
+        return self._model.train_function(iter([(inputs, targets)]))[LAST_LOSS]
+
+    def sync(self) -> None:
+        """Do nothing: the step works on the variables themselves."""
+
+    def examine(self, inputs: Any, targets: Any) -> Examined:
+        """What a graph of the gradients is: TensorFlow's count without the update."""
+        traced = tf.function(self._gradients, autograph=False)
+        concrete = traced.get_concrete_function(inputs, targets)
+        return Examined(
+            gradients=concrete.structured_outputs[0].dtype.name,
+            flop_per_step=tensorflow_adapter.count_flop(concrete.graph),
+        )
+
+    def _gradients(self, inputs: Any, targets: Any) -> list[Any]:
+        model = self._model
+        with tf.GradientTape() as tape:
+            outputs = model(inputs, training=True)
+            loss = model.compute_loss(inputs, targets, outputs, training=True)
+        weights = [variable.value for variable in model.trainable_variables]
+        gradients: list[Any] = tape.gradient(loss, weights)
+        return gradients
