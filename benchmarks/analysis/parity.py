@@ -35,7 +35,7 @@ class CellParity:
     loss_error: float | None = None
     """Of step 1 against the oracle, relative, the largest over the launches."""
     effective: Mapping[str, str] = field(default_factory=dict)
-    """What the last launch really worked with: dtypes, layout, products, threads."""
+    """What its launches really worked with: dtypes, layout, products, threads."""
 
     @property
     def is_ranked(self) -> bool:
@@ -65,7 +65,7 @@ def _parity(case: Standing, base: Standing | None, specs: Mapping[str, WorkloadS
     if not case.records:
         return CellParity(UNPROVEN, NO_PROOF)
     verdicts = [_verdict(record) for record in case.records]
-    effective = _effective(case.records[-1])
+    effective = _effective(_inspected(case.records))
     for status in (FAIL, UNPROVEN):
         bad = next((one for one in verdicts if one.status == status), None)
         if bad is not None:
@@ -106,6 +106,12 @@ def _loss_error(verdicts: Sequence[Verdict]) -> float | None:
         if check.name == "loss" and check.error is not None
     ]
     return max(errors, default=None)
+
+
+def _inspected(records: Sequence[Record]) -> Record:
+    """The last launch that was asked what it works with; a case's first is."""
+    asked = [record for record in records if record.evidence.get("effective")]
+    return (asked or records)[-1]
 
 
 def _effective(record: Record) -> dict[str, str]:

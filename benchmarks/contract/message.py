@@ -41,6 +41,8 @@ class Launch:
     """Holds weights/ and batch<i>/ as .npy files."""
     oracle_folder: str | None = None
     """What the first step must be equal to; None where there is no oracle for this work."""
+    inspects: bool = True
+    """Whether the program is asked at the end what it works with."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class MeasuringProtocol:
     """Rounds after which a launch ends, however wide its spread."""
     block_target_s: float = 0.1
     """Seconds that a block should last at least."""
-    max_launch_s: float = 6.0
+    max_launch_s: float = 4.0
     """Seconds of turns after which a launch ends once it has min_rounds."""
     target_half_width: float = 0.01
     """Relative half-width of a launch's mean log step time at which its rounds may end."""

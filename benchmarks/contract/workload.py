@@ -106,7 +106,7 @@ class Program(Protocol):
         """Put these batches on the device; the next step uses the first, and steps rotate."""
 
     def step(self) -> Any:
-        """Enqueue one unit of work and return what to wait for; never block."""
+        """Enqueue one unit of work and return its loss, still on the device; never block."""
 
     def read(self) -> dict[str, np.ndarray]:
         """Copies of what the program holds, in canonical names and layout, float32 or wider.

@@ -198,7 +198,8 @@ class Session:
         self._check_other_batch()
         self._check_again()
         self._audit()
-        stage.inspect()
+        if self.launch.inspects:
+            stage.inspect()
         stage.channel.send(
             Finished(
                 evidence=stage.evidence,
@@ -222,7 +223,7 @@ class Session:
     def _check_other_batch(self) -> None:
         """Step 1 on another batch has another loss, which is the oracle's where there is one."""
         assert self._first is not None
-        loss = float(self.stage.first_step(batch=OTHER_BATCH)["loss"])
+        loss = self.stage.first_loss(batch=OTHER_BATCH)
         if loss == self._first.loss:
             raise LaunchFailedError("invalid_work", proof.SAME_BATCH)
         oracle = self.stage.oracle()

@@ -101,7 +101,7 @@ class ProofSession:
 
     def _on_another_batch(self, first: proof.StepEvidence) -> float:
         """The loss of step 1 on another batch."""
-        loss = float(self.stage.first_step(batch=OTHER_BATCH)["loss"])
+        loss = self.stage.first_loss(batch=OTHER_BATCH)
         expected = self.stage.oracle()
         if expected is not None:
             check = proof.other_batch_check(loss, expected, self.stage.tolerance)

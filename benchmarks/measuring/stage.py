@@ -101,6 +101,13 @@ class Stage:
         batches = data.read_batches(folder)
         self.program.feed([*batches[first_batch:], *batches[:first_batch]])
 
+    def first_loss(self, *, batch: int) -> float:
+        """The loss of one step from the canonical weights on this batch."""
+        self.load(first_batch=batch)
+        loss = self.program.step()
+        self.framework.wait(loss)
+        return float(self.framework.get(loss))
+
     def first_step(self, *, batch: int = 0) -> dict[str, np.ndarray]:
         """What the program holds after one step from the canonical weights on this batch."""
         self.load(first_batch=batch)

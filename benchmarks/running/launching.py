@@ -87,6 +87,7 @@ def launch_of(
     folders: Folders,
     num_resident: int,
     oracle: Path | None,
+    inspects: bool,
 ) -> Launch:
     """The message that tells a worker what to run; its private folders exist when this returns."""
     framework = catalog.frameworks[case.way.framework]
@@ -116,6 +117,7 @@ def launch_of(
         implementation_module=implementation.module,
         data_folder=str(data_folder(catalog, case.work, folders)),
         oracle_folder=None if oracle is None else str(oracle),
+        inspects=inspects,
     )
 
 

@@ -46,6 +46,8 @@ class Run:
     stopping: Stopping
     failed: set[str] = field(default_factory=set)
     """Cases that failed in this run: they are not launched again in it."""
+    inspected: set[str] = field(default_factory=set)
+    """Cases of which a launch was asked what it works with: later ones run the same code."""
 
     @property
     def memory_limit_bytes(self) -> int:
@@ -167,7 +169,9 @@ def _prepare(
         folders=current.folders,
         num_resident=len(cohort.launches),
         oracle=grounds.of(case).oracle,
+        inspects=case.case_id not in current.inspected,
     )
+    current.inspected.add(case.case_id)
     python = current.plan.interpreters[case.way.framework].python
     live = Live(
         launch=message,

@@ -61,8 +61,11 @@ class Setup:
             launch_id=launch_id,
             folders=self.folders,
             num_resident=1,
+            oracle=None,
+            inspects=False,
         )
-        return launch, command_of(self.plan, self.catalog, launch, launch_id, self.folders)
+        python = self.plan.interpreters[self.framework].python
+        return launch, command_of(python, self.catalog, launch, launch_id, self.folders)
 
 
 @pytest.fixture(params=FRAMEWORKS)

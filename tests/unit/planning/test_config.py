@@ -8,9 +8,9 @@ from benchmarks.errors import UsageError
 from benchmarks.planning import config
 from benchmarks.planning.overrides import parse
 
-PRESETS = {  # reference: method, section 1.1; quick's 30 s are 6, for a first look in minutes
+PRESETS = {  # reference: method, section 1.1; quick's 30 s are 4, for a first look in minutes
     "smoke": (1, 3, 3, 0.05, 10),
-    "quick": (3, 8, 20, 0.1, 6),
+    "quick": (3, 8, 20, 0.1, 4.0),
     "standard": (5, 10, 40, 0.2, 60),
     "rigorous": (10, 20, 80, 0.5, 180),
 }
