@@ -106,7 +106,12 @@ def examine(extensions: Iterable[Path] = ()) -> Report:
         )
         for name, found in resolved.items()
     )
-    found = tuple(findings(identity, state, lock_holder=holder))
+    witnesses = {
+        report.name: report.usable
+        for report in reports
+        if known.frameworks[report.name].capabilities.holds_oracle
+    }
+    found = tuple(findings(identity, state, lock_holder=holder, witnesses=witnesses))
     return Report(benchmarks.__version__, reports, identity, state, compiler, found)
 
 

@@ -28,8 +28,16 @@ class Finding:
     """What to do about it, if anything can be done."""
 
 
+NUM_WITNESSES = 2
+"""Frameworks that it takes to hold an oracle."""
+
+
 def findings(
-    machine: Mapping[str, Any], state: Mapping[str, Any], *, lock_holder: str | None
+    machine: Mapping[str, Any],
+    state: Mapping[str, Any],
+    *,
+    lock_holder: str | None,
+    witnesses: Mapping[str, bool],
 ) -> list[Finding]:
     """Everything found, warnings first; what is not known is no finding.
 
@@ -37,9 +45,11 @@ def findings(
         machine: `machine.fingerprint()`.
         state: `machine.state()`.
         lock_holder: who measures on this machine already, or None.
+        witnesses: the frameworks that can hold the oracle, and whether each can be used here.
     """
     found = [
         *_other_run(lock_holder),
+        *_witnesses(witnesses),
         *_load(machine, state),
         *_frequency(state),
         *_quota(state),
@@ -54,6 +64,17 @@ def findings(
 def _other_run(lock_holder: str | None) -> Iterator[Finding]:
     if lock_holder:
         yield Finding("warn", f"another dyno run is measuring ({lock_holder})", "wait for its end")
+
+
+def _witnesses(witnesses: Mapping[str, bool]) -> Iterator[Finding]:
+    num_usable = sum(witnesses.values())
+    if num_usable < NUM_WITNESSES:
+        yield Finding(
+            "warn",
+            f"{num_usable} of the {NUM_WITNESSES} frameworks that hold the float64 oracle can be"
+            " used: no work can be proven equal, and nothing will be ranked",
+            f"install {NUM_WITNESSES} of {', '.join(witnesses)}: scripts/setup",
+        )
 
 
 def _load(machine: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[Finding]:

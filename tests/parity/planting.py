@@ -24,7 +24,11 @@ from benchmarks.frameworks.{own} import CAPABILITIES as OWN
 from benchmarks.frameworks.{own} import environment
 
 __all__ = ["CAPABILITIES", "environment"]
-CAPABILITIES = dataclasses.replace(OWN, name={name!r}, holds_oracle=False)
+# tf32 on the CPU is what the rounded products emulate.
+PRECISIONS = {{**OWN.precisions, "cpu": (*OWN.precisions["cpu"], "tf32")}}
+CAPABILITIES = dataclasses.replace(
+    OWN, name={name!r}, holds_oracle=False, precisions=PRECISIONS
+)
 """
 ADAPTER_FILE = "from benchmarks.frameworks.{own}.adapter import Adapter\n\n__all__ = ['Adapter']\n"
 IMPLEMENTATION_FILE = """\
