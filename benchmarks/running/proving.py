@@ -7,7 +7,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,8 @@ class Prover:
         self, case: Case, launch_id: str, *, oracle: Path | None, keep: Path | None, follows: bool
     ) -> Prove:
         framework = self.catalog.frameworks[case.way.framework]
-        cache = self.folders.cache / "proven" / self.key(case)
+        program = replace(case, work=replace(case.work, seed=0))  # the same for every seed
+        cache = self.folders.cache / "proven" / self.key(program)
         scratch = self.folders.cache / "scratch" / launch_id
         for folder in (cache, scratch):
             folder.mkdir(parents=True, exist_ok=True)
