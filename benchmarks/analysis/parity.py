@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.analysis.standing import Standing
 from benchmarks.contract.record import Record
 from benchmarks.contract.workload import Tolerance, WorkloadSpec
-from benchmarks.equivalence.agreement import DISAGREES, agreement
+from benchmarks.equivalence.agreement import AGREES, DISAGREES, agreement
 from benchmarks.equivalence.verdict import (
     FAIL,
     INHERITED,
@@ -88,6 +88,8 @@ def _inherited(
     )
     if found.parity == DISAGREES:
         return CellParity(FAIL, f"{found.reason} (beside its base)", effective=effective)
+    if found.parity != AGREES:
+        return CellParity(UNPROVEN, f"{found.reason} (beside its base)", effective=effective)
     return CellParity(INHERITED, verdict.reason, effective=effective)
 
 
@@ -121,7 +123,8 @@ def _effective(record: Record) -> dict[str, str]:
     asked: Mapping[str, Any] = record.settings.get("asked") or {}
     precision: Mapping[str, Any] = record.evidence.get("precision") or {}
     likes = dict.fromkeys(str(one["like"]) for one in precision.values())
-    found = {name: str(value) for name, value in seen.items() if name != "flop_per_step"}
+    told = ("parameters", "gradients", "optimizer", "activations", "layout")
+    found = {name: str(seen[name]) for name in told if name in seen}
     if likes:
         found["products"] = ", ".join(likes)
     if "products" in settings:

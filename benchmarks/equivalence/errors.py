@@ -75,7 +75,8 @@ def angle(errors: Sequence[TensorError]) -> float:
     """1 - cosine of all tensors together."""
     product = sum(e.product for e in errors)
     norms = global_norm(errors) * _norm(e.reference for e in errors)
-    return max(0.0, 1.0 - product / norms) if norms else math.inf
+    cosine = product / norms if norms else math.nan
+    return max(0.0, 1.0 - cosine) if math.isfinite(cosine) else math.inf
 
 
 def weighed(error: TensorError, errors: Sequence[TensorError]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.equivalence.checks import Check, check_from_json, first_failure
+from benchmarks.equivalence.checks import Check, check_from_json, first_failure, not_judged
 
 PASS = "pass"  # noqa: S105 - a verdict, no secret
 FAIL = "fail"
@@ -34,6 +34,7 @@ NAMES = {
     "gradient_tensor": "gradient of one tensor",
     "stable_gradient": "gradient of the last layer",
     "update": "update of the weights",
+    "update_norm": "norm of the update",
     "reproduced": "step 1, done again",
     "other_batch": "loss of step 1 on another batch",
     "flop": "FLOP by the framework's count",
@@ -77,8 +78,16 @@ def judge(
     first_difference: str | None = None,
     causes: Sequence[str] = (),
 ) -> Verdict:
-    """Pass where every check does; else fail, and the reason is the first that does not."""
+    """Pass where every check does; else fail, and the reason is the first that does not.
+
+    Unproven where a check that is needed is not judged.
+    """
     failed = first_failure(checks)
+    lacking = not_judged(checks)
+    if failed is None and lacking:
+        names = ", ".join(NAMES[name] for name in lacking)
+        reason = f"the workload has no tolerance in this precision for: {names}"
+        return Verdict(UNPROVEN, tuple(checks), reason, oracle=oracle)
     if failed is None:
         return Verdict(PASS, tuple(checks), oracle=oracle)
     parts = [describe(failed)]

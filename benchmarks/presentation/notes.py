@@ -86,7 +86,9 @@ def _difference(name: str, family: Sequence[CellSummary]) -> str | None:
     """The values of one setting, each with the cases that have it; None where all are equal."""
     values: dict[str, list[str]] = {}
     for cell in family:
-        value = cell.parity.effective.get(name, "unknown")
+        if name not in cell.parity.effective:
+            continue
+        value = cell.parity.effective[name]
         values.setdefault(value, []).append(way_name(cell.case, with_precision=False))
     if len(values) < 2:
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class Inheritance:
     oracles: Oracles
 
     def verdict(self, case: Case, reason: str) -> Verdict:
-        """INHERITED where the case's way passes at every proxy, else UNPROVEN.
+        """INHERITED where the way passes at every proxy, else what the first that does not came to.
 
         `reason` is why the case has no oracle of its own. Raises ProofStoppedError.
         """
@@ -35,34 +36,48 @@ class Inheritance:
         for proxy in proxies:
             found = self._proven(proxy)
             if found.status != PASS:
-                return Verdict(UNPROVEN, reason=f"{reason}; {_named(proxy)}: {found.reason}")
+                return dataclasses.replace(
+                    found, reason=f"{reason}; at {_named(proxy)}: {found.reason}"
+                )
         names = " and ".join(_named(proxy) for proxy in proxies)
         return Verdict(INHERITED, reason=f"proven at {names}, because {reason}")
 
     def _proxies(self, case: Case) -> Iterator[Case]:
         spec = self.prover.catalog.workloads[case.work.workload].spec
         for size in spec.proxies:
-            if size != case.work.size:
-                work = dataclasses.replace(
-                    case.work, size=size, batch_size=spec.default_batch_size[size]
-                )
+            work = dataclasses.replace(
+                case.work, size=size, batch_size=spec.default_batch_size[size]
+            )
+            if work != case.work:
                 yield dataclasses.replace(case, work=work)
 
     def _proven(self, proxy: Case) -> Verdict:
         file = self._file(proxy)
-        if file.is_file():
-            return verdict_from_json(json.loads(file.read_text(encoding="utf-8")))
+        kept = _kept(file)
+        if kept is not None:
+            return kept
         known = self.oracles.find(proxy.work, follows=True)
         if isinstance(known, str):
             return Verdict(UNPROVEN, reason=known)
         verdict = self.prover.prove(proxy, oracle=known.folder).verdict
         if verdict.status == PASS:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(verdict.to_json(), allow_nan=False), encoding="utf-8")
+            temporary = file.with_suffix(f".{os.getpid()}")
+            text = json.dumps(verdict.to_json(), allow_nan=False)
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(file)
         return verdict
 
     def _file(self, proxy: Case) -> Path:
         return self.prover.folders.cache / "proofs" / f"{self.prover.key(proxy)}.json"
+
+
+def _kept(file: Path) -> Verdict | None:
+    """The proof in this file; None where there is none that can be read."""
+    try:
+        return verdict_from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _named(case: Case) -> str:

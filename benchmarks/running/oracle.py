@@ -8,6 +8,7 @@ A folder is named by what is in it, and read back against its name before it is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -72,10 +73,12 @@ class Oracles:
             file = self._file(work, with_steps)
             if not file.is_file():
                 continue
-            known = json.loads(file.read_text(encoding="utf-8"))
-            folder = self._root / str(known["identity"])
-            if folder.is_dir() and content_hash(folder) == known["identity"]:
-                return Known(folder, tuple(known["holders"]), known["errors"])
+            folder = self._root / "damaged"
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                known = json.loads(file.read_text(encoding="utf-8"))
+                folder = self._root / str(known["identity"])
+                if folder.is_dir() and content_hash(folder) == known["identity"]:
+                    return Known(folder, tuple(known["holders"]), dict(known["errors"]))
             self.note(f"the stored oracle of {_named(work)} is damaged: it is computed anew")
             shutil.rmtree(folder, ignore_errors=True)
         return None

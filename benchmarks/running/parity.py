@@ -18,7 +18,7 @@ from benchmarks.running.launching import Folders
 from benchmarks.running.oracle import Known, Oracles
 from benchmarks.running.progress import Progress
 from benchmarks.running.proving import Proof, ProofStoppedError, Prover
-from benchmarks.running.stopping import Stopping
+from benchmarks.running.stopping import StopNowError, Stopping
 from benchmarks.storage.locks import machine_lock
 
 MEMORY_SHARE = 0.9
@@ -64,8 +64,17 @@ class Proving:
 
     def prove_all(self) -> list[ProvenCell]:
         """A verdict for every cell of the plan; for those that cannot run, why."""
+        proven: list[ProvenCell] = []
+        num_to_prove = sum(cell.action != "skip" for cell in self.plan.cells)
         with machine_lock(self.folders.cache), Guard() as guard, self.stopping:
-            return list(self._prove_each(guard))
+            self.progress.begin(num_to_prove, None, what="cells to prove")
+            try:
+                proven.extend(self._prove_each(guard))
+            except StopNowError:
+                self.progress.note("stopped now; what had been proven is shown")
+            finally:
+                self.progress.end()
+        return proven
 
     def _prove_each(self, guard: Guard) -> Iterator[ProvenCell]:
         prover = self._prover(guard)

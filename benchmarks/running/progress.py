@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+COHORTS = "cohorts to measure"
+
+
 class Progress(Protocol):
     """What the runner tells whoever watches."""
 
-    def begin(self, num_cohorts: int, estimate_s: float | None) -> None:
-        """Measuring begins."""
+    def begin(self, number: int, estimate_s: float | None, *, what: str = COHORTS) -> None:
+        """So many cohorts, or what else is to be done, begin."""
 
     def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
         """The index-th cohort begins."""
@@ -47,10 +50,10 @@ class LineProgress:
         self._console = console
         self._clock = _Clock()
 
-    def begin(self, num_cohorts: int, estimate_s: float | None) -> None:
+    def begin(self, number: int, estimate_s: float | None, *, what: str = COHORTS) -> None:
         """Say how much there is to do."""
-        self._clock.begin(num_cohorts, estimate_s)
-        self._line(f"{num_cohorts} cohorts to measure{self._clock.remaining()}")
+        self._clock.begin(number, estimate_s)
+        self._line(f"{number} {what}{self._clock.remaining()}")
 
     def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
         """Say which launches come together."""
@@ -93,9 +96,10 @@ class LiveProgress:
         self._title = ""
         self._detail = ""
 
-    def begin(self, num_cohorts: int, estimate_s: float | None) -> None:
+    def begin(self, number: int, estimate_s: float | None, *, what: str = COHORTS) -> None:
         """Open the display."""
-        self._clock.begin(num_cohorts, estimate_s)
+        self._clock.begin(number, estimate_s)
+        self._title = f"{number} {what}"
         self._live.start()
 
     def cohort(self, index: int, title: str, case_ids: list[str]) -> None:

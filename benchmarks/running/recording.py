@@ -8,7 +8,7 @@ from benchmarks.contract.case import Case
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.contract.protocol import PROTOCOL_VERSION
 from benchmarks.contract.record import Record
-from benchmarks.equivalence.verdict import UNPROVEN
+from benchmarks.equivalence.verdict import FAIL, UNPROVEN
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.cohort import median_step_s
 from benchmarks.running.failure import Failure
@@ -62,11 +62,10 @@ def record_of(
 
 
 def _unproven(live: Live) -> Failure | None:
-    """A failure where nothing has shown that the launch did the work that it was asked for."""
+    """A failure where the launch was not shown to do the work that it was asked for."""
     parity = live.evidence.get("parity", {})
-    if parity.get("status") != UNPROVEN:
-        return None
-    return Failure(UNPROVEN, str(parity.get("reason")), "first_step")
+    status = {FAIL: "invalid_work", UNPROVEN: "unproven"}.get(parity.get("status"))
+    return Failure(status, str(parity.get("reason")), "first_step") if status else None
 
 
 def _suspicion(plan: Plan, case: Case, live: Live, flop_per_step: int) -> Failure | None:

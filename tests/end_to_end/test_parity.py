@@ -15,6 +15,7 @@ CHEATS = {
     "fake_cheat_forward": "no step was made: weight is unchanged",
     "fake_cheat_batch": "the batch does not matter",
     "fake_cheat_watched": "they left work out",
+    "fake_cheat_sly": "they left work out",
     "fake_astray": "gradient (weight): off by 0.01",
 }
 HONEST = ("fake_steady", "fake_double")
@@ -161,16 +162,17 @@ def test_work_without_an_oracle_inherits_what_was_proven_at_another_size(tmp_pat
         assert (cells[name]["status"], cells[name]["parity"]) == ("ok", "inherited")
         assert "proven at tiny b2, because its float64 oracle takes" in cells[name]["parity_reason"]
     astray = cells["fake_astray"]
-    assert (astray["status"], astray["parity"]) == ("unproven", "unproven")
-    assert "tiny b2: gradient (weight): off by 0.01" in astray["reason"]
+    assert (astray["status"], astray["parity"]) == ("invalid_work", "fail")
+    assert "at tiny b2: gradient (weight): off by 0.01" in astray["reason"]
     assert {one["case"].split("/")[3] for one in done.json["ratios"]} == {"fake_double"}
 
     again = parity(
         "size=large", f"framework={names}", "precision=fp32", "--json", cache=tmp_path / "cache"
     )
+    assert again.code == 3
     statuses = {cell["framework"]: cell["status"] for cell in again.json["cells"]}
     assert statuses == {
         "fake_steady": "inherited",
         "fake_double": "inherited",
-        "fake_astray": "skip",
+        "fake_astray": "fail",
     }

@@ -21,8 +21,8 @@ from benchmarks.contract.workload import Effective
 STEP_S = {"fake_double": 0.02}
 """Step time of each fake, by sleeping until it is over; the default is 10 ms."""
 DEFAULT_STEP_S = 0.01
-HONEST_STEPS = 20
-"""Steps after a load that the cheat makes that expects to be watched then."""
+HONEST_STEPS = {"fake_cheat_watched": 20, "fake_cheat_sly": 1}
+"""Steps after a load that a cheat makes, which expects to be watched then."""
 FLOOD_BYTES = 64 * 2**20
 
 
@@ -147,7 +147,7 @@ class FakeProgram:
     def read(self) -> dict[str, np.ndarray]:
         if in_turns():
             self.adapter.dawdle("finish")
-        if self.name == "fake_cheat_watched" and in_turns() and self.since_load > HONEST_STEPS:
+        if in_turns() and self.since_load > HONEST_STEPS.get(self.name, self.since_load):
             self.weight -= self.dtype(1e-3)  # as if it had made the steps
         if self.name == "fake_hang_finish" and in_turns():
             hang()
@@ -188,7 +188,7 @@ class FakeProgram:
             return False
         if self.name == "fake_cheat_early":
             return True
-        return self.name == "fake_cheat_watched" and self.since_load > HONEST_STEPS
+        return self.since_load > HONEST_STEPS.get(self.name, self.since_load)
 
     def _is_broken(self) -> bool:
         return self.name == "fake_nan" or (self.name == "fake_nan_later" and in_turns())

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.contract.case import Work
 from benchmarks.equivalence import precision
+from benchmarks.equivalence.checks import REQUIRED
 from benchmarks.measuring import proof
 from benchmarks.measuring.oracle import Oracle
 from workloads.resnet50 import spec
@@ -70,7 +71,8 @@ def oracle_of(read: dict[str, np.ndarray]) -> Oracle:
     return Oracle("abc", read, other_loss=6.5, losses=(), followed={})
 
 
-TOLERANCE = dict.fromkeys(("loss", "gradient", "gradient_tensor", "gradient_norm", "update"), 1e-3)
+JUDGED = ("loss", "gradient", "gradient_tensor", "gradient_norm", "cosine", "update", "update_norm")
+TOLERANCE = dict.fromkeys(JUDGED, 1e-3)
 
 
 def proven(read: dict[str, np.ndarray]):
@@ -143,3 +145,17 @@ def test_causes_of_the_first_step_come_before_those_of_later_checks() -> None:
     assert proof.causes_of(failed, ("padding",)) == ("padding",)
     assert "momentum that is dampened" in proof.causes_of(failed, ())[0]
     assert proof.causes_of([], ()) == ()
+
+
+def test_without_a_tolerance_for_what_matters_nothing_is_proven() -> None:
+    oracle = oracle_of(read_after_a_step(0.5))
+    tolerance = {"loss": 1e-3, "gradient_norm": 1e-3}
+    verdict = proof.prove_first_step(SPEC, INITIAL, read_after_a_step(0.5), oracle, tolerance)
+    assert verdict.status == "unproven"
+    assert "no tolerance in this precision for: 1 - cosine of the gradient" in verdict.reason
+
+
+def test_every_precision_of_the_workload_is_judged_by_what_matters() -> None:
+    for name in SPEC.precisions:
+        assert set(REQUIRED) <= set(SPEC.tolerances[name]), name
+        assert {"first_layer", "statistics", "losses"} <= set(SPEC.tolerances[name])

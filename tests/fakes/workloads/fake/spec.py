@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.contract.workload import WorkloadSpec
 
 JUDGED = (
-    *("loss", "gradient", "gradient_tensor", "gradient_norm", "update"),
+    *("loss", "gradient", "gradient_tensor", "gradient_norm", "cosine", "update", "update_norm"),
     *("losses", "momentum"),
 )
 
