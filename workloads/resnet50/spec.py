@@ -255,9 +255,9 @@ TOLERANCES = {
     # Four times the worst error of the implementations that pass in fp64, over seeds 0 to 4 of tiny
     # at batch 4 and 8. The gradient's is some rectifier that flips: its median is 3e-6.
     "fp32": {
-        "loss": 1.1e-6,  # worst 2.7e-7
+        "loss": 1.5e-6,  # worst 3.8e-7
         "first_layer": 1.8e-5,  # 4.3e-6
-        "statistics": 9.5e-6,  # 2.4e-6
+        "statistics": 1.2e-5,  # 2.9e-6
         "gradient": 7.1e-2,  # 1.8e-2
         "cosine": 6.2e-4,  # 1.6e-4
         "gradient_norm": 2.6e-3,  # 6.4e-4
