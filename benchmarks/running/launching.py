@@ -14,13 +14,15 @@ import benchmarks
 from benchmarks.contract.case import Case, Work
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import Launch, Prove
-from benchmarks.contract.plan import Plan
+from benchmarks.contract.plan import MachineConfig, Plan
 from benchmarks.measuring import machine
 from benchmarks.measuring.environment import allowed_environment
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.process import Command
 
 ROOT = Path(benchmarks.__file__).resolve().parent.parent
+MEMORY_SHARE = 0.9
+"""Share of the machine's memory that launches alive together may take, where no limit is set."""
 ACCELERATOR_SHARE = 0.9
 """Share of a device's memory that the launches alive together divide among them."""
 
@@ -93,22 +95,15 @@ def launch_of(
     framework = catalog.frameworks[case.way.framework]
     implementation = catalog.implementations[case.work.workload, case.way.framework]
     cell = next(c for c in plan.cells if c.case == case)
-    cache = folders.cache / "compiled" / str(cell.result_key)
-    scratch = folders.cache / "scratch" / launch_id
-    for folder in (cache, scratch):
-        folder.mkdir(parents=True, exist_ok=True)
     alone = case.place.device == "cpu" or num_resident == 1
     return Launch(
         case=case,
-        settings=Settings(
-            device=case.place.device,
-            num_devices=case.place.num_devices,
-            execution=case.way.execution,
-            precision=case.way.precision,
-            num_threads=plan.machine_config.num_threads or machine.effective_cores(),
+        settings=settings_of(
+            case,
+            plan.machine_config,
+            cache=folders.cache / "compiled" / str(cell.result_key),
+            scratch=folders.cache / "scratch" / launch_id,
             memory_fraction=1.0 if alone else ACCELERATOR_SHARE / num_resident,
-            cache_folder=str(cache),
-            scratch_folder=str(scratch),
         ),
         protocol=plan.protocol,
         rules=plan.device_rules[case.place.device],
@@ -119,6 +114,36 @@ def launch_of(
         oracle_folder=None if oracle is None else str(oracle),
         inspects=inspects,
     )
+
+
+def settings_of(
+    case: Case,
+    config: MachineConfig,
+    *,
+    cache: Path,
+    scratch: Path,
+    memory_fraction: float = 1.0,
+) -> Settings:
+    """How a case is to run here; its private folders exist when this returns."""
+    for folder in (cache, scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    return Settings(
+        device=case.place.device,
+        num_devices=case.place.num_devices,
+        execution=case.way.execution,
+        precision=case.way.precision,
+        num_threads=config.num_threads or machine.effective_cores(),
+        memory_fraction=memory_fraction,
+        cache_folder=str(cache),
+        scratch_folder=str(scratch),
+    )
+
+
+def memory_limit_bytes(config: MachineConfig) -> int:
+    """Bytes that the processes alive together may take."""
+    if config.memory_limit_gib is not None:
+        return int(config.memory_limit_gib * 2**30)
+    return int(MEMORY_SHARE * machine.total_memory_bytes())
 
 
 def command_of(

@@ -10,19 +10,15 @@ from typing import Any
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import Cell, Plan
 from benchmarks.equivalence.verdict import SKIP, UNPROVEN, Verdict
-from benchmarks.measuring import machine
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.grounds import grounds_of
 from benchmarks.running.guard import Guard
-from benchmarks.running.launching import Folders
+from benchmarks.running.launching import Folders, memory_limit_bytes
 from benchmarks.running.oracle import Known, Oracles
 from benchmarks.running.progress import Progress
 from benchmarks.running.proving import Proof, ProofStoppedError, Prover
 from benchmarks.running.stopping import StopNowError, Stopping
 from benchmarks.storage.locks import machine_lock
-
-MEMORY_SHARE = 0.9
-"""Share of the machine's memory that a proof may take, where no limit is set."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +97,6 @@ class Proving:
                 yield ProvenCell(cell.case, Verdict(SKIP, reason="stopped before its proof"))
 
     def _prover(self, guard: Guard) -> Prover:
-        limit_gib = self.plan.machine_config.memory_limit_gib
-        memory = MEMORY_SHARE * machine.total_memory_bytes()
         return Prover(
             catalog=self.catalog,
             machine_config=self.plan.machine_config,
@@ -110,7 +104,7 @@ class Proving:
             folders=self.folders,
             guard=guard,
             stopping=self.stopping,
-            memory_limit_bytes=int(memory if limit_gib is None else limit_gib * 2**30),
+            memory_limit_bytes=memory_limit_bytes(self.plan.machine_config),
             on_phase=self.progress.phase,
         )
 

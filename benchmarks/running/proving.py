@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contract.case import Case
-from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import Prove
 from benchmarks.contract.plan import Interpreter, MachineConfig
 from benchmarks.contract.protocol import MeasuringProtocol
@@ -30,6 +29,7 @@ from benchmarks.running.launching import (
     command_of,
     data_folder,
     prepare_data,
+    settings_of,
 )
 from benchmarks.running.live import LaunchEndedError, Live
 from benchmarks.running.process import Worker
@@ -124,33 +124,21 @@ class Prover:
             implementation_hash(Sources(self.catalog.roots), self.catalog, implementation),
             interpreter=interpreter,
             machine_key=machine.fingerprint_key(machine.fingerprint()),
-            num_threads=self._num_threads,
+            num_threads=self.machine_config.num_threads or machine.effective_cores(),
         )
-
-    @property
-    def _num_threads(self) -> int:
-        return self.machine_config.num_threads or machine.effective_cores()
 
     def _request(
         self, case: Case, launch_id: str, *, oracle: Path | None, keep: Path | None, follows: bool
     ) -> Prove:
         framework = self.catalog.frameworks[case.way.framework]
         program = replace(case, work=replace(case.work, seed=0))  # the same for every seed
-        cache = self.folders.cache / "proven" / self.key(program)
-        scratch = self.folders.cache / "scratch" / launch_id
-        for folder in (cache, scratch):
-            folder.mkdir(parents=True, exist_ok=True)
         return Prove(
             case=case,
-            settings=Settings(
-                device=case.place.device,
-                num_devices=case.place.num_devices,
-                execution=case.way.execution,
-                precision=case.way.precision,
-                num_threads=self._num_threads,
-                memory_fraction=1.0,
-                cache_folder=str(cache),
-                scratch_folder=str(scratch),
+            settings=settings_of(
+                case,
+                self.machine_config,
+                cache=self.folders.cache / "proven" / self.key(program),
+                scratch=self.folders.cache / "scratch" / launch_id,
             ),
             protocol=self.protocol,
             framework_module=framework.module,

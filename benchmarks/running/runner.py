@@ -11,12 +11,18 @@ from datetime import UTC, datetime
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
-from benchmarks.measuring import machine
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.cohort import Rounds, take_rounds
 from benchmarks.running.grounds import Ground, Grounds, grounds_of
 from benchmarks.running.guard import Guard
-from benchmarks.running.launching import DataError, Folders, command_of, launch_of, prepare_data
+from benchmarks.running.launching import (
+    DataError,
+    Folders,
+    command_of,
+    launch_of,
+    memory_limit_bytes,
+    prepare_data,
+)
 from benchmarks.running.live import LaunchEndedError, Live
 from benchmarks.running.oracle import Oracles
 from benchmarks.running.process import Worker
@@ -29,9 +35,6 @@ from benchmarks.storage.store import Store
 
 MIN_ROUNDS_KEPT = 3
 """Rounds from which a launch counts, though the run was stopped before it had all of them."""
-
-MEMORY_SHARE = 0.9
-"""Share of the machine's memory that launches alive together may take, where no limit is set."""
 
 
 @dataclass
@@ -52,10 +55,7 @@ class Run:
     @property
     def memory_limit_bytes(self) -> int:
         """Bytes that the launches alive together may take."""
-        limit_gib = self.plan.machine_config.memory_limit_gib
-        if limit_gib is not None:
-            return int(limit_gib * 2**30)
-        return int(MEMORY_SHARE * machine.total_memory_bytes())
+        return memory_limit_bytes(self.plan.machine_config)
 
     def case(self, launch: LaunchPlan) -> Case:
         """The case that a launch of the plan is of."""
