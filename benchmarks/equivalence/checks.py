@@ -182,6 +182,7 @@ def trajectory_checks(
     tolerance: Tolerance,
 ) -> list[Check]:
     """The losses of the followed steps, and the optimizer's state after the last."""
+    assert len(losses) == len(oracle_losses), "an oracle of another number of steps"
     worst_loss = max(relative(a, b) for a, b in zip(losses, oracle_losses))
     own = (
         (name, optimizer.get(name, np.full_like(right, np.nan)))

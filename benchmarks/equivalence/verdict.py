@@ -20,7 +20,6 @@ UNPROVEN = "unproven"
 SKIP = "skip"
 
 NAMES = {
-    "precision": "products",
     "gemm": "matrix product",
     "convolution": "convolution",
     "parameters": "arrays missing or of another shape",

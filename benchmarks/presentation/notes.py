@@ -60,7 +60,7 @@ def _parity(summary: RunSummary) -> Iterator[str]:
         worst = f"; losses within {max(losses):.1g}" if any(losses) else ""
         yield (
             f"equal work: {count(len(passed), 'case')} pass: step 1 of each launch is the float64"
-            f" oracle's within tolerance (loss, every gradient, update, statistics{worst})"
+            f" oracle's within the tolerance of its precision{worst}"
         )
     for cell in measured:
         if cell.parity.status != PASS:

@@ -27,7 +27,7 @@ from benchmarks.running.proving import Proof, Prover
 
 MAX_FLOP_PER_STEP = 2e11
 """FLOP of a step above which no oracle is computed: in float64 two cores take about 15 s for it,
-and two holders make fourteen such steps each."""
+and two holders make thirteen such steps each."""
 PRECISION = "fp64"
 DEVICE = "cpu"
 
@@ -38,8 +38,6 @@ class Known:
 
     folder: Path
     holders: tuple[str, ...]
-    errors: dict[str, float]
-    """The relative error of each check between the two holders."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Oracles:
                 known = json.loads(file.read_text(encoding="utf-8"))
                 folder = self._root / str(known["identity"])
                 if folder.is_dir() and content_hash(folder) == known["identity"]:
-                    return Known(folder, tuple(known["holders"]), dict(known["errors"]))
+                    return Known(folder, tuple(known["holders"]))
             self.note(f"the stored oracle of {_named(work)} is damaged: it is computed anew")
             shutil.rmtree(folder, ignore_errors=True)
         return None
@@ -131,7 +129,7 @@ class Oracles:
         if not folder.is_dir():
             first.folder.rename(folder)
         errors = {one.name: one.error for one in proof.verdict.checks if one.error is not None}
-        known = Known(folder, (first.framework, second), errors)
+        known = Known(folder, (first.framework, second))
         text = json.dumps(
             {
                 "identity": identity,

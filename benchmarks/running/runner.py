@@ -75,7 +75,7 @@ def run(current: Run) -> None:
                     break
                 _run_cohort(current, cohort, index, guard, grounds)
         except ProofStoppedError:
-            pass  # nothing was alive yet: the run ends as after a round
+            current.progress.note("stopped while work was being proven; nothing was alive yet")
         except StopNowError:
             current.progress.note("stopped now; what had been measured is kept")
         finally:
