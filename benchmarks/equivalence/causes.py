@@ -109,24 +109,29 @@ def _in_the_forward_pass(trace: Trace, position: int) -> Iterator[str]:
         )
         return
     before = f" or of what comes before it, {_layer_name(layers[position - 1])}" if position else ""
-    kernel = trace.initial.get(f"{name.rpartition('/')[0]}/kernel")
     if error < LARGE and position:
         yield (
             f"epsilon of batch normalisation: {name} is the first to be off, by {error:.1g}, and"
             f" takes what {_layer_name(layers[position - 1])} has normalised"
         )
-    elif kernel is not None and kernel.ndim == 4 and kernel.shape[0] > 1:
-        yield (
-            f"padding (SAME pads a strided convolution on one side), stride or transposed kernel"
-            f" of the {kernel.shape[0]}x{kernel.shape[1]} convolution before {name}{before}"
-        )
-    elif kernel is not None and kernel.ndim == 4:
-        yield (
-            f"stride or transposed kernel of the 1x1 convolution before {name} (v1 has the stride"
-            f" in the first 1x1, v1.5 in the 3x3){before}"
-        )
     else:
-        yield f"the forward pass, first in {name}{before}"
+        yield _in_the_layer(trace, name) + before
+
+
+def _in_the_layer(trace: Trace, name: str) -> str:
+    """What is likely wrong before the first layer that is far off."""
+    kernel = trace.initial.get(f"{name.rpartition('/')[0]}/kernel")
+    if kernel is None or kernel.ndim != 4:
+        return f"the forward pass, first in {name}"
+    if kernel.shape[0] > 1:
+        return (
+            f"padding (SAME pads a strided convolution on one side), stride or transposed kernel"
+            f" of the {kernel.shape[0]}x{kernel.shape[1]} convolution before {name}"
+        )
+    return (
+        f"stride or transposed kernel of the 1x1 convolution before {name} (v1 has the stride"
+        f" in the first 1x1, v1.5 in the 3x3)"
+    )
 
 
 def _looks_rounded(trace: Trace, first: Sequence[TensorError]) -> bool:

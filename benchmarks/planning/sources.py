@@ -2,17 +2,18 @@
 
 A file's closure is the file and every file below the roots that it imports, directly or not, also
 inside functions. What lies outside the roots counts by version: packages by the probe, the
-harness by PROTOCOL_VERSION.
+harness by PROTOCOL_VERSION in what is timed, and by its source in what is proven.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.planning.catalog import Catalog, Root
+from benchmarks.planning.catalog import PROJECT_ROOT, Catalog, Root
 
 
 class Sources:
@@ -77,6 +78,12 @@ def implementation_hash(sources: Sources, catalog: Catalog, key: tuple[str, str]
             f"{module}.adapter",
         ]
     )
+
+
+@functools.cache
+def proving_hash(harness: Path = PROJECT_ROOT / "benchmarks") -> str:
+    """The hash of all code that judges: how a proof is made, and what it is compared by."""
+    return Sources([Root(harness, "benchmarks")]).hash_of(["benchmarks.measuring.proving"])
 
 
 def _imported(source: bytes, package: str) -> Iterator[str]:

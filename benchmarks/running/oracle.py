@@ -3,7 +3,8 @@
     <cache>/oracle/<content hash>/    what the first holder computed (measuring.oracle)
     <cache>/oracle/<key>.json         which one belongs to a work, who holds it, how well they agree
 
-A folder is named by what is in it, and read back against its name before it is used.
+A folder is named by what is in it, and read back against its name before it is used. Where the code
+of a holder has changed since, the oracle is computed anew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ class Oracles:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 known = json.loads(file.read_text(encoding="utf-8"))
                 folder = self._root / str(known["identity"])
+                if known["code"] != self._code(work, known["holders"]):
+                    continue
                 if folder.is_dir() and content_hash(folder) == known["identity"]:
                     return Known(folder, tuple(known["holders"]))
             self.note(f"the stored oracle of {_named(work)} is damaged: it is computed anew")
@@ -136,6 +139,7 @@ class Oracles:
                 "work": asdict(work),
                 "holders": known.holders,
                 "versions": {name: self._versions(name) for name in known.holders},
+                "code": self._code(work, known.holders),
                 "errors": errors,
             },
             indent=1,
@@ -149,6 +153,15 @@ class Oracles:
     def _versions(self, framework: str) -> dict[str, str]:
         found = self.prover.interpreter(framework)
         return found.versions if isinstance(found, Interpreter) else {}
+
+    def _code(self, work: Work, holders: Iterable[str]) -> dict[str, str]:
+        """The hash of each holder's code; of one that is gone there is none."""
+        present = self.prover.catalog.implementations
+        return {
+            name: self.prover.code_hash(work.workload, name)
+            for name in holders
+            if (work.workload, name) in present
+        }
 
     def _reason_against(self, work: Work) -> str | None:
         """Why the oracle of this work cannot be computed on this machine, or None."""

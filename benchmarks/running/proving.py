@@ -21,7 +21,7 @@ from benchmarks.measuring import machine
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.identity import proof_key
 from benchmarks.planning.interpreters import resolve
-from benchmarks.planning.sources import Sources, implementation_hash
+from benchmarks.planning.sources import Sources, implementation_hash, proving_hash
 from benchmarks.running.guard import Guard
 from benchmarks.running.launching import (
     DataError,
@@ -32,7 +32,7 @@ from benchmarks.running.launching import (
     settings_of,
 )
 from benchmarks.running.live import LaunchEndedError, Live
-from benchmarks.running.process import Worker
+from benchmarks.running.process import Command, Worker
 from benchmarks.running.stopping import Stopping
 
 _numbers = itertools.count()
@@ -90,42 +90,33 @@ class Prover:
         the user wants to stop; whatever else goes wrong is a verdict.
         """
         launch_id = f"proof-{os.getpid()}-{next(_numbers)}-{case.way.framework}"
-        interpreter = self.interpreter(case.way.framework)
-        assert isinstance(interpreter, Interpreter)
         request = self._request(case, launch_id, oracle=oracle, keep=keep, follows=follows)
+        limit_s = self.protocol.timeout_s("load")
         try:
-            prepare_data(
-                self.catalog,
-                case.work,
-                self.folders,
-                timeout_s=self.protocol.timeout_s("load"),
-            )
+            prepare_data(self.catalog, case.work, self.folders, timeout_s=limit_s)
         except DataError as error:
             return Proof(Verdict(FAIL, reason=str(error)), status="crashed")
+        interpreter = self.interpreter(case.way.framework)
+        assert isinstance(interpreter, Interpreter)
         command = command_of(interpreter.python, self.catalog, request, launch_id, self.folders)
-        live = Live(
-            launch=request,
-            launch_id=launch_id,
-            started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            worker=Worker(command, self.guard),
-            tick=lambda: self._tick(live),
-            on_phase=lambda phase: self.on_phase(case.case_id, phase),
-        )
-        with self._reaped(live):
+        with self._reaped(self._live(request, launch_id, command)) as live:
             return _run(live, command.log)
 
     def key(self, case: Case) -> str:
         """The identity of a case's proof here."""
         interpreter = self.interpreter(case.way.framework)
         assert isinstance(interpreter, Interpreter)
-        implementation = (case.work.workload, case.way.framework)
         return proof_key(
             case,
-            implementation_hash(Sources(self.catalog.roots), self.catalog, implementation),
+            f"{self.code_hash(case.work.workload, case.way.framework)} {proving_hash()}",
             interpreter=interpreter,
             machine_key=machine.fingerprint_key(machine.fingerprint()),
             num_threads=self.machine_config.num_threads or machine.effective_cores(),
         )
+
+    def code_hash(self, workload: str, framework: str) -> str:
+        """The hash of an implementation's code."""
+        return implementation_hash(Sources(self.catalog.roots), self.catalog, (workload, framework))
 
     def _request(
         self, case: Case, launch_id: str, *, oracle: Path | None, keep: Path | None, follows: bool
@@ -152,6 +143,17 @@ class Prover:
             keep_folder=None if keep is None else str(keep),
         )
 
+    def _live(self, request: Prove, launch_id: str, command: Command) -> Live:
+        live = Live(
+            launch=request,
+            launch_id=launch_id,
+            started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            worker=Worker(command, self.guard),
+            tick=lambda: self._tick(live),
+            on_phase=lambda phase: self.on_phase(request.case.case_id, phase),
+        )
+        return live
+
     def _tick(self, live: Live) -> None:
         resident = live.worker.resident_bytes()
         if resident > self.memory_limit_bytes:
@@ -161,10 +163,10 @@ class Prover:
             raise live.interrupt("stopped")
 
     @contextlib.contextmanager
-    def _reaped(self, live: Live) -> Iterator[None]:
+    def _reaped(self, live: Live) -> Iterator[Live]:
         """Whatever happens inside, the process is ended and its private folder is removed."""
         try:
-            yield
+            yield live
         finally:
             with self.stopping.held():
                 if live.is_alive:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.message import Launch
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.cohort import Rounds, take_rounds
@@ -172,17 +173,7 @@ def _prepare(
         inspects=case.case_id not in current.inspected,
     )
     current.inspected.add(case.case_id)
-    python = current.plan.interpreters[case.way.framework].python
-    live = Live(
-        launch=message,
-        launch_id=launch_id,
-        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        worker=Worker(
-            command_of(python, current.catalog, message, launch_id, current.folders), guard
-        ),
-        tick=lambda: _tick(current, lives, live),
-        on_phase=lambda phase: current.progress.phase(case.case_id, phase),
-    )
+    live = _live(current, message, launch_id, guard, lives)
     lives.append((launch, live))
     limit_s = current.plan.protocol.timeout_s("load")
     try:
@@ -192,6 +183,27 @@ def _prepare(
         live.fail("crashed", str(error))
     except LaunchEndedError:
         return
+
+
+def _live(
+    current: Run,
+    message: Launch,
+    launch_id: str,
+    guard: Guard,
+    lives: list[tuple[LaunchPlan, Live]],
+) -> Live:
+    case = message.case
+    python = current.plan.interpreters[case.way.framework].python
+    command = command_of(python, current.catalog, message, launch_id, current.folders)
+    live = Live(
+        launch=message,
+        launch_id=launch_id,
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        worker=Worker(command, guard),
+        tick=lambda: _tick(current, lives, live),
+        on_phase=lambda phase: current.progress.phase(case.case_id, phase),
+    )
+    return live
 
 
 def _tick(current: Run, lives: list[tuple[LaunchPlan, Live]], running: Live) -> None:

@@ -110,6 +110,18 @@ def test_a_damaged_oracle_is_computed_anew(cache: Path, proven: cli.Outcome) -> 
     assert "is damaged: it is computed anew" in done.err
 
 
+def test_an_oracle_of_other_code_is_computed_anew(cache: Path, proven: cli.Outcome) -> None:
+    (file,) = (cache / "oracle").glob("*-followed.json")
+    known = json.loads(file.read_text())
+    known["code"][known["holders"][0]] = "that of another day"
+    file.write_text(json.dumps(known))
+    done = parity("framework=fake_steady", "precision=fp64", cache=cache)
+    assert done.code == 0, done.out
+    assert "computing the float64 oracle" in done.err
+    done = parity("framework=fake_steady", "precision=fp64", cache=cache)
+    assert "computing the float64 oracle" not in done.err
+
+
 def test_without_two_witnesses_nothing_is_proven(tmp_path: Path) -> None:
     interpreter = "machine.python.fake_double=/nowhere/python"
     other = "machine.python.fake_astray=/nowhere/python"

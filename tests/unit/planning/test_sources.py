@@ -1,9 +1,11 @@
 """Which files a result depends on."""
 
+import shutil
+
 import pytest
 
-from benchmarks.planning.catalog import Root
-from benchmarks.planning.sources import Sources
+from benchmarks.planning.catalog import PROJECT_ROOT, Root
+from benchmarks.planning.sources import Sources, proving_hash
 
 
 @pytest.fixture
@@ -72,3 +74,13 @@ def test_the_same_text_in_another_module_is_another_source(write, hashed):
     write("lab/a.py", "x = 1")
     write("lab/b.py", "x = 1")
     assert hashed("lab.a") != hashed("lab.b")
+
+
+@pytest.mark.parametrize("changed", ["measuring/proof.py", "equivalence/errors.py"])
+def test_a_proof_depends_on_what_compares_and_judges(changed, tmp_path):
+    copy = tmp_path / "benchmarks"
+    shutil.copytree(PROJECT_ROOT / "benchmarks", copy)
+    before = proving_hash(copy)
+    (copy / changed).write_text((copy / changed).read_text() + "# other\n")
+    proving_hash.cache_clear()
+    assert proving_hash(copy) != before
