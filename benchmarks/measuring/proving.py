@@ -40,7 +40,8 @@ class ProofSession:
         self.stage.load()
         self.stage.enter("first_step")
         first = self._first_step()
-        self._inspect()
+        if self._is_judged:
+            self._inspect()
         if self._verdict.status != FAIL or self._request.keep_folder is not None:
             self._go_on(first)
         self.stage.evidence["parity"] = self._judged().to_json()
@@ -54,9 +55,15 @@ class ProofSession:
             )
         )
 
+    @property
+    def _is_judged(self) -> bool:
+        """Whether there is an oracle; the first who holds one has nobody to be compared with."""
+        return self._request.oracle_folder is not None
+
     def _go_on(self, first: proof.StepEvidence) -> None:
         """What tells more only where step 1 is right, and what a holder of the oracle keeps."""
-        self._repeat(first)
+        if self._is_judged:
+            self._repeat(first)
         other_loss = self._on_another_batch(first)
         if self._request.follows:
             self._follow()
@@ -149,7 +156,7 @@ class ProofSession:
 
     def _judged(self) -> Verdict:
         """The verdict on all checks; the causes are those of the first step, or of the rest."""
-        if self._request.oracle_folder is None:
+        if not self._is_judged:
             return dataclasses.replace(self._verdict, checks=tuple(self._checks))
         return judge(
             self._checks,
