@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import os
 import statistics
 import time
@@ -222,6 +223,8 @@ class Session:
         """Step 1 on another batch has another loss, which is the oracle's where there is one."""
         assert self._first is not None
         loss = self.stage.first_loss(batch=OTHER_BATCH)
+        if not math.isfinite(loss):
+            raise LaunchFailedError("nonfinite", f"not finite on another batch, loss {loss}")
         if loss == self._first.loss:
             raise LaunchFailedError("invalid_work", proof.SAME_BATCH)
         oracle = self.stage.oracle()

@@ -15,9 +15,10 @@ FAULTS = {
     "fake_build_error": ("crashed", "no kernel image is available"),
     "fake_exit": ("crashed", "sys.exit(0)"),
     "fake_killed": ("killed", "SIGKILL from outside"),
-    "fake_oom_host": ("oom_host", "more than the limit of 2.0 GiB"),
+    "fake_oom_host": ("oom_host", "more than the limit of 3.0 GiB"),
     "fake_nan": ("nonfinite", "after step 1"),
     "fake_nan_later": ("nonfinite", "at the end"),
+    "fake_nan_batch": ("nonfinite", "on another batch"),
     "fake_lying_fence": ("invalid_sync", "the fence does not wait"),
     "fake_misplaced": ("not_placed", "asked to run on cpu, ran on cuda"),
 }
@@ -30,7 +31,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One run with every fault in it."""
     store = tmp_path_factory.mktemp("failures") / "runs"
     names = ",".join([*HEALTHY, *FAULTS])
-    limits = ("machine.memory_limit_gib=2", "machine.max_resident=20")
+    limits = ("machine.memory_limit_gib=3", "machine.max_resident=20")
     run = (*cli.FAKE_AXES, f"framework={names}", "protocol=smoke", *limits, "--json")
     return cli.dyno("run", *run, store=store), store
 

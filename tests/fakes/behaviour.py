@@ -114,6 +114,7 @@ class FakeProgram:
         self.num_steps = 0
         self.seen_turn = False
         self.images: list[float] = []
+        self.usual_images: list[float] = []
         if self.name == "fake_build_error":
             raise RuntimeError("no kernel image is available for this operation")
         if self.name == "fake_hang_build":
@@ -139,6 +140,7 @@ class FakeProgram:
         assert len(batches) == 8
         if self.name != "fake_cheat_batch" or not self.images:
             self.images = [float(batch["images"].mean()) for batch in batches]
+            self.usual_images = self.usual_images or self.images
 
     def step(self) -> Any:
         self.num_steps += 1
@@ -178,6 +180,8 @@ class FakeProgram:
         index = 0 if self.name == "fake_cheat_batch" else self.since_load - 1
         image = self.dtype(self.images[index % len(self.images)])
         self.loss = float(image * self.weight.mean())
+        if self.name == "fake_nan_batch" and self.images != self.usual_images:
+            return float("nan")
         if self.name != "fake_cheat_forward":
             self.gradient = np.full_like(self.weight, image / self.weight.size)
             if self.name == "fake_astray":
