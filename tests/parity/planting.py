@@ -242,7 +242,10 @@ def pytorch_rounded_products(implementation: Any, *, bits: int) -> None:
 
     class Rounded(nn.Conv2d):
         def forward(self, x):
-            return self._conv_forward(rounded(x), rounded(self.weight), None)
+            y = self._conv_forward(rounded(x), rounded(self.weight), None)
+            if y.requires_grad:
+                y.register_hook(rounded)  # the operand that the products of both gradients share
+            return y
 
     implementation.convolution_class = lambda **_: Rounded
 
@@ -256,13 +259,21 @@ def jax_bf16_products(implementation: Any) -> None:
 
 
 def jax_rounded_products(implementation: Any, *, bits: int) -> None:
-    from jax.lax import reduce_precision
+    import jax
 
     own = implementation.convolve
 
+    def rounded(x):
+        return jax.lax.reduce_precision(x, 8, bits)
+
+    @jax.custom_vjp
+    def with_rounded_gradient(y):
+        return y
+
+    with_rounded_gradient.defvjp(lambda y: (y, None), lambda _, dy: (rounded(dy),))
+
     def convolve(x, kernel, *, stride):
-        x, kernel = (reduce_precision(one, 8, bits) for one in (x, kernel))
-        return own(x, kernel, stride=stride)
+        return with_rounded_gradient(own(rounded(x), rounded(kernel), stride=stride))
 
     implementation.convolve_on_cpu = convolve
 
