@@ -68,8 +68,11 @@ class RunSummary:
 
     @property
     def has_failures(self) -> bool:
-        """Whether a cell that was to be launched is not ok."""
-        return any(cell.status not in ("ok", "interrupted", *PLAN_REASONS) for cell in self.cells)
+        """Whether a cell that was to be launched is not ok, or did other work than the others."""
+        return any(
+            cell.status not in ("ok", "interrupted", *PLAN_REASONS) or cell.parity.status == FAIL
+            for cell in self.cells
+        )
 
 
 def summarise(

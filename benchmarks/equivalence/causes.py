@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.contract.workload import Arrays, Tolerance, WorkloadSpec
 from benchmarks.equivalence.checks import StepErrors
-from benchmarks.equivalence.errors import TensorError, tensor_errors
+from benchmarks.equivalence.errors import TensorError, share_of, tensor_errors
 
 FACTOR_RESIDUAL = 1e-2
 """What may be left of a tensor whose error is a factor."""
@@ -168,6 +168,7 @@ def _in_the_gradients(trace: Trace) -> Iterator[str]:
         return
     off = [error for error in trace.errors.gradients if not error.relative <= limit]
     if not off:
+        yield from _decay_within_rounding(trace)
         return
     yield from _decay(trace, off) or _factors(trace, off) or _first_off(off)
 
@@ -184,6 +185,14 @@ def _decay(trace: Trace, off: Sequence[TensorError]) -> list[str]:
     return named if sum(map(len, found.values())) == len(off) else []
 
 
+def _decay_within_rounding(trace: Trace) -> Iterator[str]:
+    """Decay that hides in the rounding of each gradient, and shows in what many have in common."""
+    for kind, share in trace.errors.decay.items():
+        if abs(share) > trace.limit("decay"):
+            word = "is missing on" if share < 0 else "is applied to"
+            yield f"weight decay {word} the {kind} of most layers ({abs(share):.2g} of the weight)"
+
+
 def _shares_of_weight(trace: Trace, names: Collection[str]) -> Iterator[tuple[str, float]]:
     """The multiple of its weight that a gradient is off by, where it is off by nothing else."""
     gradients = zip(
@@ -195,7 +204,9 @@ def _shares_of_weight(trace: Trace, names: Collection[str]) -> Iterator[tuple[st
         if name not in names or not np.isfinite(difference).all():
             continue
         weight = np.asarray(trace.initial[name], np.float64).ravel()
-        share = float(difference @ weight) / float(weight @ weight)
+        share = share_of(weight, difference)
+        if share is None:
+            continue
         if np.linalg.norm(difference - share * weight) < 0.1 * np.linalg.norm(difference):
             yield name, share
 

@@ -21,6 +21,7 @@ from benchmarks.equivalence.errors import (
     global_error,
     norm_error,
     relative,
+    share_of,
     tensor_errors,
     weighed,
     worst_tensor,
@@ -89,6 +90,10 @@ class StepErrors:
     """Of what the step added to the running statistics."""
     unchanged: list[str]
     """Parameters that the step left exactly as they were."""
+    decay: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """By kind of parameter (kernel, scale, bias), the multiple of the weights by which gradients
+    are off, the median over its tensors: a weight decay too much, where it is not rounding. It is
+    exact where the gradients themselves are not, since rounding knows nothing of the weights."""
 
 
 def mismatches(read: Arrays, oracle: Arrays) -> list[str]:
@@ -102,9 +107,10 @@ def step_errors(spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Array
     """How far step 1 from the initial weights is from the oracle's; both have the same arrays."""
     parameters = [name for name in initial if f"optimizer/{name}" in oracle]
     statistics = [name for name in initial if f"statistics/{name}" in oracle]
+    gradients, decay = _gradient_errors(spec, initial, read, oracle)
     return StepErrors(
         loss=relative(float(read["loss"]), float(oracle["loss"])),
-        gradients=tensor_errors(spec.gradients(initial, read), spec.gradients(initial, oracle)),
+        gradients=gradients,
         updates=tensor_errors(
             _changes("weights", parameters, initial, read),
             _changes("weights", parameters, initial, oracle),
@@ -114,7 +120,23 @@ def step_errors(spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Array
             _changes("statistics", statistics, initial, oracle),
         ),
         unchanged=[n for n in parameters if np.array_equal(initial[n], read[f"weights/{n}"])],
+        decay=decay,
     )
+
+
+def _gradient_errors(
+    spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Arrays
+) -> tuple[list[TensorError], dict[str, float]]:
+    """The errors of all gradients, and what they have in common with the weights."""
+    errors: list[TensorError] = []
+    shares: dict[str, list[float]] = {}
+    pairs = zip(spec.gradients(initial, read), spec.gradients(initial, oracle))
+    for (name, own), (_, right) in pairs:
+        errors += tensor_errors([(name, own)], [(name, right)])
+        share = share_of(initial[name], np.asarray(own, np.float64) - right)
+        if share is not None:
+            shares.setdefault(name.rpartition("/")[2], []).append(share)
+    return errors, {kind: float(np.median(values)) for kind, values in shares.items()}
 
 
 def step_checks(
@@ -127,6 +149,9 @@ def step_checks(
     ]
     if errors.statistics:
         checks += _statistics_checks(errors.statistics, tolerance)
+    if errors.decay:
+        worst_share = max(map(abs, errors.decay.values()), key=_unless_finite)
+        checks.append(check("decay", worst_share, tolerance.get("decay")))
     if errors.gradients:
         checks += _gradient_checks(errors.gradients, tolerance, stable)
         worst = worst_tensor(errors.updates)
@@ -136,6 +161,10 @@ def step_checks(
             check("update_norm", norm_error(errors.updates), tolerance.get("update_norm"))
         )
     return checks
+
+
+def _unless_finite(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
 
 
 def not_judged(checks: Iterable[Check]) -> list[str]:

@@ -112,6 +112,13 @@ def ratio(part: float, whole: float) -> float:
     return part / whole
 
 
+def share_of(weight: np.ndarray, tensor: np.ndarray) -> float | None:
+    """The multiple of the weight that comes closest to a tensor; None where the weight is 0."""
+    flat = np.asarray(weight, np.float64).ravel()
+    square = float(flat @ flat)
+    return float(tensor.ravel() @ flat) / square if square else None
+
+
 def _error(name: str, value: np.ndarray, reference: np.ndarray) -> TensorError:
     own = np.asarray(value, np.float64).ravel()
     right = np.asarray(reference, np.float64).ravel()

@@ -27,6 +27,7 @@ NAMES = {
     "loss": "loss of step 1",
     "first_layer": "running statistics of the first layer",
     "statistics": "running statistics",
+    "decay": "weight decay in the gradient",
     "gradient": "gradient",
     "cosine": "1 - cosine of the gradient",
     "gradient_norm": "norm of the gradient",

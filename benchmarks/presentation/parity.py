@@ -136,7 +136,7 @@ def _failure(cell: ProvenCell) -> Iterator[str]:
     verdict = cell.verdict
     yield f"FAIL {clean(cell.case.case_id)}"
     failed = [check for check in verdict.checks if not check.passes]
-    if not failed:
+    if not failed or not cell.holders:  # without an oracle of its own, it failed at another size
         yield f"  {clean(str(verdict.reason))}"
     for check in failed:
         yield f"  {clean(describe(check))}"

@@ -59,7 +59,10 @@ class Inheritance:
         known = self.oracles.find(proxy.work, follows=True)
         if isinstance(known, str):
             return Verdict(UNPROVEN, reason=known)
-        verdict = self.prover.prove(proxy, oracle=known.folder).verdict
+        proof = self.prover.prove(proxy, oracle=known.folder)
+        verdict = proof.verdict
+        if proof.status != "ok":
+            verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; log: {proof.log}")
         if verdict.status == PASS:
             file.parent.mkdir(parents=True, exist_ok=True)
             temporary = file.with_suffix(f".{os.getpid()}")

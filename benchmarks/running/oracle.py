@@ -4,7 +4,7 @@
     <cache>/oracle/<key>.json         which one belongs to a work, who holds it, how well they agree
 
 A folder is named by what is in it, and read back against its name before it is used. Where the code
-of a holder has changed since, the oracle is computed anew.
+of a holder, or of the proofs, has changed since, the oracle is computed anew.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.plan import Interpreter
 from benchmarks.equivalence.verdict import PASS
 from benchmarks.planning.catalog import FrameworkEntry
+from benchmarks.planning.sources import proving_hash
 from benchmarks.running.launching import data_folder
 from benchmarks.running.proving import Proof, Prover
 
@@ -68,20 +69,18 @@ class Oracles:
         return self._found[key]
 
     def _stored(self, work: Work, follows: bool) -> Known | None:
-        for with_steps in (True, follows):
+        for with_steps in dict.fromkeys((True, follows)):
             file = self._file(work, with_steps)
             if not file.is_file():
                 continue
-            folder = self._root / "damaged"
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 known = json.loads(file.read_text(encoding="utf-8"))
-                folder = self._root / str(known["identity"])
-                if known["code"] != self._code(work, known["holders"]):
+                if known.get("code") != self._code(work, known["holders"]):
                     continue
-                if folder.is_dir() and content_hash(folder) == known["identity"]:
+                folder = self._root / Path(known["identity"]).name
+                if _holds(folder, known["identity"]):
                     return Known(folder, tuple(known["holders"]))
             self.note(f"the stored oracle of {_named(work)} is damaged: it is computed anew")
-            shutil.rmtree(folder, ignore_errors=True)
         return None
 
     def _computed(self, work: Work, follows: bool) -> Known | str:
@@ -129,7 +128,8 @@ class Oracles:
     def _keep(self, work: Work, follows: bool, first: _Kept, second: str, proof: Proof) -> Known:
         identity = content_hash(first.folder)
         folder = self._root / identity
-        if not folder.is_dir():
+        if not _holds(folder, identity):
+            shutil.rmtree(folder, ignore_errors=True)
             first.folder.rename(folder)
         errors = {one.name: one.error for one in proof.verdict.checks if one.error is not None}
         known = Known(folder, (first.framework, second))
@@ -155,13 +155,14 @@ class Oracles:
         return found.versions if isinstance(found, Interpreter) else {}
 
     def _code(self, work: Work, holders: Iterable[str]) -> dict[str, str]:
-        """The hash of each holder's code; of one that is gone there is none."""
+        """The hash of each holder's code, and of ours; of a holder that is gone there is none."""
         present = self.prover.catalog.implementations
-        return {
+        own = {
             name: self.prover.code_hash(work.workload, name)
             for name in holders
             if (work.workload, name) in present
         }
+        return {**own, "harness": proving_hash()}
 
     def _reason_against(self, work: Work) -> str | None:
         """Why the oracle of this work cannot be computed on this machine, or None."""
@@ -201,6 +202,11 @@ class Oracles:
         """Named by the work's arrays, which depend on the spec's source as well."""
         key = data_folder(self.prover.catalog, work, self.prover.folders).name
         return self._root / f"{key}{'-followed' if follows else ''}.json"
+
+
+def _holds(folder: Path, identity: str) -> bool:
+    """Whether the folder is there, and holds what it is named by."""
+    return folder.is_dir() and content_hash(folder) == identity
 
 
 def content_hash(folder: Path) -> str:

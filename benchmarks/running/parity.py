@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import Cell, Plan
-from benchmarks.equivalence.verdict import SKIP, UNPROVEN, Verdict
+from benchmarks.equivalence.verdict import FAIL, SKIP, UNPROVEN, Verdict
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.grounds import grounds_of
 from benchmarks.running.guard import Guard
@@ -61,7 +61,8 @@ class Proving:
     def prove_all(self) -> list[ProvenCell]:
         """A verdict for every cell of the plan; for those that cannot run, why."""
         proven: list[ProvenCell] = []
-        num_to_prove = sum(cell.action != "skip" for cell in self.plan.cells)
+        cells = self.plan.cells
+        num_to_prove = sum(cell.action != "skip" for cell in cells)
         with machine_lock(self.folders.cache), Guard() as guard, self.stopping:
             self.progress.begin(num_to_prove, None, what="cells to prove")
             try:
@@ -70,7 +71,7 @@ class Proving:
                 self.progress.note("stopped now; what had been proven is shown")
             finally:
                 self.progress.end()
-        return proven
+        return [*proven, *(_not_reached(cell) for cell in cells[len(proven) :])]
 
     def _prove_each(self, guard: Guard) -> Iterator[ProvenCell]:
         prover = self._prover(guard)
@@ -94,7 +95,9 @@ class Proving:
                 yield proven
             except ProofStoppedError:
                 stopped = True
-                yield ProvenCell(cell.case, Verdict(SKIP, reason="stopped before its proof"))
+                yield _not_reached(cell)
+            except OSError as error:  # a full disk takes no verdict away that there is already
+                yield ProvenCell(cell.case, Verdict(FAIL, reason=f"could not be proven: {error}"))
 
     def _prover(self, guard: Guard) -> Prover:
         return Prover(
@@ -111,7 +114,15 @@ class Proving:
 
 def _proven(case: Case, proof: Proof, known: Known | str) -> ProvenCell:
     holders = known.holders if isinstance(known, Known) else ()
-    return ProvenCell(case, proof.verdict, proof.evidence, proof.settings, holders, proof.log)
+    return ProvenCell(
+        case, _settled(proof.verdict), proof.evidence, proof.settings, holders, proof.log
+    )
+
+
+def _not_reached(cell: Cell) -> ProvenCell:
+    if cell.action == "skip":
+        return ProvenCell(cell.case, _skipped(cell))
+    return ProvenCell(cell.case, Verdict(SKIP, reason="stopped before its proof"))
 
 
 def _skipped(cell: Cell) -> Verdict:

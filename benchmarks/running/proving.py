@@ -159,7 +159,7 @@ class Prover:
         if resident > self.memory_limit_bytes:
             limit = f"{self.memory_limit_bytes / 2**30:.1f} GiB"
             raise live.fail("oom_host", f"it took {resident / 2**30:.1f} GiB, the limit is {limit}")
-        if self.stopping.requested:
+        if self.stopping.signalled:
             raise live.interrupt("stopped")
 
     @contextlib.contextmanager

@@ -28,7 +28,12 @@ class Stopping:
     def requested(self) -> bool:
         """Whether to end after the current round."""
         late = self._deadline is not None and time.monotonic() >= self._deadline
-        return late or self.exit_code != EXIT_OK
+        return late or self.signalled
+
+    @property
+    def signalled(self) -> bool:
+        """Whether somebody asked for the end: work that is kept is finished past a time limit."""
+        return self.exit_code != EXIT_OK
 
     def __enter__(self) -> Stopping:
         self._handlers = {

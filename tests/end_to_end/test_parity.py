@@ -122,6 +122,14 @@ def test_an_oracle_of_other_code_is_computed_anew(cache: Path, proven: cli.Outco
     assert "computing the float64 oracle" not in done.err
 
 
+def test_an_oracle_is_finished_past_the_time_limit_and_found_the_next_time(tmp_path: Path) -> None:
+    run = (*cli.FAKE_AXES, "framework=fake_steady", "protocol=smoke", "--max-time", "0.1s")
+    own = f"machine.cache_folder={tmp_path / 'cache'}"
+    first, second = (cli.dyno("run", *run, own, store=tmp_path / "runs") for _ in range(2))
+    assert "computing the float64 oracle" in first.err
+    assert "computing the float64 oracle" not in second.err
+
+
 def test_without_two_witnesses_nothing_is_proven(tmp_path: Path) -> None:
     interpreter = "machine.python.fake_double=/nowhere/python"
     other = "machine.python.fake_astray=/nowhere/python"

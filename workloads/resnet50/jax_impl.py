@@ -23,6 +23,7 @@ from flax import traverse_util
 
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.workload import Arrays, Effective, Problem, Program
+from benchmarks.frameworks.jax.adapter import count_flop
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_train"}
@@ -325,7 +326,7 @@ class ResNet50Training:
         return {name: self._framework.get(value) for name, value in named.items()}
 
     def inspect(self) -> Effective:
-        """What the step's tensors are, from its trace; XLA's count has elementwise operations."""
+        """What the step's tensors are, from its trace."""
         assert self._state is not None, "inspect before load"
         images_BHWC, labels_B = self._batches[0]
         gradients, _, _ = jax.eval_shape(self._gradients, self._state, images_BHWC, labels_B)
@@ -335,14 +336,13 @@ class ResNet50Training:
             variables,
             images_BHWC,
         )
-        cost = self._train_step.lower(self._state, images_BHWC, labels_B).cost_analysis()
         return Effective(
             parameters=_dtype_name(self._state.parameters),
             gradients=_dtype_name(gradients),
             optimizer=_dtype_name(optax.tree.get(self._state.optimizer, "trace")),
             activations=_dtype_name(seen["intermediates"]["stage1"]),
             layout="NHWC",
-            flop_per_step=int(cost["flops"]),
+            flop_per_step=count_flop(self._train_step, self._state, images_BHWC, labels_B),
         )
 
     def _put_master(self, array: np.ndarray) -> Any:

@@ -242,6 +242,7 @@ TOLERANCES = {
         "loss": 1e-10,
         "first_layer": 1e-10,
         "statistics": 1e-9,
+        "decay": 1e-9,
         "gradient": 1e-9,
         "cosine": 1e-9,
         "gradient_norm": 1e-9,
@@ -252,24 +253,26 @@ TOLERANCES = {
         "losses": 1e-10,
         "momentum": 1e-9,
     },
-    # Four times the worst error of 66 proofs: tiny, batch 4, seeds 0 to 4, every framework in what
-    # needs no C++ compiler, and a part of them at batch 8. The gradient's is some rectifier that
-    # flips: its median is 3e-6.
+    # Four times the worst error of 81 proofs of what passes in fp64: tiny, batch 4, seeds 0 to 4, a
+    # part of them at batch 8, and small, batch 4, seed 0. The gradient's is some rectifier that
+    # flips: its median is 5e-6. The losses' and the momentum's are one that flips in small.
     "fp32": {
-        "loss": 1.5e-6,  # worst 3.8e-7
+        "loss": 1.9e-6,  # worst 4.7e-7, on another batch
         "first_layer": 1.8e-5,  # 4.3e-6
-        "statistics": 1.2e-5,  # 2.9e-6
+        "statistics": 1.3e-5,  # 3.3e-6
+        "decay": 1.4e-7,  # 3.5e-8, of 15
         "gradient": 7.1e-2,  # 1.8e-2
         "cosine": 6.2e-4,  # 1.6e-4
         "gradient_norm": 2.6e-3,  # 6.4e-4
         "gradient_tensor": 0.35,  # 8.8e-2
-        "stable_gradient": 2.2e-5,  # 5.3e-6
+        "stable_gradient": 2.3e-5,  # 5.7e-6
         "update": 7.1e-2,  # 1.8e-2
         "update_norm": 2.6e-3,  # that of the gradient
-        "losses": 2.2e-4,  # 5.4e-5
-        "momentum": 0.34,  # 8.5e-2
+        "losses": 1.1e-3,  # 2.7e-4
+        "momentum": 0.45,  # 0.11
     },
-    # The same 66; the whole gradient is off by 44 % and is judged by its length and direction.
+    # The same without small, 62; the whole gradient is off by 44 % and is judged by its length and
+    # direction.
     "bf16": {
         "loss": 1.0e-2,  # worst 2.5e-3
         "first_layer": 6.8e-3,  # 1.7e-3

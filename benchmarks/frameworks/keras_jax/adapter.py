@@ -51,12 +51,12 @@ class JaxTraining:
         self._state = None
 
     def examine(self, inputs: Any, targets: Any) -> Examined:
-        """What the train step's trace is: XLA's count has elementwise operations."""
+        """What the train step's trace is."""
         self.sync()
         state = self._variables_values()
-        cost = jax.jit(self._model.train_step).lower(state, (inputs, targets)).cost_analysis()
+        flop = jax_adapter.count_flop(self._model.train_step, state, (inputs, targets))
         gradients = jax.eval_shape(self._gradients, state, inputs, targets)
-        return Examined(gradients=str(gradients[0].dtype), flop_per_step=int(cost["flops"]))
+        return Examined(gradients=str(gradients[0].dtype), flop_per_step=flop)
 
     def _gradients(self, state: Any, inputs: Any, targets: Any) -> list[Any]:
         trainable, non_trainable, optimizer, metrics = state

@@ -271,6 +271,7 @@ def test_inherited_proofs_rank_nothing_where_the_first_steps_differ(number):
     assert ratio(summary, FAST)["verdict"] == "unproven"
     assert cell(summary, BASE)["parity"] == cell(summary, SLOW)["parity"] == "inherited"
     assert ratio(summary, SLOW)["verdict"] == "slower"
+    assert summary.has_failures
 
 
 def test_what_a_launch_really_worked_with_is_told():

@@ -177,6 +177,27 @@ def test_a_planted_fault_is_caught_and_named(words, initial):
     assert any(words in cause for cause in causes), causes
 
 
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ("weight decay is missing on the kernel of most layers", set_to(decay=0.0)),
+        ("weight decay is applied to the scale of most", set_to(decayed=lambda name: True)),
+    ],
+)
+def test_a_decay_that_hides_in_rounding_shows_in_what_layers_have_in_common(words, fault, initial):
+    coarse = {**dict.fromkeys(JUDGED, 0.5), "decay": 1e-4}
+    failed, _, causes = diagnosed(initial, fault, coarse)
+    assert failed.name == "decay"
+    assert any(words in cause for cause in causes), causes
+
+
+def test_a_fault_in_what_begins_at_zero_is_a_verdict_as_well(initial):
+    initial["head/bias"] = np.zeros(50)
+    failed, _, causes = diagnosed(initial, scaled("head/bias", 1.01))
+    assert failed is not None
+    assert "the gradient of head/bias is 1.01 times what it should be" in causes
+
+
 def test_the_first_difference_is_the_first_of_the_forward_pass(initial):
     _, first, _ = diagnosed(initial, forward_from("stage1/block1/conv2", 0.5))
     assert first == "statistics of stage1/block1/conv2/bn/mean"

@@ -222,3 +222,25 @@ def test_out_of_memory_is_recognised(configured):
         jax.numpy.zeros((2**45,)).block_until_ready()
     text = f"{caught.type.__name__}: {caught.value}"
     assert any(re.search(pattern, text) for pattern in CAPABILITIES.out_of_memory_patterns)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_flop_of_a_trace_are_the_products_with_padding_and_without_the_zeros_between(stride):
+    images, kernel = np.ones((2, 4, 4, 3), np.float32), np.ones((3, 3, 3, 5), np.float32)
+
+    @jax.jit
+    def loss(images, kernel):
+        convolved = jax.lax.conv_general_dilated(
+            images,
+            kernel,
+            (stride, stride),
+            ((1, 1), (1, 1)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return (convolved.reshape(2, -1) @ np.ones((80 // stride**2, 7), np.float32)).sum()
+
+    convolution = 2 * 2 * (4 // stride) ** 2 * 5 * 27
+    product = 2 * 2 * (80 // stride**2) * 7
+    gradient = jax.grad(loss, argnums=(0, 1))
+    assert adapter_module.count_flop(loss, images, kernel) == convolution + product
+    assert adapter_module.count_flop(gradient, images, kernel) == 3 * convolution + 2 * product
