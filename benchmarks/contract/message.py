@@ -2,8 +2,8 @@
 
 Frameworks print on stdout, so nothing is ever read from there. Standard library only.
 
-    parent  Launch                     Turn(0) ... Turn(r)                Finish
-    worker         Phase ... Ready            Block ...           Block          Finished
+    parent  Launch                    Begin                   Turn(0) ...        Finish
+    worker         Phase ... Imported       Phase ... Ready           Block ...         Finished
 
     parent  Prove
     worker         Phase ... Proved
@@ -65,6 +65,11 @@ class Prove:
 
 
 @dataclass(frozen=True)
+class Begin:
+    """Parent to worker, once it has imported: everybody else has too, the machine is its own."""
+
+
+@dataclass(frozen=True)
 class Turn:
     """Parent to worker: time one block."""
 
@@ -82,6 +87,11 @@ class Phase:
     """Worker to parent: this phase begins."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Worker to parent: the framework is imported and configured, and it waits for Begin."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +151,16 @@ class Proved:
     settings: dict[str, Any]
 
 
-Message = Union[Launch, Prove, Turn, Finish, Phase, Ready, BlockDone, Failed, Finished, Proved]
+Message = Union[
+    Union[Launch, Prove, Begin, Turn, Finish],
+    Union[Phase, Imported, Ready, BlockDone, Failed, Finished, Proved],
+]
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
-    for cls in (Launch, Prove, Turn, Finish, Phase, Ready, BlockDone, Failed, Finished, Proved)
+    for cls in (
+        *(Launch, Prove, Begin, Turn, Finish),
+        *(Phase, Imported, Ready, BlockDone, Failed, Finished, Proved),
+    )
 }
 
 

@@ -13,10 +13,19 @@ import statistics
 import time
 from typing import Any
 
-from benchmarks.contract.message import BlockDone, Finish, Finished, Launch, Ready, Turn
+from benchmarks.contract.message import (
+    Begin,
+    BlockDone,
+    Finish,
+    Finished,
+    Imported,
+    Launch,
+    Ready,
+    Turn,
+)
 from benchmarks.equivalence.verdict import FAIL, UNPROVEN, Verdict
 from benchmarks.measuring import fence, memory, proof
-from benchmarks.measuring.oracle import OTHER_BATCH
+from benchmarks.measuring.oracle import OTHER_BATCH, Oracle
 from benchmarks.measuring.stage import LaunchFailedError, Stage, require
 from benchmarks.measuring.timing import BlockTime, time_block
 from benchmarks.measuring.warmup import WarmUp, warm_up
@@ -47,13 +56,15 @@ class Session:
         """Go through every phase; LaunchFailedError or any exception ends the launch."""
         stage = self.stage
         stage.import_framework()
+        stage.channel.send(Imported())
+        assert isinstance(stage.channel.receive(), Begin)
         fence_s = self._test_framework()
         stage.build()
         stage.enter("load")
         stage.load()
         first_steps_ns, cold_cache = self._first_steps()
-        self._test_program()
-        warm = self._warm_up()
+        step_s = self._test_program()
+        warm = self._warm_up(step_s)
         stage.channel.send(
             Ready(
                 step_s=warm.step_s,
@@ -110,16 +121,14 @@ class Session:
         read = stage.program.read()
         if not proof.is_finite(read):
             raise LaunchFailedError("nonfinite", f"not finite after step 1, loss {read['loss']}")
-        self._first = proof.step_evidence(stage.spec, stage.initial(), read)
+        initial, oracle = stage.initial(), stage.oracle()
+        self._first = proof.step_evidence(stage.spec, initial, read)
         stage.evidence["step1"] = dataclasses.asdict(self._first)
         if self._first.failure:
             raise LaunchFailedError("invalid_work", self._first.failure)
-        oracle = stage.oracle()
         verdict = Verdict(UNPROVEN, reason=NO_ORACLE)
         if oracle is not None:
-            verdict = proof.prove_first_step(
-                stage.spec, stage.initial(), read, oracle, stage.tolerance
-            )
+            verdict = proof.prove_first_step(stage.spec, initial, read, oracle, stage.tolerance)
         stage.evidence["parity"] = verdict.to_json()
         if verdict.status == FAIL:
             raise LaunchFailedError("invalid_work", str(verdict.reason))
@@ -140,8 +149,8 @@ class Session:
             raise LaunchFailedError("invalid_sync", report.failure)
         return report.fence_s
 
-    def _test_program(self) -> None:
-        """The fence on the program itself."""
+    def _test_program(self) -> float:
+        """The seconds of a step, once the fence has been tested on the program itself."""
         stage = self.stage
         stage.enter("self_test")
         step_s = self._timed_step() / 1e9
@@ -152,11 +161,11 @@ class Session:
         failure = fence.program_failure(leftover)
         if failure:
             raise LaunchFailedError("invalid_sync", failure)
+        return step_s
 
-    def _warm_up(self) -> WarmUp:
+    def _warm_up(self, step_s: float) -> WarmUp:
         stage = self.stage
         stage.enter("warm_up")
-        step_s = self._timed_step() / 1e9
         warm = warm_up(
             stage.program,
             stage.framework,
@@ -194,8 +203,9 @@ class Session:
         device = self.launch.settings.device
         peak = memory.peak(stage.framework, device=device, was_reset=self._was_reset)
         self._check_end()
-        self._check_other_batch()
-        self._check_again()
+        oracle = stage.oracle()
+        self._check_other_batch(oracle)
+        self._check_again(oracle)
         require(stage.check_precision())
         if self.launch.inspects:
             stage.inspect()
@@ -219,7 +229,7 @@ class Session:
                 "invalid_work", f"the timed steps did not update {still[0]}, one of {len(still)}"
             )
 
-    def _check_other_batch(self) -> None:
+    def _check_other_batch(self, oracle: Oracle | None) -> None:
         """Step 1 on another batch has another loss, which is the oracle's where there is one."""
         assert self._first is not None
         loss = self.stage.first_loss(batch=OTHER_BATCH)
@@ -227,11 +237,10 @@ class Session:
             raise LaunchFailedError("nonfinite", f"not finite on another batch, loss {loss}")
         if loss == self._first.loss:
             raise LaunchFailedError("invalid_work", proof.SAME_BATCH)
-        oracle = self.stage.oracle()
         if oracle is not None:
             require([proof.other_batch_check(loss, oracle, self.stage.tolerance)])
 
-    def _check_again(self) -> None:
+    def _check_again(self, oracle: Oracle | None) -> None:
         """The program that was timed still makes the step that was proven, and takes its time to.
 
         The very step that is compared is timed: whatever is honest only while it is looked at is
@@ -239,7 +248,7 @@ class Session:
         """
         shares: list[float] = []
         while len(shares) < NUM_AUDITS and max(shares, default=0.0) < MIN_SHARE_OF_AUDIT:
-            step_ns = self._audited_step_ns()
+            step_ns = self._audited_step_ns(oracle)
             shares.append(statistics.median(self._step_ns or [step_ns]) / step_ns)
         self.stage.evidence["share_of_audit"] = max(shares)
         if max(shares) < MIN_SHARE_OF_AUDIT:
@@ -249,7 +258,7 @@ class Session:
                 f" (at least {MIN_SHARE_OF_AUDIT:.0%} expected): they left work out",
             )
 
-    def _audited_step_ns(self) -> int:
+    def _audited_step_ns(self, oracle: Oracle | None) -> int:
         """The duration of a first step, from the canonical weights, that comes out as before."""
         stage = self.stage
         assert self._first is not None
@@ -259,13 +268,11 @@ class Session:
         self._outputs = None
         step_ns = self._timed_step()
         read = stage.program.read()
-        again = proof.step_evidence(stage.spec, stage.initial(), read)
+        initial = stage.initial()
+        again = proof.step_evidence(stage.spec, initial, read)
         require([proof.reproduction_check(self._first, again, stage.tolerance)])
-        oracle = stage.oracle()
         if oracle is not None:
-            verdict = proof.prove_first_step(
-                stage.spec, stage.initial(), read, oracle, stage.tolerance
-            )
+            verdict = proof.prove_first_step(stage.spec, initial, read, oracle, stage.tolerance)
             if verdict.status == FAIL:
                 raise LaunchFailedError("invalid_work", f"once more: {verdict.reason}")
         return step_ns

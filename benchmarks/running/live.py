@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from benchmarks.contract.message import (
+    Begin,
     BlockDone,
     Failed,
     Finish,
     Finished,
+    Imported,
     Launch,
     Message,
     Phase,
@@ -61,9 +63,21 @@ class Live:
         """Whether it can still take turns."""
         return self.failure is None and self.finished is None and self.proved is None
 
-    def prepare(self) -> None:
-        """Drive a fresh worker through its phases until it is warm, then stop it."""
+    def start(self) -> None:
+        """Tell a fresh worker what to run; it begins to import its framework."""
         self._guarded(lambda: self.worker.send(self.launch))
+
+    def await_import(self) -> None:
+        """Return once the worker has imported its framework, and stop it."""
+        message = self._receive()
+        if not isinstance(message, Imported):
+            raise self.fail("crashed", f"expected its framework, received {message}"[:300])
+        self._guarded(self.worker.stop)
+
+    def prepare(self) -> None:
+        """Drive a worker with its framework through its phases until it is warm, then stop it."""
+        self.worker.resume()
+        self._guarded(lambda: self.worker.send(Begin()))
         while self.ready is None:
             message = self._receive()
             if isinstance(message, Ready):
@@ -96,7 +110,7 @@ class Live:
 
     def prove(self) -> Proved:
         """Drive a fresh worker through a proof to its end."""
-        self._guarded(lambda: self.worker.send(self.launch))
+        self.start()
         while self.proved is None:
             message = self._receive()
             if isinstance(message, Proved):

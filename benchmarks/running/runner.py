@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.message import Launch
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
+from benchmarks.measuring.machine import effective_cores
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.cohort import Rounds, take_rounds
 from benchmarks.running.grounds import Ground, Grounds, grounds_of
@@ -34,6 +36,8 @@ from benchmarks.running.stopping import StopNowError, Stopping
 from benchmarks.storage.locks import machine_lock
 from benchmarks.storage.store import Store
 
+MAX_IMPORTS = 4
+"""Launches that import at the same time at most, and no more than there are cores."""
 MIN_ROUNDS_KEPT = 3
 """Rounds from which a launch counts, though the run was stopped before it had all of them."""
 
@@ -109,8 +113,9 @@ def _run_cohort(
         grounds.of(current.case(launch))
     lives: list[tuple[LaunchPlan, Live]] = []
     with _recorded(current, cohort, lives, grounds):
-        for launch in launches:
-            _prepare(current, cohort, launch, guard, lives, grounds)
+        _import(current, cohort, launches, guard, lives, grounds)
+        for _, live in lives:
+            _prepare(current, live)
         ready = [live for _, live in lives if live.is_alive]
         if ready and not current.stopping.requested:
             rules = current.plan.device_rules[ready[0].launch.settings.device]
@@ -149,17 +154,46 @@ def _record(
     shutil.rmtree(live.launch.settings.scratch_folder, ignore_errors=True)
 
 
-def _prepare(
+def _import(
+    current: Run,
+    cohort: CohortPlan,
+    launches: list[LaunchPlan],
+    guard: Guard,
+    lives: list[tuple[LaunchPlan, Live]],
+    grounds: Grounds,
+) -> None:
+    """Start every launch, and let them import their frameworks, a few at a time: nothing is timed.
+
+    What is timed in a launch's preparation has the machine to itself.
+    """
+    importing: deque[Live] = deque()
+    width = min(MAX_IMPORTS, effective_cores())
+    for launch in launches:
+        if current.stopping.requested:
+            return
+        if len(importing) == width:
+            _await_import(importing.popleft())
+        live = _started(current, cohort, launch, guard, lives, grounds)
+        importing.append(live)
+    for live in importing:
+        _await_import(live)
+
+
+def _await_import(live: Live) -> None:
+    if live.is_alive:
+        with suppress(LaunchEndedError):
+            live.await_import()
+
+
+def _started(
     current: Run,
     cohort: CohortPlan,
     launch: LaunchPlan,
     guard: Guard,
     lives: list[tuple[LaunchPlan, Live]],
     grounds: Grounds,
-) -> None:
-    """Start one launch and bring it to where it waits for turns, or to its failure."""
-    if current.stopping.requested:
-        return
+) -> Live:
+    """One more of the lives, importing its framework or failed."""
     case = current.case(launch)
     launch_id = f"{cohort.cohort_id.replace('/', '-')}-{len(lives)}"
     message = launch_of(
@@ -178,11 +212,19 @@ def _prepare(
     limit_s = current.plan.protocol.timeout_s("load")
     try:
         prepare_data(current.catalog, case.work, current.folders, timeout_s=limit_s)
-        live.prepare()
+        live.start()
     except DataError as error:
         live.fail("crashed", str(error))
     except LaunchEndedError:
-        return
+        pass
+    return live
+
+
+def _prepare(current: Run, live: Live) -> None:
+    """Bring a launch to where it waits for turns, or to its failure."""
+    if live.is_alive and not current.stopping.requested:
+        with suppress(LaunchEndedError):
+            live.prepare()
 
 
 def _live(

@@ -162,6 +162,8 @@ def one_run(setup: Setup, guard: Guard, launch_id: str) -> tuple[list[float], fl
         tick=lambda: None,
         on_phase=lambda phase: None,
     )
+    live.start()
+    live.await_import()
     live.prepare()
     bare = BareLoop(launch, command, setup.folders.logs)
     assert live.ready is not None
