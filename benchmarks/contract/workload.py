@@ -56,7 +56,8 @@ class WorkloadSpec:
     """An upper estimate of one launch's memory for weights, gradients, states and activations."""
     gradients: Callable[[Arrays, Arrays], Iterator[tuple[str, np.ndarray]]]
     """(initial weights, `Program.read` after step 1) to the gradient of each parameter, taken from
-    the optimizer's state, so that no twin of the timed program is checked in its stead."""
+    the optimizer's state, so that no twin of the timed program is checked in its stead. Element by
+    element: of a slice of one parameter's arrays it makes that slice of its gradient."""
     tolerances: Mapping[str, Tolerance]
     options: Mapping[str, tuple[Option, ...]] = field(default_factory=dict)
     """The workload's own axes, each with its enumerable values, the default first."""

@@ -16,12 +16,13 @@ import numpy as np
 
 from benchmarks.contract.workload import Arrays, Tolerance, WorkloadSpec
 from benchmarks.equivalence.errors import (
+    Sums,
     TensorError,
     angle,
     global_error,
+    in_blocks,
     norm_error,
     relative,
-    share_of,
     tensor_errors,
     weighed,
     worst_tensor,
@@ -31,6 +32,9 @@ FLOP_TOLERANCE = 0.02
 """Share of the analytic FLOP that a framework's own count may lack. It may have more: elementwise
 operations are in it, and padding counts as work. What it lacks was left out: a stage, a backward
 pass, and, where nothing else is counted, the stride that v1 has elsewhere (5 %)."""
+
+GROUPS = ("optimizer", "weights")
+"""What `Program.read` has of each parameter."""
 
 REQUIRED = ("loss", "gradient_norm", "cosine", "update_norm")
 """Checks without which nothing is proven: the loss, and length and direction of the gradient."""
@@ -107,14 +111,11 @@ def step_errors(spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Array
     """How far step 1 from the initial weights is from the oracle's; both have the same arrays."""
     parameters = [name for name in initial if f"optimizer/{name}" in oracle]
     statistics = [name for name in initial if f"statistics/{name}" in oracle]
-    gradients, decay = _gradient_errors(spec, initial, read, oracle)
+    gradients, updates, decay = _parameter_errors(spec, parameters, initial, read, oracle)
     return StepErrors(
         loss=relative(float(read["loss"]), float(oracle["loss"])),
         gradients=gradients,
-        updates=tensor_errors(
-            _changes("weights", parameters, initial, read),
-            _changes("weights", parameters, initial, oracle),
-        ),
+        updates=updates,
         statistics=tensor_errors(
             _changes("statistics", statistics, initial, read),
             _changes("statistics", statistics, initial, oracle),
@@ -124,19 +125,34 @@ def step_errors(spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Array
     )
 
 
-def _gradient_errors(
-    spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Arrays
-) -> tuple[list[TensorError], dict[str, float]]:
-    """The errors of all gradients, and what they have in common with the weights."""
-    errors: list[TensorError] = []
+def _parameter_errors(
+    spec: WorkloadSpec, names: Sequence[str], initial: Arrays, read: Arrays, oracle: Arrays
+) -> tuple[list[TensorError], list[TensorError], dict[str, float]]:
+    """The errors of gradients and updates, and what gradients have in common with the weights."""
+    gradients: list[TensorError] = []
+    updates: list[TensorError] = []
     shares: dict[str, list[float]] = {}
-    pairs = zip(spec.gradients(initial, read), spec.gradients(initial, oracle))
-    for (name, own), (_, right) in pairs:
-        errors += tensor_errors([(name, own)], [(name, right)])
-        share = share_of(initial[name], np.asarray(own, np.float64) - right)
-        if share is not None:
-            shares.setdefault(name.rpartition("/")[2], []).append(share)
-    return errors, {kind: float(np.median(values)) for kind, values in shares.items()}
+    for name in names:
+        gradient, update, common, square = Sums(), Sums(), 0.0, 0.0
+        pairs = (arrays[f"{group}/{name}"] for group in GROUPS for arrays in (read, oracle))
+        for weight, state, right_state, new, right_new in in_blocks(initial[name], *pairs):
+            own, right = (gradient_block(spec, name, weight, one) for one in (state, right_state))
+            common += float(gradient.add(own, right) @ weight)
+            square += float(weight @ weight)
+            update.add(new - weight, right_new - weight)
+        gradients.append(gradient.error(name))
+        updates.append(update.error(name))
+        if square:
+            shares.setdefault(name.rpartition("/")[2], []).append(common / square)
+    return gradients, updates, {kind: float(np.median(all_)) for kind, all_ in shares.items()}
+
+
+def gradient_block(
+    spec: WorkloadSpec, name: str, weight: np.ndarray, state: np.ndarray
+) -> np.ndarray:
+    """A block of a parameter's gradient, from those of its initial values and optimizer's state."""
+    ((_, gradient),) = spec.gradients({name: weight}, {f"optimizer/{name}": state})
+    return gradient
 
 
 def step_checks(

@@ -1,17 +1,20 @@
 """How far named arrays are from their reference: norms of differences, tensor by tensor.
 
-Everything is summed in float64, one tensor at a time: a model's arrays are never held twice.
+Everything is summed in float64, block by block: a model's arrays are never held twice, and a block
+stays in the processor's cache.
 NumPy only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+BLOCK = 2**16
+"""Elements summed at once."""
 NEGLIGIBLE = 1e-6
 """Share of the global norm below which a tensor's own norm is no measure of its error."""
 
@@ -46,6 +49,35 @@ class TensorError:
             return math.inf
         cosine = self.product / (self.own * self.reference)
         return math.sqrt(max(0.0, 1.0 - cosine**2)) if math.isfinite(cosine) else math.inf
+
+
+@dataclass
+class Sums:
+    """The sums of a tensor beside its reference that make its `TensorError`, block by block."""
+
+    difference: float = 0.0
+    own: float = 0.0
+    reference: float = 0.0
+    product: float = 0.0
+
+    def add(self, own: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Take one more block of both, flat and in float64; their difference."""
+        difference: np.ndarray = own - reference
+        self.difference += float(difference @ difference)
+        self.own += float(own @ own)
+        self.reference += float(reference @ reference)
+        self.product += float(own @ reference)
+        return difference
+
+    def error(self, name: str) -> TensorError:
+        """The error of the whole tensor."""
+        return TensorError(
+            name=name,
+            difference=math.sqrt(self.difference),
+            own=math.sqrt(self.own),
+            reference=math.sqrt(self.reference),
+            product=self.product,
+        )
 
 
 Named = Iterable[tuple[str, np.ndarray]]
@@ -119,17 +151,18 @@ def share_of(weight: np.ndarray, tensor: np.ndarray) -> float | None:
     return float(tensor.ravel() @ flat) / square if square else None
 
 
+def in_blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """The elements of arrays of one shape, a block of each at a time, flat and in float64."""
+    flat = [np.asarray(array).reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, BLOCK):
+        yield tuple(np.asarray(one[start : start + BLOCK], np.float64) for one in flat)
+
+
 def _error(name: str, value: np.ndarray, reference: np.ndarray) -> TensorError:
-    own = np.asarray(value, np.float64).ravel()
-    right = np.asarray(reference, np.float64).ravel()
-    difference = own - right
-    return TensorError(
-        name=name,
-        difference=math.sqrt(float(difference @ difference)),
-        own=math.sqrt(float(own @ own)),
-        reference=math.sqrt(float(right @ right)),
-        product=float(own @ right),
-    )
+    sums = Sums()
+    for own, right in in_blocks(value, reference):
+        sums.add(own, right)
+    return sums.error(name)
 
 
 def _norm(norms: Iterable[float]) -> float:

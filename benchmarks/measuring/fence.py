@@ -97,9 +97,8 @@ def program_failure(leftover: float) -> str | None:
 
 def _leftover_share(program: Program, framework: Framework, num_steps: int) -> float:
     block_s, early_s = _block_then_read(program, framework, num_steps, idle_s=0.0)
-    # Whatever a fence that lies left over, the early reading waited for: twice that is enough.
-    idle_s = 2 * early_s
-    _, late_s = _block_then_read(program, framework, num_steps, idle_s=idle_s)
+    # Whatever a fence that lies left over, the early reading waited for: as much time is enough.
+    _, late_s = _block_then_read(program, framework, num_steps, idle_s=early_s)
     leftover_s = early_s - late_s
     if leftover_s <= NOISE_S:
         return 0.0

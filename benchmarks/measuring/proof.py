@@ -20,11 +20,12 @@ from benchmarks.equivalence.checks import (
     Check,
     check,
     first_failure,
+    gradient_block,
     mismatches,
     step_checks,
     step_errors,
 )
-from benchmarks.equivalence.errors import relative
+from benchmarks.equivalence.errors import in_blocks, relative
 from benchmarks.equivalence.verdict import Verdict, judge
 from benchmarks.measuring.oracle import OPTIMIZER_PREFIX, Oracle
 
@@ -66,13 +67,18 @@ def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> StepEvid
     """What `Program.read` shows after one step that began at the initial weights."""
     names = [name for name in initial if f"optimizer/{name}" in read]
     unchanged = [n for n in names if np.array_equal(initial[n], read[f"weights/{n}"])]
-    gradients = (array for _, array in spec.gradients(initial, read)) if names else ()
-    updates = (read[f"weights/{name}"] - initial[name] for name in names)
+    gradient_square, update_square = 0.0, 0.0
+    for name in names:
+        arrays = (initial[name], read[f"optimizer/{name}"], read[f"weights/{name}"])
+        for weight, state, new in in_blocks(*arrays):
+            gradient, update = gradient_block(spec, name, weight, state), new - weight
+            gradient_square += float(gradient @ gradient)
+            update_square += float(update @ update)
     statistics = [array for name, array in read.items() if name.startswith("statistics/")]
     return StepEvidence(
         loss=float(read["loss"]),
-        gradient_norm=_norm(gradients),
-        update_norm=_norm(updates),
+        gradient_norm=math.sqrt(gradient_square) if names else None,
+        update_norm=math.sqrt(update_square) if names else None,
         statistics_norm=_norm(statistics),
         num_parameters=sum(initial[name].size for name in names),
         num_unchanged=len(unchanged),

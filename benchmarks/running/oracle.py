@@ -106,23 +106,22 @@ class Oracles:
         kept: list[_Kept] = []
         reasons: list[str] = []
         for case in cases:
-            folder = partial / case.way.framework
-            folder.mkdir(parents=True)
-            against: list[_Kept | None] = [*kept] or [None]
-            for other in against:
-                keep = None if (folder / "step1").exists() else folder
-                proof = self.prover.prove(
-                    case, oracle=other.folder if other else None, keep=keep, follows=follows
-                )
-                if other is not None and proof.verdict.status == PASS:
-                    return self._keep(work, follows, other, case.way.framework, proof)
-                if other is not None or proof.status != "ok":
-                    beside = f" beside {other.framework}" if other else ""
-                    reasons.append(f"{case.way.framework}{beside}: {proof.verdict.reason}")
+            name = case.way.framework
+            for other in kept:
+                proof = self.prover.prove(case, oracle=other.folder, follows=follows)
+                if proof.verdict.status == PASS:
+                    return self._keep(work, follows, other, name, proof)
+                reasons.append(f"{name} beside {other.framework}: {proof.verdict.reason}")
                 if proof.status != "ok":
                     break
             else:
-                kept.append(_Kept(case.way.framework, folder))
+                folder = partial / name
+                folder.mkdir(parents=True)
+                proof = self.prover.prove(case, keep=folder, follows=follows)
+                if proof.status == "ok":
+                    kept.append(_Kept(name, folder))
+                else:
+                    reasons.append(f"{name}: {proof.verdict.reason}")
         return f"no two frameworks agree in float64: {'; '.join(reasons)}"
 
     def _keep(self, work: Work, follows: bool, first: _Kept, second: str, proof: Proof) -> Known:

@@ -66,6 +66,17 @@ def test_an_interrupt_before_the_first_round_ends_the_preparation(tmp_path: Path
     assert {record.status for record in Store(store).records()} == {"interrupted"}
 
 
+def test_nothing_is_prepared_while_another_launch_imports(tmp_path: Path) -> None:
+    store = tmp_path / "runs"
+    parent = start(store, "framework=fake_steady,fake_slow,fake_hang_import")
+    wait_for(lambda: num_times_in("import", store) == 1, "the import")
+    time.sleep(2.0)  # it takes 0.4 s, and as long to its build
+    assert num_times_in("build", store) == 0
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(LIMIT_S) == 143
+    assert {record.status for record in Store(store).records()} == {"interrupted"}
+
+
 def test_a_second_interrupt_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
     store = tmp_path / "runs"
     slow = "framework=fake_steady,fake_hang_turn"

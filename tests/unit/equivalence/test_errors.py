@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.equivalence.errors import (
+    BLOCK,
     angle,
     global_error,
     norm_error,
@@ -62,6 +63,17 @@ def test_float32_is_compared_in_float64():
     own = np.full(10_000, 0.1, np.float32)
     (found,) = tensor_errors([("a", own)], [("a", np.full(10_000, 0.1))])
     assert found.relative == pytest.approx(abs(float(np.float32(0.1)) - 0.1) / 0.1)
+
+
+@pytest.mark.parametrize("place", [0, BLOCK - 1, BLOCK, 2 * BLOCK + 6])
+def test_no_element_of_a_large_tensor_is_left_out(place):
+    reference = np.ones((3, (2 * BLOCK + 9) // 3))
+    own = reference.copy()
+    own.reshape(-1)[place] = 3.0
+    (found,) = tensor_errors([("a", own)], [("a", reference)])
+    assert found.difference == 2.0
+    assert found.own**2 == pytest.approx(reference.size + 8)
+    assert found.product == reference.size + 2
 
 
 @pytest.mark.parametrize(

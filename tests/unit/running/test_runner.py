@@ -1,0 +1,57 @@
+"""How the launches of a cohort are started."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks.running import runner
+from benchmarks.running.live import LaunchEndedError
+
+
+class Importing:
+    """A launch that says when its import is awaited, and may die of it."""
+
+    def __init__(self, name: str, events: list[str]) -> None:
+        self.name, self.events, self.is_alive = name, events, name != "out"
+
+    def await_import(self) -> None:
+        self.events.append(f"{self.name} imported")
+        if self.name == "dies":
+            raise LaunchEndedError
+
+
+def events_of(names: list[str], monkeypatch: pytest.MonkeyPatch, *, num_cores: int) -> list[str]:
+    events: list[str] = []
+
+    def started(current: Any, cohort: Any, launch: str, *rest: Any) -> Importing:
+        events.append(launch)
+        return Importing(launch, events)
+
+    monkeypatch.setattr(runner, "_started", started)
+    monkeypatch.setattr(runner, "effective_cores", lambda: num_cores)
+    current: Any = SimpleNamespace(stopping=SimpleNamespace(requested=False))
+    launches: list[Any] = list(names)
+    nothing: Any = None
+    runner._import(current, nothing, launches, nothing, [], nothing)
+    return events
+
+
+def test_frameworks_are_imported_as_many_at_a_time_as_there_are_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = events_of(["a", "b", "c"], monkeypatch, num_cores=2)
+    assert events == ["a", "b", "a imported", "c", "b imported", "c imported"]
+
+
+def test_on_one_core_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert events_of(["a", "b"], monkeypatch, num_cores=1) == ["a", "a imported", "b", "b imported"]
+
+
+def test_a_launch_that_is_out_keeps_no_other_from_its_import(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = events_of(["dies", "out", "c"], monkeypatch, num_cores=2)
+    assert events == ["dies", "out", "dies imported", "c", "c imported"]
