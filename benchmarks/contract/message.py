@@ -93,6 +93,8 @@ class Phase:
 class Imported:
     """Worker to parent: the framework is imported and configured, and it waits for Begin."""
 
+    import_s: float
+
 
 @dataclass(frozen=True)
 class Ready:

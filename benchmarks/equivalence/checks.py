@@ -111,44 +111,56 @@ def step_errors(spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Array
     """How far step 1 from the initial weights is from the oracle's; both have the same arrays."""
     parameters = [name for name in initial if f"optimizer/{name}" in oracle]
     statistics = [name for name in initial if f"statistics/{name}" in oracle]
-    gradients, updates, decay = _parameter_errors(spec, parameters, initial, read, oracle)
+    found = [_parameter_errors(spec, name, initial, read, oracle) for name in parameters]
     return StepErrors(
         loss=relative(float(read["loss"]), float(oracle["loss"])),
-        gradients=gradients,
-        updates=updates,
+        gradients=[one.gradient for one in found],
+        updates=[one.update for one in found],
         statistics=tensor_errors(
-            _changes("statistics", statistics, initial, read),
-            _changes("statistics", statistics, initial, oracle),
+            _changes(statistics, initial, read), _changes(statistics, initial, oracle)
         ),
         unchanged=[n for n in parameters if np.array_equal(initial[n], read[f"weights/{n}"])],
-        decay=decay,
+        decay=_decay(found),
     )
 
 
+@dataclass(frozen=True)
+class _ParameterErrors:
+    """One parameter's."""
+
+    gradient: TensorError
+    update: TensorError
+    share: float | None
+    """The multiple of the weight by which the gradient is off; None where the weight is 0."""
+
+
 def _parameter_errors(
-    spec: WorkloadSpec, names: Sequence[str], initial: Arrays, read: Arrays, oracle: Arrays
-) -> tuple[list[TensorError], list[TensorError], dict[str, float]]:
-    """The errors of gradients and updates, and what gradients have in common with the weights."""
-    gradients: list[TensorError] = []
-    updates: list[TensorError] = []
+    spec: WorkloadSpec, name: str, initial: Arrays, read: Arrays, oracle: Arrays
+) -> _ParameterErrors:
+    gradient, update, common, square = Sums(), Sums(), 0.0, 0.0
+    pairs = (arrays[f"{group}/{name}"] for group in GROUPS for arrays in (read, oracle))
+    for weight, state, right_state, new, right_new in in_blocks(initial[name], *pairs):
+        own, right = (
+            gradient_block(spec, name, weight=weight, state=one) for one in (state, right_state)
+        )
+        common += float(gradient.add(own, right) @ weight)
+        square += float(weight @ weight)
+        update.add(new - weight, right_new - weight)
+    share = common / square if square else None
+    return _ParameterErrors(gradient.error(name), update.error(name), share)
+
+
+def _decay(found: Iterable[_ParameterErrors]) -> dict[str, float]:
+    """The median share by kind of parameter; see `StepErrors.decay`."""
     shares: dict[str, list[float]] = {}
-    for name in names:
-        gradient, update, common, square = Sums(), Sums(), 0.0, 0.0
-        pairs = (arrays[f"{group}/{name}"] for group in GROUPS for arrays in (read, oracle))
-        for weight, state, right_state, new, right_new in in_blocks(initial[name], *pairs):
-            own, right = (gradient_block(spec, name, weight, one) for one in (state, right_state))
-            common += float(gradient.add(own, right) @ weight)
-            square += float(weight @ weight)
-            update.add(new - weight, right_new - weight)
-        gradients.append(gradient.error(name))
-        updates.append(update.error(name))
-        if square:
-            shares.setdefault(name.rpartition("/")[2], []).append(common / square)
-    return gradients, updates, {kind: float(np.median(all_)) for kind, all_ in shares.items()}
+    for one in found:
+        if one.share is not None:
+            shares.setdefault(one.gradient.name.rpartition("/")[2], []).append(one.share)
+    return {kind: float(np.median(values)) for kind, values in shares.items()}
 
 
 def gradient_block(
-    spec: WorkloadSpec, name: str, weight: np.ndarray, state: np.ndarray
+    spec: WorkloadSpec, name: str, *, weight: np.ndarray, state: np.ndarray
 ) -> np.ndarray:
     """A block of a parameter's gradient, from those of its initial values and optimizer's state."""
     ((_, gradient),) = spec.gradients({name: weight}, {f"optimizer/{name}": state})
@@ -246,7 +258,8 @@ def flop_check(own: int, analytic: int) -> Check:
 
 
 def _changes(
-    group: str, names: Sequence[str], initial: Arrays, read: Arrays
+    names: Sequence[str], initial: Arrays, read: Arrays
 ) -> Iterator[tuple[str, np.ndarray]]:
+    """What the step added to these running statistics."""
     for name in names:
-        yield name, read[f"{group}/{name}"] - np.asarray(initial[name], np.float64)
+        yield name, read[f"statistics/{name}"] - np.asarray(initial[name], np.float64)

@@ -152,7 +152,13 @@ def share_of(weight: np.ndarray, tensor: np.ndarray) -> float | None:
 
 
 def in_blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """The elements of arrays of one shape, a block of each at a time, flat and in float64."""
+    """The elements of arrays of one shape, a block of each at a time, flat and in float64.
+
+    ValueError where their shapes differ.
+    """
+    shapes = {np.shape(array) for array in arrays}
+    if len(shapes) != 1:
+        raise ValueError(f"received arrays of the shapes {sorted(shapes)}, expected one shape")
     flat = [np.asarray(array).reshape(-1) for array in arrays]
     for start in range(0, flat[0].size, BLOCK):
         yield tuple(np.asarray(one[start : start + BLOCK], np.float64) for one in flat)

@@ -55,9 +55,7 @@ class Session:
     def run(self) -> None:
         """Go through every phase; LaunchFailedError or any exception ends the launch."""
         stage = self.stage
-        stage.import_framework()
-        stage.channel.send(Imported())
-        assert isinstance(stage.channel.receive(), Begin)
+        self._import_framework()
         fence_s = self._test_framework()
         stage.build()
         stage.enter("load")
@@ -81,6 +79,14 @@ class Session:
             )
         )
         self._take_turns()
+
+    def _import_framework(self) -> None:
+        """Import it beside others, and wait until they are done."""
+        begin = time.perf_counter()
+        self.stage.import_framework()
+        self.stage.channel.send(Imported(time.perf_counter() - begin))
+        message = self.stage.channel.receive()
+        assert isinstance(message, Begin)
 
     def _first_steps(self) -> tuple[tuple[int, ...], bool | None]:
         """The durations of the first steps one by one, and whether the first filled the cache."""

@@ -71,7 +71,7 @@ def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> StepEvid
     for name in names:
         arrays = (initial[name], read[f"optimizer/{name}"], read[f"weights/{name}"])
         for weight, state, new in in_blocks(*arrays):
-            gradient, update = gradient_block(spec, name, weight, state), new - weight
+            gradient, update = gradient_block(spec, name, weight=weight, state=state), new - weight
             gradient_square += float(gradient @ gradient)
             update_square += float(update @ update)
     statistics = [array for name, array in read.items() if name.startswith("statistics/")]

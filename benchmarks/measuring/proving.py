@@ -42,7 +42,7 @@ class ProofSession:
         first = self._first_step()
         if self._is_judged:
             self._inspect()
-        if self._verdict.status != FAIL or self._request.keep_folder is not None:
+        if self._verdict.status != FAIL:
             self._go_on(first)
         self.stage.evidence["parity"] = self._judged().to_json()
         self.stage.channel.send(

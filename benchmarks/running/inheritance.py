@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.contract.case import Case
 from benchmarks.equivalence.verdict import INHERITED, PASS, UNPROVEN, Verdict, verdict_from_json
 from benchmarks.running.oracle import Oracles
-from benchmarks.running.proving import Prover
+from benchmarks.running.proving import ProofStoppedError, Prover
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Inheritance:
         kept = _kept(file)
         if kept is not None:
             return kept
+        if self.prover.stopping.requested:
+            raise ProofStoppedError
         known = self.oracles.find(proxy.work, follows=True)
         if isinstance(known, str):
             return Verdict(UNPROVEN, reason=known)

@@ -72,6 +72,7 @@ class Live:
         message = self._receive()
         if not isinstance(message, Imported):
             raise self.fail("crashed", f"expected its framework, received {message}"[:300])
+        self.phases_s["import"] = message.import_s  # it began before anybody waited for it
         self._guarded(self.worker.stop)
 
     def prepare(self) -> None:

@@ -29,7 +29,7 @@ from benchmarks.running.proving import Proof, Prover
 
 MAX_FLOP_PER_STEP = 2e11
 """FLOP of a step above which no oracle is computed: in float64 two cores take about 15 s for it,
-and two holders make thirteen such steps each."""
+and two holders make a dozen such steps each."""
 PRECISION = "fp64"
 DEVICE = "cpu"
 
@@ -73,7 +73,7 @@ class Oracles:
             file = self._file(work, with_steps)
             if not file.is_file():
                 continue
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
                 known = json.loads(file.read_text(encoding="utf-8"))
                 if known.get("code") != self._code(work, known["holders"]):
                     continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.measuring.machine import effective_cores
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.cohort import Rounds, take_rounds
-from benchmarks.running.grounds import Ground, Grounds, grounds_of
+from benchmarks.running.grounds import Grounds, grounds_of
 from benchmarks.running.guard import Guard
 from benchmarks.running.launching import (
     DataError,
@@ -78,7 +78,7 @@ def run(current: Run) -> None:
             for index, cohort in enumerate(current.plan.cohorts):
                 if current.stopping.requested:
                     break
-                _run_cohort(current, cohort, index, guard, grounds)
+                _run_cohort(_Cohort(current, cohort, guard, grounds), index)
         except ProofStoppedError:
             current.progress.note("stopped while work was being proven; nothing was alive yet")
         except StopNowError:
@@ -101,52 +101,62 @@ def _grounds(current: Run, guard: Guard) -> Grounds:
     return grounds_of(Oracles(prover, current.progress.note))
 
 
-def _run_cohort(
-    current: Run, cohort: CohortPlan, index: int, guard: Guard, grounds: Grounds
-) -> None:
-    launches = [launch for launch in cohort.launches if launch.case_id not in current.failed]
-    random.Random(cohort.seed).shuffle(launches)  # noqa: S311 - an order, no secret
+@dataclass
+class _Cohort:
+    """A cohort under way."""
+
+    run: Run
+    plan: CohortPlan
+    guard: Guard
+    grounds: Grounds
+    lives: list[tuple[LaunchPlan, Live]] = field(default_factory=list)
+    """Every launch that was started, in this order."""
+
+
+def _run_cohort(cohort: _Cohort, index: int) -> None:
+    current, plan = cohort.run, cohort.plan
+    launches = [launch for launch in plan.launches if launch.case_id not in current.failed]
+    random.Random(plan.seed).shuffle(launches)  # noqa: S311 - an order, no secret
     if not launches:
         return
-    current.progress.cohort(index, cohort.group_id, [launch.case_id for launch in launches])
+    current.progress.cohort(index, plan.group_id, [launch.case_id for launch in launches])
     for launch in launches:  # before any is alive, which a proof would disturb
-        grounds.of(current.case(launch))
-    lives: list[tuple[LaunchPlan, Live]] = []
-    with _recorded(current, cohort, lives, grounds):
-        _import(current, cohort, launches, guard, lives, grounds)
-        for _, live in lives:
+        if current.stopping.requested:
+            return
+        cohort.grounds.of(current.case(launch))
+    with _recorded(cohort):
+        _import(cohort, launches)
+        for _, live in cohort.lives:
             _prepare(current, live)
-        ready = [live for _, live in lives if live.is_alive]
+        ready = [live for _, live in cohort.lives if live.is_alive]
         if ready and not current.stopping.requested:
             rules = current.plan.device_rules[ready[0].launch.settings.device]
-            rounds = Rounds(current.plan.protocol, rules, cohort.seed)
+            rounds = Rounds(current.plan.protocol, rules, plan.seed)
             take_rounds(ready, rounds, stopping=current.stopping, progress=current.progress)
-        _finish(current, lives)
+        _finish(cohort)
 
 
 @contextmanager
-def _recorded(
-    current: Run, cohort: CohortPlan, lives: list[tuple[LaunchPlan, Live]], grounds: Grounds
-) -> Iterator[None]:
+def _recorded(cohort: _Cohort) -> Iterator[None]:
     """Whatever happens inside, every launch that was started is reaped and becomes one record."""
     try:
         yield
     finally:
-        with current.stopping.held(), ExitStack() as all_of_them:  # one that fails stops no other
-            for launch, live in lives:
-                ground = grounds.of(current.case(launch))
-                all_of_them.callback(_record, current, cohort, launch, live, ground)
+        stopping = cohort.run.stopping
+        with stopping.held(), ExitStack() as all_of_them:  # one that fails stops no other
+            for launch, live in cohort.lives:
+                all_of_them.callback(_record, cohort, launch, live)
 
 
-def _record(
-    current: Run, cohort: CohortPlan, launch: LaunchPlan, live: Live, ground: Ground
-) -> None:
+def _record(cohort: _Cohort, launch: LaunchPlan, live: Live) -> None:
     """Reap a launch, and append its record to the store."""
+    current = cohort.run
     if live.is_alive:
         live.interrupt("the run was stopped")
+    ground = cohort.grounds.of(current.case(launch))
     if ground.verdict is not None:
         live.evidence["parity"] = ground.verdict.to_json()
-    record = record_of(current.plan, current.catalog, cohort, launch, live)
+    record = record_of(current.plan, current.catalog, cohort.plan, launch, live)
     current.store.append(record)
     current.progress.record(record)
     if record.status not in ("ok", "interrupted"):
@@ -154,14 +164,7 @@ def _record(
     shutil.rmtree(live.launch.settings.scratch_folder, ignore_errors=True)
 
 
-def _import(
-    current: Run,
-    cohort: CohortPlan,
-    launches: list[LaunchPlan],
-    guard: Guard,
-    lives: list[tuple[LaunchPlan, Live]],
-    grounds: Grounds,
-) -> None:
+def _import(cohort: _Cohort, launches: Sequence[LaunchPlan]) -> None:
     """Start every launch, and let them import their frameworks, a few at a time: nothing is timed.
 
     What is timed in a launch's preparation has the machine to itself.
@@ -169,12 +172,11 @@ def _import(
     importing: deque[Live] = deque()
     width = min(MAX_IMPORTS, effective_cores())
     for launch in launches:
-        if current.stopping.requested:
+        if cohort.run.stopping.requested:
             return
         if len(importing) == width:
             _await_import(importing.popleft())
-        live = _started(current, cohort, launch, guard, lives, grounds)
-        importing.append(live)
+        importing.append(_started(cohort, launch))
     for live in importing:
         _await_import(live)
 
@@ -185,30 +187,24 @@ def _await_import(live: Live) -> None:
             live.await_import()
 
 
-def _started(
-    current: Run,
-    cohort: CohortPlan,
-    launch: LaunchPlan,
-    guard: Guard,
-    lives: list[tuple[LaunchPlan, Live]],
-    grounds: Grounds,
-) -> Live:
-    """One more of the lives, importing its framework or failed."""
+def _started(cohort: _Cohort, launch: LaunchPlan) -> Live:
+    """One more of the cohort's lives, importing its framework or failed."""
+    current = cohort.run
     case = current.case(launch)
-    launch_id = f"{cohort.cohort_id.replace('/', '-')}-{len(lives)}"
+    launch_id = f"{cohort.plan.cohort_id.replace('/', '-')}-{len(cohort.lives)}"
     message = launch_of(
         current.plan,
         current.catalog,
         case,
         launch_id=launch_id,
         folders=current.folders,
-        num_resident=len(cohort.launches),
-        oracle=grounds.of(case).oracle,
+        num_resident=len(cohort.plan.launches),
+        oracle=cohort.grounds.of(case).oracle,
         inspects=case.case_id not in current.inspected,
     )
     current.inspected.add(case.case_id)
-    live = _live(current, message, launch_id, guard, lives)
-    lives.append((launch, live))
+    live = _live(cohort, message, launch_id)
+    cohort.lives.append((launch, live))
     limit_s = current.plan.protocol.timeout_s("load")
     try:
         prepare_data(current.catalog, case.work, current.folders, timeout_s=limit_s)
@@ -227,30 +223,25 @@ def _prepare(current: Run, live: Live) -> None:
             live.prepare()
 
 
-def _live(
-    current: Run,
-    message: Launch,
-    launch_id: str,
-    guard: Guard,
-    lives: list[tuple[LaunchPlan, Live]],
-) -> Live:
-    case = message.case
+def _live(cohort: _Cohort, message: Launch, launch_id: str) -> Live:
+    current, case = cohort.run, message.case
     python = current.plan.interpreters[case.way.framework].python
     command = command_of(python, current.catalog, message, launch_id, current.folders)
     live = Live(
         launch=message,
         launch_id=launch_id,
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        worker=Worker(command, guard),
-        tick=lambda: _tick(current, lives, live),
+        worker=Worker(command, cohort.guard),
+        tick=lambda: _tick(cohort, live),
         on_phase=lambda phase: current.progress.phase(case.case_id, phase),
     )
     return live
 
 
-def _tick(current: Run, lives: list[tuple[LaunchPlan, Live]], running: Live) -> None:
+def _tick(cohort: _Cohort, running: Live) -> None:
     """Look at memory, for which the largest launch pays, and at requests to stop."""
-    sizes = [(live.worker.resident_bytes(), live) for _, live in lives if live.is_alive]
+    current = cohort.run
+    sizes = [(live.worker.resident_bytes(), live) for _, live in cohort.lives if live.is_alive]
     resident = sum(size for size, _ in sizes)
     if resident > current.memory_limit_bytes:
         _, largest = max(sizes, key=lambda pair: pair[0])
@@ -265,12 +256,13 @@ def _tick(current: Run, lives: list[tuple[LaunchPlan, Live]], running: Live) -> 
         raise running.interrupt("the run was stopped while it was being prepared")
 
 
-def _finish(current: Run, lives: list[tuple[LaunchPlan, Live]]) -> None:
+def _finish(cohort: _Cohort) -> None:
     """Have every launch that took part to the end report; the others are interrupted."""
-    for _, live in lives:
+    protocol = cohort.run.plan.protocol
+    for _, live in cohort.lives:
         if not live.is_alive:
             continue
-        if len(live.blocks) < min(MIN_ROUNDS_KEPT, current.plan.protocol.min_rounds):
+        if len(live.blocks) < min(MIN_ROUNDS_KEPT, protocol.min_rounds):
             live.interrupt("the run was stopped before enough rounds were measured")
             continue
         try:

@@ -24,5 +24,5 @@ def test_gradients_are_taken_element_by_element(name):
     for key, gradient in whole.items():
         weight, state = initial[key].reshape(-1), states[f"optimizer/{key}"].reshape(-1)
         middle = slice(weight.size // 3, weight.size)
-        part = gradient_block(spec, key, weight[middle], state[middle])
+        part = gradient_block(spec, key, weight=weight[middle], state=state[middle])
         np.testing.assert_array_equal(part, gradient.reshape(-1)[middle])

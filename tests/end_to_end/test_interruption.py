@@ -11,6 +11,7 @@ from typing import Any
 import dyno_cli as cli
 import pytest
 
+from benchmarks.measuring.machine import effective_cores
 from benchmarks.storage.store import Store
 
 PHASES = ("import", "build", "load", "first_step", "turn", "finish")
@@ -66,6 +67,7 @@ def test_an_interrupt_before_the_first_round_ends_the_preparation(tmp_path: Path
     assert {record.status for record in Store(store).records()} == {"interrupted"}
 
 
+@pytest.mark.skipif(effective_cores() < 2, reason="on one core they import one by one")
 def test_nothing_is_prepared_while_another_launch_imports(tmp_path: Path) -> None:
     store = tmp_path / "runs"
     parent = start(store, "framework=fake_steady,fake_slow,fake_hang_import")

@@ -10,6 +10,8 @@ from typing import Any
 import dyno_cli as cli
 import pytest
 
+from benchmarks.storage.store import Store
+
 CHEATS = {
     "fake_cheat_early": "the timed steps did not update weight",
     "fake_cheat_forward": "no step was made: weight is unchanged",
@@ -110,6 +112,17 @@ def test_a_damaged_oracle_is_computed_anew(cache: Path, proven: cli.Outcome) -> 
     assert "is damaged: it is computed anew" in done.err
 
 
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}"])
+def test_a_damaged_index_of_an_oracle_is_made_anew(
+    text: str, cache: Path, proven: cli.Outcome
+) -> None:
+    (file,) = (cache / "oracle").glob("*-followed.json")
+    file.write_text(text)
+    done = parity("framework=fake_steady", "precision=fp64", cache=cache)
+    assert done.code == 0, done.out
+    assert "is damaged: it is computed anew" in done.err
+
+
 def test_an_oracle_of_other_code_is_computed_anew(cache: Path, proven: cli.Outcome) -> None:
     (file,) = (cache / "oracle").glob("*-followed.json")
     known = json.loads(file.read_text())
@@ -123,11 +136,15 @@ def test_an_oracle_of_other_code_is_computed_anew(cache: Path, proven: cli.Outco
 
 
 def test_an_oracle_is_finished_past_the_time_limit_and_found_the_next_time(tmp_path: Path) -> None:
-    run = (*cli.FAKE_AXES, "framework=fake_steady", "protocol=smoke", "--max-time", "0.1s")
     own = f"machine.cache_folder={tmp_path / 'cache'}"
-    first, second = (cli.dyno("run", *run, own, store=tmp_path / "runs") for _ in range(2))
+    run = (*cli.FAKE_AXES, "framework=fake_steady", "protocol=smoke", own)
+    store = tmp_path / "runs"
+    first = cli.dyno("run", *run, "--max-time", "0.7s", store=store)
     assert "computing the float64 oracle" in first.err
+    assert Store(store).records() == []
+    second = cli.dyno("run", *run, "--json", store=store)
     assert "computing the float64 oracle" not in second.err
+    assert [cell["parity"] for cell in second.json["cells"]] == ["pass"]
 
 
 def test_without_two_witnesses_nothing_is_proven(tmp_path: Path) -> None:

@@ -65,6 +65,11 @@ def test_float32_is_compared_in_float64():
     assert found.relative == pytest.approx(abs(float(np.float32(0.1)) - 0.1) / 0.1)
 
 
+def test_arrays_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"shapes \[\(2, 3\), \(3, 2\)\], expected one shape"):
+        tensor_errors([("a", np.ones((2, 3)))], [("a", np.ones((3, 2)))])
+
+
 @pytest.mark.parametrize("place", [0, BLOCK - 1, BLOCK, 2 * BLOCK + 6])
 def test_no_element_of_a_large_tensor_is_left_out(place):
     reference = np.ones((3, (2 * BLOCK + 9) // 3))

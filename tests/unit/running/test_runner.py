@@ -24,18 +24,20 @@ class Importing:
 
 
 def events_of(names: list[str], monkeypatch: pytest.MonkeyPatch, *, num_cores: int) -> list[str]:
+    """What happens while these are imported; the user wants to stop once `last` has started."""
     events: list[str] = []
+    stopping = SimpleNamespace(requested=False)
 
-    def started(current: Any, cohort: Any, launch: str, *rest: Any) -> Importing:
+    def started(cohort: Any, launch: str) -> Importing:
         events.append(launch)
+        stopping.requested = launch == "last"
         return Importing(launch, events)
 
     monkeypatch.setattr(runner, "_started", started)
     monkeypatch.setattr(runner, "effective_cores", lambda: num_cores)
-    current: Any = SimpleNamespace(stopping=SimpleNamespace(requested=False))
+    cohort: Any = SimpleNamespace(run=SimpleNamespace(stopping=stopping))
     launches: list[Any] = list(names)
-    nothing: Any = None
-    runner._import(current, nothing, launches, nothing, [], nothing)
+    runner._import(cohort, launches)
     return events
 
 
@@ -48,6 +50,12 @@ def test_frameworks_are_imported_as_many_at_a_time_as_there_are_cores(
 
 def test_on_one_core_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     assert events_of(["a", "b"], monkeypatch, num_cores=1) == ["a", "a imported", "b", "b imported"]
+
+
+def test_nothing_more_is_started_once_the_user_wants_to_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert events_of(["last", "b"], monkeypatch, num_cores=2) == ["last"]
 
 
 def test_a_launch_that_is_out_keeps_no_other_from_its_import(
