@@ -140,15 +140,15 @@ def _next_size(size: int, seconds: float) -> int:
     if seconds < MATMUL_SECONDS / 16:
         return 2 * size
     promised = size * math.pow(MATMUL_MARGIN * MATMUL_SECONDS / seconds, 1 / 3)
-    return min(2 * size, math.ceil(promised / SIZE_STEP) * SIZE_STEP)
+    return min(4 * size, math.ceil(promised / SIZE_STEP) * SIZE_STEP)
 
 
 def _product_seconds(framework: Framework, a: Any, b: Any) -> float:
-    """Seconds of one product, from chains of 5 and of 1, whose dispatch and read-back cancel."""
-    five_s, one_s = (
-        min(_read_back_seconds(framework, a, b, length) for _ in range(2)) for length in (5, 1)
+    """Seconds of one product, from chains of 3 and of 1, whose dispatch and read-back cancel."""
+    three_s, one_s = (
+        min(_read_back_seconds(framework, a, b, length) for _ in range(2)) for length in (3, 1)
     )
-    return (five_s - one_s) / 4
+    return (three_s - one_s) / 2
 
 
 def _read_back_seconds(framework: Framework, a: Any, b: Any, length: int) -> float:
