@@ -140,7 +140,7 @@ def _next_size(size: int, seconds: float) -> int:
     if seconds < MATMUL_SECONDS / 16:
         return 2 * size
     promised = size * math.pow(MATMUL_MARGIN * MATMUL_SECONDS / seconds, 1 / 3)
-    return min(4 * size, math.ceil(promised / SIZE_STEP) * SIZE_STEP)
+    return min(2 * size, math.ceil(promised / SIZE_STEP) * SIZE_STEP)
 
 
 def _product_seconds(framework: Framework, a: Any, b: Any) -> float:
