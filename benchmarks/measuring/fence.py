@@ -144,11 +144,11 @@ def _next_size(size: int, seconds: float) -> int:
 
 
 def _product_seconds(framework: Framework, a: Any, b: Any) -> float:
-    """Seconds of one product, from chains of 3 and of 1, whose dispatch and read-back cancel."""
-    three_s, one_s = (
-        min(_read_back_seconds(framework, a, b, length) for _ in range(2)) for length in (3, 1)
+    """Seconds of one product, from chains of 5 and of 1, whose dispatch and read-back cancel."""
+    five_s, one_s = (
+        min(_read_back_seconds(framework, a, b, length) for _ in range(2)) for length in (5, 1)
     )
-    return (three_s - one_s) / 2
+    return (five_s - one_s) / 4
 
 
 def _read_back_seconds(framework: Framework, a: Any, b: Any, length: int) -> float:
