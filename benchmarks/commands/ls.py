@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.commands.selection import add_extend_argument, add_store_argument
+from benchmarks.contract.case import Option
+from benchmarks.contract.workload import Values
 from benchmarks.errors import EXIT_NOTHING, EXIT_OK
 
 EXAMPLES = """examples:
@@ -80,11 +82,21 @@ def _workloads(args: argparse.Namespace) -> list[Row]:
             "unit": spec.unit,
             "sizes": list(spec.sizes),
             "precisions": list(spec.precisions),
-            "options": {option: list(values) for option, values in spec.options.items()},
+            "options": {
+                option: _listed(values)
+                for option, values in (*spec.options.items(), *spec.way_options.items())
+            },
             "frameworks": [one for workload, one in catalog.implementations if workload == name],
         }
         for name, spec in catalog.specs().items()
     ]
+
+
+def _listed(values: Values) -> list[Option]:
+    """The values of an option; of integers the least and the most, as text."""
+    if isinstance(values, range):
+        return [f"{values[0]} to {values[-1]}"]
+    return list(values)
 
 
 def _suites(args: argparse.Namespace) -> list[Row]:

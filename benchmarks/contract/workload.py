@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Protocol, Union
 
 import numpy as np
 
@@ -23,10 +23,18 @@ NUM_BATCHES = 8
 """Distinct batches that a program's steps rotate through, so that no step repeats its input."""
 
 
+Values = Union[tuple[Option, ...], range]
+"""What an option may be: a few values, or every integer of a range."""
+
 Tolerance = Mapping[str, float]
 """How far an implementation may be from the oracle in one precision: the largest error of each
 check of `equivalence.checks`, by its name. A check that is not named is shown and not judged.
 The derivation stands beside the values in the spec."""
+
+
+def _no_suspects(work: Work, initial: Arrays, batch: Arrays) -> Iterator[tuple[str, float]]:
+    del work, initial, batch
+    return iter(())
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,14 @@ class WorkloadSpec:
     the optimizer's state, so that no twin of the timed program is checked in its stead. Element by
     element: of a slice of one parameter's arrays it makes that slice of its gradient."""
     tolerances: Mapping[str, Tolerance]
-    options: Mapping[str, tuple[Option, ...]] = field(default_factory=dict)
-    """The workload's own axes, each with its enumerable values, the default first."""
+    flop_convention: str = "2 FLOP for each multiply-add of a matrix product or a convolution"
+    """What `flop_per_step` counts, for people: it stands beside every share of a peak."""
+    options: Mapping[str, Values] = field(default_factory=dict)
+    """The workload's own axes: what is computed. The first value is the default."""
+    size_options: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)
+    """By size, the options whose default is another one there."""
+    way_options: Mapping[str, Values] = field(default_factory=dict)
+    """Axes that leave the work as it is and change how it is computed; the default first."""
     trajectory: Mapping[str, float] = field(default_factory=dict)
     """Hyperparameters that replace the usual ones where ten steps are followed: a learning rate
     so small that rounding is not amplified from step to step."""
@@ -69,6 +83,14 @@ class WorkloadSpec:
     some of them at the true width."""
     stable_gradients: tuple[str, ...] = ()
     """Parameters whose gradients rounding leaves comparable even in reduced precision."""
+    suspects: Callable[[Work, Arrays, Arrays], Iterator[tuple[str, float]]] = _no_suspects
+    """(work, initial weights, batch) to known mistakes of the forward pass, each with the loss of
+    step 1 that it leads to: where a loss is off, the one that it equals is named. NumPy only."""
+
+    def default_option(self, name: str, size: str) -> Option:
+        """What an option is at this size where nothing is asked for."""
+        values = self.options.get(name) or self.way_options[name]
+        return self.size_options.get(size, {}).get(name, values[0])
 
 
 @dataclass(frozen=True)
@@ -91,10 +113,31 @@ class Effective:
     optimizer: str
     activations: str
     """Dtype of what a layer in the middle returns."""
-    layout: str
-    """Of the activations where the program fixes it: NHWC or NCHW."""
     flop_per_step: int | None
     """The framework's own count for one step, None where it has none."""
+    layout: str | None = None
+    """Of images where the program fixes it: NHWC or NCHW."""
+    attention: str | None = None
+    """The kernel of the attention that ran, where there is one."""
+
+
+class Reading(Mapping[str, np.ndarray]):
+    """Arrays that are fetched when they are asked for: a large state is never copied as a whole."""
+
+    def __init__(self, fetch: Mapping[str, Callable[[], np.ndarray]]) -> None:
+        self._fetch = dict(fetch)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The array of this name, copied anew."""
+        return self._fetch[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._fetch)
+
+    def __len__(self) -> int:
+        """Their number."""
+        return len(self._fetch)
 
 
 class Program(Protocol):
@@ -109,11 +152,13 @@ class Program(Protocol):
     def step(self) -> Any:
         """Enqueue one unit of work and return its loss, still on the device; never block."""
 
-    def read(self) -> dict[str, np.ndarray]:
+    def read(self) -> Arrays:
         """Copies of what the program holds, in canonical names and layout, float32 or wider.
 
         Keys: `loss` (of the last step, scalar), `weights/<name>`, `optimizer/<name>` (SGD's
-        momentum buffer), `statistics/<name>` (running mean and variance).
+        momentum buffer, Adam's first moment), `second_moment/<name>` (Adam's), `frozen/<name>`
+        (weights that are not trained), `statistics/<name>` (running mean and variance). What it
+        returns is used before the next step: a `Reading` fetches then.
         """
 
     def inspect(self) -> Effective:

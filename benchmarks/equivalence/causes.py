@@ -8,14 +8,14 @@ gradients and the update tell what became of it then. NumPy and the contract onl
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Callable, NamedTuple
 
 import numpy as np
 
 from benchmarks.contract.workload import Arrays, Tolerance, WorkloadSpec
 from benchmarks.equivalence.checks import StepErrors
-from benchmarks.equivalence.errors import TensorError, share_of, tensor_errors
+from benchmarks.equivalence.errors import TensorError, relative, share_of, tensor_errors
 
 FACTOR_RESIDUAL = 1e-2
 """What may be left of a tensor whose error is a factor."""
@@ -24,6 +24,8 @@ LARGE = 2e-2
 constant, is likely."""
 LARGEST_ROUNDING = 4e-3
 """Relative error of the first layer's statistics that rounding its operands to bf16 can make."""
+EPSILON_RESIDUAL = 0.02
+"""How far an epsilon that is found may be from one that is known."""
 FEW_CLASSES = 0.1
 """Share of the classes in which a changed label can show."""
 
@@ -37,6 +39,8 @@ class Trace(NamedTuple):
     oracle: Arrays
     errors: StepErrors
     tolerance: Tolerance
+    suspects: Callable[[], Iterable[tuple[str, float]]] = tuple
+    """Known mistakes of the forward pass, each with the loss that it leads to."""
 
     def limit(self, name: str) -> float:
         """The tolerance of a check, or a small number where it has none."""
@@ -142,6 +146,10 @@ def _looks_rounded(trace: Trace, first: Sequence[TensorError]) -> bool:
 
 def _in_the_loss(trace: Trace) -> Iterator[str]:
     """The forward pass agrees as far as its statistics tell, and the loss does not."""
+    named = list(_by_suspects(trace))
+    if named:
+        yield from named
+        return
     stable = trace.spec.stable_gradients
     vectors = [e for e in trace.errors.gradients if e.name in stable and _is_vector(trace, e)]
     for error in vectors:
@@ -153,13 +161,26 @@ def _in_the_loss(trace: Trace) -> Iterator[str]:
             )
             return
     matrices = [e for e in trace.errors.gradients if e.name in stable and not _is_vector(trace, e)]
-    if matrices:
+    if not trace.errors.statistics:
+        yield "the forward pass or the loss: nothing in between was read"
+    elif matrices:
         yield (
             f"transposed dense kernel {matrices[0].name}, or another loss: every layer before it"
             " agrees"
         )
     else:
         yield "the loss itself: labels, mean or sum, smoothing"
+
+
+def _by_suspects(trace: Trace) -> Iterator[str]:
+    """The known mistakes whose loss it is, and which the right loss is not; the nearest first."""
+    own, right, limit = float(trace.read["loss"]), float(trace.oracle["loss"]), trace.limit("loss")
+    found = [
+        (relative(own, loss), mistake)
+        for mistake, loss in trace.suspects()
+        if relative(own, loss) <= limit < relative(right, loss)
+    ]
+    yield from (mistake for _, mistake in sorted(found))
 
 
 def _in_the_gradients(trace: Trace) -> Iterator[str]:
@@ -189,8 +210,20 @@ def _decay_within_rounding(trace: Trace) -> Iterator[str]:
     """Decay that hides in the rounding of each gradient, and shows in what many have in common."""
     for kind, share in trace.errors.decay.items():
         if abs(share) > trace.limit("decay"):
-            word = "is missing on" if share < 0 else "is applied to"
-            yield f"weight decay {word} the {kind} of most layers ({abs(share):.2g} of the weight)"
+            yield _decay_text(kind, share)
+
+
+def _decay_text(kind: str, share: float) -> str:
+    word = "is missing on" if share < 0 else "is applied to"
+    return f"weight decay {word} the {kind} of most layers ({abs(share):.2g} of the weight)"
+
+
+def _decoupled_decay(trace: Trace) -> Iterator[str]:
+    """The same in the updates, which it makes smaller; nothing else may be off in them."""
+    limit = trace.limit("decoupled_decay")
+    for kind, share in trace.errors.decoupled_decay.items():
+        if abs(share) > limit:
+            yield _decay_text(kind, -share)
 
 
 def _shares_of_weight(trace: Trace, names: Collection[str]) -> Iterator[tuple[str, float]]:
@@ -248,14 +281,62 @@ def _in_the_update(trace: Trace) -> Iterator[str]:
     limit = trace.tolerance.get("gradient_tensor", math.inf)
     if any(not error.relative <= limit for error in trace.errors.gradients):
         return
+    decayed = list(_decoupled_decay(trace))
     off = [e for e in trace.errors.updates if not e.relative <= trace.limit("update")]
     if not off:
+        yield from decayed
         return
     factor = _common_factor(off)
-    if factor is not None:
+    epsilon = adam_epsilon(trace)
+    if epsilon is not None and factor is None:
+        yield from _other_epsilon(trace, epsilon)
+    if decayed:
+        yield from decayed
+    elif factor is not None:
         yield f"learning rate: the weights moved {factor:.4g} times as far as they should"
     else:
         yield f"the update of {_listed([error.name for error in off])}"
+
+
+def adam_epsilon(trace: Trace) -> float | None:
+    """The epsilon that explains the update, u = -rate m / (sqrt(v) + epsilon); None without one.
+
+    Adam's, Kingma and Ba (2015), algorithm 1, with m and v corrected for their bias. What the
+    oracle's update has beside it, a decay, is left out. The smallest gradients tell it best.
+    """
+    if not trace.errors.second_moments:
+        return None
+    constants = trace.spec.hyperparameters
+    gathered: list[np.ndarray] = []
+    for name in (error.name for error in trace.errors.second_moments):
+        first, second, new, right = (
+            np.asarray(arrays[f"{group}/{name}"], np.float64).ravel()
+            for arrays, group in (
+                (trace.oracle, "optimizer"),
+                (trace.oracle, "second_moment"),
+                (trace.read, "weights"),
+                (trace.oracle, "weights"),
+            )
+        )
+        moved = constants["learning_rate"] * first / (1 - constants["beta1"])
+        root = np.sqrt(second / (1 - constants["beta2"]))
+        step = moved / (root + constants["epsilon"]) - (new - right)
+        small = (root > 0) & (root < 1e3 * constants["epsilon"]) & (step * moved > 0)
+        gathered.append(moved[small] / step[small] - root[small])
+    found = np.concatenate(gathered)
+    return float(np.median(found)) if found.size else None
+
+
+def _other_epsilon(trace: Trace, epsilon: float) -> Iterator[str]:
+    constants = trace.spec.hyperparameters
+    outside = constants["epsilon"] / math.sqrt(1 - constants["beta2"])
+    if abs(epsilon / outside - 1) < EPSILON_RESIDUAL:
+        yield (
+            "Adam's epsilon stands outside the bias-corrected root: at step 1 that is"
+            f" {epsilon:.3g} in place of {constants['epsilon']:.3g}"
+        )
+    elif abs(epsilon / constants["epsilon"] - 1) > EPSILON_RESIDUAL:
+        yield f"Adam's epsilon is {epsilon:.3g} in place of {constants['epsilon']:.3g}"
 
 
 def _layers(statistics: Sequence[TensorError]) -> list[list[TensorError]]:

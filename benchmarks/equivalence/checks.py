@@ -98,6 +98,10 @@ class StepErrors:
     """By kind of parameter (kernel, scale, bias), the multiple of the weights by which gradients
     are off, the median over its tensors: a weight decay too much, where it is not rounding. It is
     exact where the gradients themselves are not, since rounding knows nothing of the weights."""
+    decoupled_decay: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """The same of the updates, where the optimizer decays weights past its moments (AdamW)."""
+    second_moments: list[TensorError] = dataclasses.field(default_factory=list)
+    """Of optimizers that keep one."""
 
 
 def mismatches(read: Arrays, oracle: Arrays) -> list[str]:
@@ -111,6 +115,7 @@ def step_errors(spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Array
     """How far step 1 from the initial weights is from the oracle's; both have the same arrays."""
     parameters = [name for name in initial if f"optimizer/{name}" in oracle]
     statistics = [name for name in initial if f"statistics/{name}" in oracle]
+    moments = [name for name in parameters if f"second_moment/{name}" in oracle]
     found = [_parameter_errors(spec, name, initial, read, oracle) for name in parameters]
     return StepErrors(
         loss=relative(float(read["loss"]), float(oracle["loss"])),
@@ -120,7 +125,14 @@ def step_errors(spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Array
             _changes(statistics, initial, read), _changes(statistics, initial, oracle)
         ),
         unchanged=[n for n in parameters if np.array_equal(initial[n], read[f"weights/{n}"])],
-        decay=_decay(found),
+        decay=_decay((one.gradient.name, one.share_in_gradient) for one in found),
+        decoupled_decay=_decay(
+            (one.update.name, one.share_in_update) for one in found if one.update.name in moments
+        ),
+        second_moments=tensor_errors(
+            ((name, read[f"second_moment/{name}"]) for name in moments),
+            ((name, oracle[f"second_moment/{name}"]) for name in moments),
+        ),
     )
 
 
@@ -130,32 +142,38 @@ class _ParameterErrors:
 
     gradient: TensorError
     update: TensorError
-    share: float | None
+    share_in_gradient: float | None
     """The multiple of the weight by which the gradient is off; None where the weight is 0."""
+    share_in_update: float | None
 
 
 def _parameter_errors(
     spec: WorkloadSpec, name: str, initial: Arrays, read: Arrays, oracle: Arrays
 ) -> _ParameterErrors:
-    gradient, update, common, square = Sums(), Sums(), 0.0, 0.0
+    gradient, update = Sums(), Sums()
+    in_gradient, in_update, square = 0.0, 0.0, 0.0
     pairs = (arrays[f"{group}/{name}"] for group in GROUPS for arrays in (read, oracle))
     for weight, state, right_state, new, right_new in in_blocks(initial[name], *pairs):
         own, right = (
             gradient_block(spec, name, weight=weight, state=one) for one in (state, right_state)
         )
-        common += float(gradient.add(own, right) @ weight)
+        in_gradient += float(gradient.add(own, right) @ weight)
+        in_update += float(update.add(new - weight, right_new - weight) @ weight)
         square += float(weight @ weight)
-        update.add(new - weight, right_new - weight)
-    share = common / square if square else None
-    return _ParameterErrors(gradient.error(name), update.error(name), share)
+    return _ParameterErrors(
+        gradient.error(name),
+        update.error(name),
+        share_in_gradient=in_gradient / square if square else None,
+        share_in_update=in_update / square if square else None,
+    )
 
 
-def _decay(found: Iterable[_ParameterErrors]) -> dict[str, float]:
+def _decay(found: Iterable[tuple[str, float | None]]) -> dict[str, float]:
     """The median share by kind of parameter; see `StepErrors.decay`."""
     shares: dict[str, list[float]] = {}
-    for one in found:
-        if one.share is not None:
-            shares.setdefault(one.gradient.name.rpartition("/")[2], []).append(one.share)
+    for name, share in found:
+        if share is not None:
+            shares.setdefault(name.rpartition("/")[2], []).append(share)
     return {kind: float(np.median(values)) for kind, values in shares.items()}
 
 
@@ -177,18 +195,23 @@ def step_checks(
     ]
     if errors.statistics:
         checks += _statistics_checks(errors.statistics, tolerance)
-    if errors.decay:
-        worst_share = max(map(abs, errors.decay.values()), key=_unless_finite)
-        checks.append(check("decay", worst_share, tolerance.get("decay")))
+    for name, shares in (("decay", errors.decay), ("decoupled_decay", errors.decoupled_decay)):
+        if shares:
+            worst_share = max(map(abs, shares.values()), key=_unless_finite)
+            checks.append(check(name, worst_share, tolerance.get(name)))
     if errors.gradients:
         checks += _gradient_checks(errors.gradients, tolerance, stable)
-        worst = worst_tensor(errors.updates)
-        error = global_error(errors.updates)
-        checks.append(check("update", error, tolerance.get("update"), worst))
+        if errors.second_moments:
+            checks.append(_global_check("second_moment", errors.second_moments, tolerance))
+        checks.append(_global_check("update", errors.updates, tolerance))
         checks.append(
             check("update_norm", norm_error(errors.updates), tolerance.get("update_norm"))
         )
     return checks
+
+
+def _global_check(name: str, errors: Sequence[TensorError], tolerance: Tolerance) -> Check:
+    return check(name, global_error(errors), tolerance.get(name), worst_tensor(errors))
 
 
 def _unless_finite(value: float) -> float:
@@ -207,8 +230,7 @@ def _statistics_checks(errors: Sequence[TensorError], tolerance: Tolerance) -> I
     yield check(
         "first_layer", global_error(layer), tolerance.get("first_layer"), worst_tensor(layer)
     )
-    worst = worst_tensor(errors)
-    yield check("statistics", global_error(errors), tolerance.get("statistics"), worst)
+    yield _global_check("statistics", errors, tolerance)
 
 
 def _gradient_checks(
@@ -231,25 +253,31 @@ def _gradient_checks(
         )
 
 
-def trajectory_checks(
-    losses: Sequence[float],
-    optimizer: Arrays,
-    oracle_losses: Sequence[float],
-    oracle_optimizer: Arrays,
-    tolerance: Tolerance,
-) -> list[Check]:
-    """The losses of the followed steps, and the optimizer's state after the last."""
-    assert len(losses) == len(oracle_losses), "an oracle of another number of steps"
-    worst_loss = max(relative(a, b) for a, b in zip(losses, oracle_losses))
-    own = (
-        (name, optimizer.get(name, np.full_like(right, np.nan)))
-        for name, right in oracle_optimizer.items()
-    )
-    pairs = tensor_errors(own, oracle_optimizer.items())
-    return [
-        check("losses", worst_loss, tolerance.get("losses")),
-        check("momentum", global_error(pairs), tolerance.get("momentum"), worst_tensor(pairs)),
-    ]
+def trajectory_check(
+    losses: Sequence[float], expected: Sequence[float], tolerance: Tolerance
+) -> Check:
+    """The losses of the followed steps."""
+    assert len(losses) == len(expected), "an oracle of another number of steps"
+    worst = max(relative(a, b) for a, b in zip(losses, expected))
+    return check("losses", worst, tolerance.get("losses"))
+
+
+def state_check(name: str, states: Arrays, expected: Arrays, tolerance: Tolerance) -> Check:
+    """The optimizer's state after the followed steps, by the names of the parameters."""
+    own = ((one, states.get(one, np.full_like(right, np.nan))) for one, right in expected.items())
+    return _global_check(name, tensor_errors(own, expected.items()), tolerance)
+
+
+def frozen_checks(initial: Arrays, read: Arrays, *, name: str = "frozen") -> list[Check]:
+    """Whether the weights that are not trained are still the initial ones, bit by bit.
+
+    One check, or none where there are no such weights.
+    """
+    frozen = [one for one in initial if f"frozen/{one}" in read]
+    changed = [one for one in frozen if not np.array_equal(initial[one], read[f"frozen/{one}"])]
+    if not frozen:
+        return []
+    return [Check(name, float(len(changed)), 0.0, next(iter(changed), None))]
 
 
 def flop_check(own: int, analytic: int) -> Check:

@@ -24,15 +24,19 @@ NAMES = {
     "convolution": "convolution",
     "parameters": "arrays missing or of another shape",
     "changed": "parameters that the step left as they were",
+    "frozen": "frozen weights that the step changed",
+    "frozen_after": "frozen weights that ten steps changed",
     "loss": "loss of step 1",
     "first_layer": "running statistics of the first layer",
     "statistics": "running statistics",
     "decay": "weight decay in the gradient",
+    "decoupled_decay": "weight decay in the update",
     "gradient": "gradient",
     "cosine": "1 - cosine of the gradient",
     "gradient_norm": "norm of the gradient",
     "gradient_tensor": "gradient of one tensor",
     "stable_gradient": "gradient of the last layer",
+    "second_moment": "optimizer's second moment",
     "update": "update of the weights",
     "update_norm": "norm of the update",
     "reproduced": "step 1, done again",
@@ -40,8 +44,13 @@ NAMES = {
     "flop": "FLOP by the framework's count",
     "losses": "losses of ten steps",
     "momentum": "optimizer's state after ten steps",
+    "second_momentum": "optimizer's second moment after ten steps",
 }
 """What each check looks at, for people."""
+
+
+COUNTS = ("changed", "parameters", "frozen", "frozen_after")
+"""Checks whose error is a number of tensors."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ def judge(
 def describe(check: Check) -> str:
     """One check in words: what was looked at, how far off it is, how far it may be."""
     error = "not finite" if check.error is None else f"off by {check.error:.2g}"
-    if check.name in ("changed", "parameters") and check.error is not None:
+    if check.name in COUNTS and check.error is not None:
         error = f"{check.error:.0f}"
     where = f" ({check.worst_tensor})" if check.worst_tensor else ""
     return f"{NAMES.get(check.name, check.name)}{where}: {error}, at most {check.tolerance:.2g}"

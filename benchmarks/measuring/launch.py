@@ -23,6 +23,7 @@ from benchmarks.contract.message import (
     Ready,
     Turn,
 )
+from benchmarks.equivalence.checks import frozen_checks
 from benchmarks.equivalence.verdict import FAIL, UNPROVEN, Verdict
 from benchmarks.measuring import fence, memory, proof
 from benchmarks.measuring.oracle import OTHER_BATCH, Oracle
@@ -134,7 +135,9 @@ class Session:
             raise LaunchFailedError("invalid_work", self._first.failure)
         verdict = Verdict(UNPROVEN, reason=NO_ORACLE)
         if oracle is not None:
-            verdict = proof.prove_first_step(stage.spec, initial, read, oracle, stage.tolerance)
+            verdict = proof.prove_first_step(
+                stage.spec, initial, read, oracle, stage.tolerance, suspects=stage.suspects
+            )
         stage.evidence["parity"] = verdict.to_json()
         if verdict.status == FAIL:
             raise LaunchFailedError("invalid_work", str(verdict.reason))
@@ -234,6 +237,7 @@ class Session:
             raise LaunchFailedError(
                 "invalid_work", f"the timed steps did not update {still[0]}, one of {len(still)}"
             )
+        require(frozen_checks(self.stage.initial(), read, name="frozen_after"))
 
     def _check_other_batch(self, oracle: Oracle | None) -> None:
         """Step 1 on another batch has another loss, which is the oracle's where there is one."""

@@ -3,6 +3,7 @@
     step1/<name>.npy        `Program.read` after one step from the canonical weights
     numbers.json            losses and norms: of step 1, of step 1 on another batch, of ten steps
     followed/<name>.npy     the optimizer's state after the ten steps, where they were followed
+    followed_second/<name>.npy      its second moment, where it keeps one
 
 Standard library, NumPy and the contract only.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from benchmarks.contract.workload import Arrays
 NUMBERS_FILE = "numbers.json"
 STEP_FOLDER = "step1"
 FOLLOWED_FOLDER = "followed"
+SECOND_FOLDER = "followed_second"
 OPTIMIZER_PREFIX = "optimizer/"
+SECOND_MOMENT_PREFIX = "second_moment/"
 OTHER_BATCH = 1
 """Index of the batch on which step 1 is made a second time, to see that the batch matters."""
 NUM_FOLLOWED_STEPS = 10
@@ -40,6 +43,8 @@ class Oracle:
     """Of the followed steps; empty where they were not followed."""
     followed: Arrays
     """The optimizer's state after them, by the names of the parameters."""
+    followed_second: Arrays = field(default_factory=dict)
+    """Its second moment, where it keeps one."""
 
 
 def load(folder: Path, *, identity: str) -> Oracle:
@@ -51,6 +56,7 @@ def load(folder: Path, *, identity: str) -> Oracle:
         other_loss=float(numbers["other_loss"]),
         losses=tuple(numbers["losses"]),
         followed=_arrays(folder / FOLLOWED_FOLDER),
+        followed_second=_arrays(folder / SECOND_FOLDER),
     )
 
 
@@ -61,12 +67,13 @@ def keep_step(folder: Path, read: Arrays) -> None:
 
 def keep_followed(folder: Path, read: Arrays) -> None:
     """Write the optimizer's state after the followed steps."""
-    states = {
-        name.removeprefix(OPTIMIZER_PREFIX): array
-        for name, array in read.items()
-        if name.startswith(OPTIMIZER_PREFIX)
-    }
-    _save(folder / FOLLOWED_FOLDER, states)
+    _save(folder / FOLLOWED_FOLDER, states_of(read, OPTIMIZER_PREFIX))
+    _save(folder / SECOND_FOLDER, states_of(read, SECOND_MOMENT_PREFIX))
+
+
+def states_of(read: Arrays, prefix: str) -> dict[str, np.ndarray]:
+    """What a program read under this prefix, by the names of the parameters."""
+    return {name.removeprefix(prefix): read[name] for name in read if name.startswith(prefix)}
 
 
 def keep_numbers(folder: Path, *, other_loss: float, losses: Sequence[float]) -> None:

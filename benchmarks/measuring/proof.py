@@ -9,6 +9,7 @@ import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Callable
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from benchmarks.equivalence.checks import (
     Check,
     check,
     first_failure,
+    frozen_checks,
     gradient_block,
     mismatches,
     step_checks,
@@ -37,6 +39,9 @@ CAUSES = {
     "flop": "a layer or a backward pass that is missing, or made twice",
     "losses": "batches that do not rotate, or momentum that is dampened or not reset",
     "momentum": "momentum that is dampened, or Nesterov's",
+    "second_momentum": "the second moment's decay (beta2)",
+    "frozen": "base weights that an optimizer has, or that are decayed",
+    "frozen_after": "base weights that an optimizer has, or that are decayed",
 }
 """What is likely wrong where step 1 agrees with the oracle and this check fails."""
 SAME_BATCH = "the batch does not matter: step 1 has the same loss on another batch"
@@ -87,18 +92,31 @@ def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> StepEvid
 
 
 def prove_first_step(
-    spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Oracle, tolerance: Tolerance
+    spec: WorkloadSpec,
+    initial: Arrays,
+    read: Arrays,
+    oracle: Oracle,
+    tolerance: Tolerance,
+    *,
+    suspects: Callable[[], Iterable[tuple[str, float]]] = tuple,
 ) -> Verdict:
-    """The verdict on step 1, with the likely causes where it differs from the oracle."""
+    """The verdict on step 1, with the likely causes where it differs from the oracle.
+
+    `suspects` are asked for where it does: known mistakes, each with the loss that it leads to.
+    """
     missing = mismatches(read, oracle.step1)
     parameters = Check("parameters", float(len(missing)), 0.0, next(iter(missing), None))
     if missing:
         return judge([parameters], oracle=oracle.identity)
     errors = step_errors(spec, initial, read, oracle.step1)
-    checks = [parameters, *step_checks(errors, tolerance, stable=spec.stable_gradients)]
+    checks = [
+        parameters,
+        *step_checks(errors, tolerance, stable=spec.stable_gradients),
+        *frozen_checks(initial, read),
+    ]
     if first_failure(checks) is None:
         return judge(checks, oracle=oracle.identity)
-    trace = Trace(spec, initial, read, oracle.step1, errors, tolerance)
+    trace = Trace(spec, initial, read, oracle.step1, errors, tolerance, suspects)
     return judge(
         checks,
         oracle=oracle.identity,

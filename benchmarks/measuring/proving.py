@@ -12,10 +12,23 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.contract.message import Prove, Proved
-from benchmarks.equivalence.checks import Check, flop_check, trajectory_checks
+from benchmarks.contract.workload import Arrays
+from benchmarks.equivalence.checks import (
+    Check,
+    flop_check,
+    frozen_checks,
+    state_check,
+    trajectory_check,
+)
 from benchmarks.equivalence.verdict import FAIL, UNPROVEN, Verdict, judge
 from benchmarks.measuring import oracle, proof
-from benchmarks.measuring.oracle import NUM_FOLLOWED_STEPS, OPTIMIZER_PREFIX, OTHER_BATCH
+from benchmarks.measuring.oracle import (
+    NUM_FOLLOWED_STEPS,
+    OPTIMIZER_PREFIX,
+    OTHER_BATCH,
+    SECOND_MOMENT_PREFIX,
+    states_of,
+)
 from benchmarks.measuring.stage import LaunchFailedError, Stage
 
 
@@ -90,7 +103,12 @@ class ProofSession:
         expected = stage.oracle()
         if expected is not None:
             self._verdict = proof.prove_first_step(
-                stage.spec, stage.initial(), read, expected, stage.tolerance
+                stage.spec,
+                stage.initial(),
+                read,
+                expected,
+                stage.tolerance,
+                suspects=stage.suspects,
             )
             self._checks += self._verdict.checks
         return evidence
@@ -131,28 +149,25 @@ class ProofSession:
             stage.framework.wait(loss)
             self._losses.append(float(stage.framework.get(loss)))
         read = stage.program.read()
-        if not proof.is_finite({**read, "losses": np.array(self._losses)}):
+        if not (np.isfinite(self._losses).all() and proof.is_finite(read)):
             raise LaunchFailedError("nonfinite", f"not finite within ten steps: {self._losses}")
         if self._request.keep_folder is not None:
             oracle.keep_followed(Path(self._request.keep_folder), read)
         self._compare_followed(read)
 
-    def _compare_followed(self, read: dict[str, np.ndarray]) -> None:
-        expected = self.stage.oracle()
+    def _compare_followed(self, read: Arrays) -> None:
+        expected, tolerance = self.stage.oracle(), self.stage.tolerance
         if expected is None or not expected.losses:
             return
-        states = {
-            name.removeprefix(OPTIMIZER_PREFIX): array
-            for name, array in read.items()
-            if name.startswith(OPTIMIZER_PREFIX)
-        }
-        self._checks += trajectory_checks(
-            self._losses,
-            states,
-            expected.losses,
-            expected.followed,
-            self.stage.tolerance,
-        )
+        self._checks.append(trajectory_check(self._losses, expected.losses, tolerance))
+        for name, prefix, states in (
+            ("momentum", OPTIMIZER_PREFIX, expected.followed),
+            ("second_momentum", SECOND_MOMENT_PREFIX, expected.followed_second),
+        ):
+            if states:
+                own = states_of(read, prefix)
+                self._checks.append(state_check(name, own, states, tolerance))
+        self._checks += frozen_checks(self.stage.initial(), read, name="frozen_after")
 
     def _judged(self) -> Verdict:
         """The verdict on all checks; the causes are those of the first step, or of the rest."""

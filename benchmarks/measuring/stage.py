@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.contract.framework import Capabilities, Framework
 from benchmarks.contract.message import Failed, Launch, Phase, Prove
-from benchmarks.contract.workload import Program, Tolerance, WorkloadSpec, problem_of
+from benchmarks.contract.workload import Arrays, Program, Tolerance, WorkloadSpec, problem_of
 from benchmarks.equivalence import precision
 from benchmarks.equivalence.checks import Check, first_failure
 from benchmarks.equivalence.verdict import describe
@@ -108,7 +108,7 @@ class Stage:
         self.framework.wait(loss)
         return float(self.framework.get(loss))
 
-    def first_step(self, *, batch: int = 0) -> dict[str, np.ndarray]:
+    def first_step(self, *, batch: int = 0) -> Arrays:
         """What the program holds after one step from the canonical weights on this batch."""
         self.load(first_batch=batch)
         self.framework.wait(self.program.step())
@@ -117,6 +117,12 @@ class Stage:
     def initial(self) -> dict[str, np.ndarray]:
         """The canonical weights."""
         return data.read_weights(Path(self.launch.data_folder))
+
+    def suspects(self) -> Iterator[tuple[str, float]]:
+        """Known mistakes of the forward pass, each with the loss of step 1 that it leads to."""
+        folder = Path(self.launch.data_folder)
+        first = data.read_batches(folder)[0]
+        return self.spec.suspects(self.launch.case.work, data.read_weights(folder), first)
 
     def oracle(self) -> oracle.Oracle | None:
         """The oracle that this launch is checked against, if there is one."""

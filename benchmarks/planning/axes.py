@@ -19,7 +19,7 @@ from benchmarks.contract.case import (
     Way,
     Work,
 )
-from benchmarks.contract.workload import WorkloadSpec
+from benchmarks.contract.workload import Values, WorkloadSpec
 from benchmarks.errors import UsageError
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.config import MatrixConfig
@@ -32,6 +32,10 @@ DEVICE_PREFERENCE = ("cuda", "tpu", "metal", "cpu")
 """From the device that a user most likely wants measured to the one that is always there."""
 INTEGER_AXES = {"batch_size": 1, "num_devices": 1, "seed": 0}
 """Axes that hold integers, each with its least value."""
+
+
+OptionAxis = tuple[str, tuple[Option | None, ...]]
+"""An option's name and values; None stands for the workload's own at the size."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,14 @@ class Matrix:
     devices: tuple[str, ...]
     num_devices: tuple[int, ...]
     seeds: tuple[int, ...]
-    options: tuple[tuple[str, tuple[Option, ...]], ...]
+    options: tuple[OptionAxis, ...]
+    """The work's."""
+    way_options: tuple[OptionAxis, ...]
 
     @property
     def num_cells(self) -> int:
         """Cells before any are merged."""
-        options = (values for _, values in self.options)
+        options = (values for _, values in (*self.options, *self.way_options))
         return math.prod(len(values) for values in (*self._axes(), *options))
 
     def cases(self, auto_device: str) -> Iterator[Case]:
@@ -63,10 +69,10 @@ class Matrix:
         ):
             place = Place(auto_device if device == AUTO_DEVICE else device, num_devices)
             items = batch_size or self.spec.default_batch_size[size]
-            for options in self._option_sets():
+            for options in self._sets(self.options, size):
                 work = Work(self.spec.name, self.spec.version, size, items, options, seed)
-                for way in itertools.product(self.precisions, self.frameworks, self.executions):
-                    yield Case(work, Way(way[1], way[2], way[0]), place)
+                for way in self._ways(size):
+                    yield Case(work, way, place)
 
     def _axes(self) -> tuple[tuple[Any, ...], ...]:
         return (
@@ -74,10 +80,22 @@ class Matrix:
             *(self.precisions, self.frameworks, self.executions),
         )
 
-    def _option_sets(self) -> Iterator[Options]:
-        names = [name for name, _ in self.options]
-        for values in itertools.product(*(values for _, values in self.options)):
-            yield tuple(zip(names, values, strict=True))
+    def _ways(self, size: str) -> Iterator[Way]:
+        for precision, framework, execution, options in itertools.product(
+            self.precisions,
+            self.frameworks,
+            self.executions,
+            list(self._sets(self.way_options, size)),
+        ):
+            yield Way(framework, execution, precision, options)
+
+    def _sets(self, axes: Sequence[OptionAxis], size: str) -> Iterator[Options]:
+        names = [name for name, _ in axes]
+        for values in itertools.product(*(values for _, values in axes)):
+            yield tuple(
+                (name, self.spec.default_option(name, size) if value is None else value)
+                for name, value in zip(names, values, strict=True)
+            )
 
 
 def matrices(
@@ -129,10 +147,8 @@ def _of_config(
             devices=_chosen(given["device"], DEVICES, "device", further=(AUTO_DEVICE,)),
             num_devices=_integers(given["num_devices"], "num_devices"),
             seeds=_integers(given["seed"], "seed"),
-            options=tuple(
-                (name, _option(options.get(name), name, values))
-                for name, values in spec.options.items()
-            ),
+            options=_option_axes(spec.options, options),
+            way_options=_option_axes(spec.way_options, options),
         )
 
 
@@ -183,17 +199,30 @@ def _integers(given: _Given, axis: str, *, optional: bool = False) -> tuple[Any,
     return given.values
 
 
-def _option(given: _Given | None, name: str, known: tuple[Option, ...]) -> tuple[Option, ...]:
-    """The values of a workload's own axis; its default where none is asked for."""
+def _option_axes(
+    known: Mapping[str, Values], given: Mapping[str, _Given]
+) -> tuple[OptionAxis, ...]:
+    return tuple((name, _option(given.get(name), name, values)) for name, values in known.items())
+
+
+def _option(given: _Given | None, name: str, known: Values) -> tuple[Option | None, ...]:
+    """The values of a workload's own axis; None, for its default, where none is asked for."""
     if given is None or given.values == (None,):
-        return known[:1]
+        return (None,)
     _refuse_mixed(given)
+    if given.is_all and isinstance(known, range):
+        raise UsageError(f"{given.where}: all {name} cannot be enumerated; name the values")
     if given.is_all:
-        return known
+        return tuple(known)
     for value in given.values:
-        if value not in known or type(value) not in (int, str):
-            names = [str(one) for one in known]
-            raise unknown_name(str(value), names, kind=name, where=given.where)
+        if type(value) in (int, str) and value in known:
+            continue
+        if isinstance(known, range):
+            least, most = known[0], known[-1]
+            raise UsageError(
+                f"{given.where}: received {value!r}, expected integers from {least} to {most:,}"
+            )
+        raise unknown_name(str(value), [str(one) for one in known], kind=name, where=given.where)
     return given.values
 
 
@@ -212,7 +241,7 @@ def _refuse_idle_options(
     for index, config in enumerate(configs):
         given = _given("workload", config.workload, overrides, f"matrices[{index}].")
         workloads = _chosen(given, tuple(catalog.workloads), "workload")
-        known = {name for one in workloads for name in catalog.workloads[one].spec.options}
+        known = {name for one in workloads for name in _option_names(catalog.workloads[one].spec)}
         for name in config.options:
             if name not in known:
                 where = f"matrices[{index}].options"
@@ -220,3 +249,7 @@ def _refuse_idle_options(
         asked = [name for name in asked if name not in known]
     if asked:
         raise UsageError(f"{asked[0]}=...: none of the selected workloads has this option")
+
+
+def _option_names(spec: WorkloadSpec) -> tuple[str, ...]:
+    return (*spec.options, *spec.way_options)

@@ -60,7 +60,8 @@ def make_plan(
     Raises UsageError where an override, a suite or a name cannot be used or the cells are too many,
     and StoreError where the store is damaged.
     """
-    options = {name for spec in catalog.specs().values() for name in spec.options}
+    specs = catalog.specs().values()
+    options = {name for spec in specs for name in (*spec.options, *spec.way_options)}
     overrides = parse(request.overrides, options=sorted(options))
     resolved = config.resolve(overrides)
     configuration = resolved.configuration

@@ -46,7 +46,10 @@ class Inheritance:
         spec = self.prover.catalog.workloads[case.work.workload].spec
         for size in spec.proxies:
             work = dataclasses.replace(
-                case.work, size=size, batch_size=spec.default_batch_size[size]
+                case.work,
+                size=size,
+                batch_size=spec.default_batch_size[size],
+                options=tuple((name, spec.default_option(name, size)) for name in spec.options),
             )
             if work != case.work:
                 yield dataclasses.replace(case, work=work)

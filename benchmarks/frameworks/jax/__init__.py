@@ -16,9 +16,9 @@ CAPABILITIES = Capabilities(
     # Without jit each operation is a program of its own: a way to debug, which nobody trains with.
     executions=("compiled",),
     precisions={
-        "cpu": ("fp32", "bf16", "fp64"),
-        "cuda": ("fp32", "tf32", "bf16", "fp16", "fp64"),
-        "tpu": ("fp32", "bf16"),
+        "cpu": ("fp32", "bf16", "bf16_pure", "fp64"),
+        "cuda": ("fp32", "tf32", "bf16", "bf16_pure", "fp16", "fp64"),
+        "tpu": ("fp32", "bf16", "bf16_pure"),
     },
     # Calls on the CPU return early too, but there the host's work takes the same cores as the
     # step's: work queued ahead hides nothing.

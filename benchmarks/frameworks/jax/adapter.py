@@ -25,6 +25,7 @@ COMPUTE_DTYPES = {
     "fp32": np.dtype("float32"),
     "tf32": np.dtype("float32"),
     "bf16": np.dtype(jax.numpy.bfloat16),
+    "bf16_pure": np.dtype(jax.numpy.bfloat16),
     "fp16": np.dtype("float16"),
     "fp64": np.dtype("float64"),
 }
@@ -36,6 +37,7 @@ MATMUL_PRECISIONS = {
     "fp32": "float32",
     "tf32": "tensorfloat32",
     "bf16": "default",
+    "bf16_pure": "default",
     "fp16": "default",
     "fp64": "float32",
 }

@@ -13,9 +13,9 @@ CAPABILITIES = Capabilities(
     distributions=("mlx", "mlx-cpu", "mlx-metal", "mlx-cuda-12", "mlx-cuda-13"),
     executions=("eager", "compiled"),
     precisions={
-        "cpu": ("fp32", "bf16", "fp64"),
-        "cuda": ("fp32", "tf32", "bf16", "fp16"),
-        "metal": ("fp32", "bf16", "fp16"),
+        "cpu": ("fp32", "bf16", "bf16_pure", "fp64"),
+        "cuda": ("fp32", "tf32", "bf16", "bf16_pure", "fp16"),
+        "metal": ("fp32", "bf16", "bf16_pure", "fp16"),
     },
     # On the CPU, async_eval lets a few operations wait and no more: it returns when a step is all
     # but done.

@@ -28,6 +28,7 @@ COMPUTE_DTYPES = {
     "fp32": mx.float32,
     "tf32": mx.float32,
     "bf16": mx.bfloat16,
+    "bf16_pure": mx.bfloat16,
     "fp16": mx.float16,
     "fp64": mx.float64,
 }

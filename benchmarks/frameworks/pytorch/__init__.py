@@ -12,9 +12,9 @@ CAPABILITIES = Capabilities(
     distributions=("torch",),
     executions=("eager", "compiled"),
     precisions={
-        "cpu": ("fp32", "bf16", "fp64"),
-        "cuda": ("fp32", "tf32", "bf16", "fp16", "fp64"),
-        "metal": ("fp32", "bf16", "fp16"),
+        "cpu": ("fp32", "bf16", "bf16_pure", "fp64"),
+        "cuda": ("fp32", "tf32", "bf16", "bf16_pure", "fp16", "fp64"),
+        "metal": ("fp32", "bf16", "bf16_pure", "fp16"),
     },
     asynchronous_devices=("cuda", "metal"),
     out_of_memory_patterns=(

@@ -22,6 +22,7 @@ COMPUTE_DTYPES = {
     "fp32": torch.float32,
     "tf32": torch.float32,
     "bf16": torch.bfloat16,
+    "bf16_pure": torch.bfloat16,
     "fp16": torch.float16,
     "fp64": torch.float64,
 }

@@ -13,9 +13,9 @@ CAPABILITIES = Capabilities(
     distributions=("tensorflow-cpu", "tensorflow", "tensorflow-tpu"),
     executions=("eager", "graph", "compiled"),
     precisions={
-        "cpu": ("fp32", "bf16", "fp64"),
-        "cuda": ("fp32", "tf32", "bf16", "fp16", "fp64"),
-        "tpu": ("fp32", "bf16"),
+        "cpu": ("fp32", "bf16", "bf16_pure", "fp64"),
+        "cuda": ("fp32", "tf32", "bf16", "bf16_pure", "fp16", "fp64"),
+        "tpu": ("fp32", "bf16", "bf16_pure"),
     },
     asynchronous_devices=("cuda", "tpu"),
     out_of_memory_patterns=(

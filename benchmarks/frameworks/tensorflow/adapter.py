@@ -31,6 +31,7 @@ COMPUTE_DTYPES = {
     "fp32": tf.float32,
     "tf32": tf.float32,
     "bf16": tf.bfloat16,
+    "bf16_pure": tf.bfloat16,
     "fp16": tf.float16,
     "fp64": tf.float64,
 }

@@ -1,0 +1,1 @@
+"""A causal decoder: the mathematics in spec.py, one implementation file for each framework."""
