@@ -74,6 +74,10 @@ class CellSummary:
     measured: Measured | None
     mfu_roof: float | None
     """Achieved FLOP/s over the best matrix product seen on this device in this precision."""
+    mfu_spec: float | None
+    """Achieved FLOP/s over the dense peak of the device's datasheet, where that is known."""
+    flop_convention: str | None
+    """What is counted as FLOP of the model."""
     parity: CellParity
     grade: str | None
     grade_reason: str | None
@@ -89,6 +93,8 @@ class CellSummary:
             "unit": self.unit,
             **(_NOTHING if self.measured is None else _numbers(self.measured)),
             "mfu_roof": self.mfu_roof,
+            "mfu_spec": self.mfu_spec,
+            "flop_convention": self.flop_convention,
             "grade": self.grade,
             "parity": self.parity.status,
             "parity_reason": self.parity.reason,
@@ -135,12 +141,11 @@ def _flags(own: pd.DataFrame, steady: list[Any]) -> tuple[str, ...]:
     return tuple(sorted(flags))
 
 
-def mfu_roof(case: Case, measured: Measured | None, roofs: Mapping[Any, float]) -> float | None:
-    """Achieved FLOP/s over the best seen on the case's device in its precision, if any was."""
-    roof = roofs.get((case.place, case.way.precision))
-    if roof is None or measured is None or measured.step_s is None:
+def utilisation(measured: Measured | None, peak_flop_per_s: float | None) -> float | None:
+    """Achieved FLOP/s over this peak; None where either is not known."""
+    if not peak_flop_per_s or measured is None or measured.step_s is None:
         return None
-    return measured.flop_per_step / measured.step_s.estimate / roof
+    return measured.flop_per_step / measured.step_s.estimate / peak_flop_per_s
 
 
 def _median(values: pd.Series[float]) -> float | None:

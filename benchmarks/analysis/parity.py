@@ -35,7 +35,7 @@ class CellParity:
     loss_error: float | None = None
     """Of step 1 against the oracle, relative, the largest over the launches."""
     effective: Mapping[str, str] = field(default_factory=dict)
-    """What its launches really worked with: dtypes, layout, products, threads."""
+    """What its launches really worked with: dtypes, layout, attention, products, threads."""
 
     @property
     def is_ranked(self) -> bool:
@@ -123,8 +123,8 @@ def _effective(record: Record) -> dict[str, str]:
     asked: Mapping[str, Any] = record.settings.get("asked") or {}
     precision: Mapping[str, Any] = record.evidence.get("precision") or {}
     likes = dict.fromkeys(str(one["like"]) for one in precision.values())
-    told = ("parameters", "gradients", "optimizer", "activations", "layout")
-    found = {name: str(seen[name]) for name in told if name in seen}
+    told = ("parameters", "gradients", "optimizer", "activations", "layout", "attention")
+    found = {name: str(seen[name]) for name in told if seen.get(name) is not None}
     if likes:
         found["products"] = ", ".join(likes)
     if "products" in settings:

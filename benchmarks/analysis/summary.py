@@ -12,13 +12,13 @@ from typing import Any
 
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
-from benchmarks.analysis.cells import CellSummary, Measured, measure, mfu_roof
+from benchmarks.analysis.cells import CellSummary, Measured, measure, utilisation
 from benchmarks.analysis.comparisons import Comparison, compare_all
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
 from benchmarks.analysis.parity import CellParity, parities
 from benchmarks.analysis.standing import Standing, standings
 from benchmarks.analysis.tables import ROUND_KEY, block_frame, causes_of, launch_frame
-from benchmarks.contract.case import Place
+from benchmarks.contract.case import Case, Place
 from benchmarks.contract.plan import Plan
 from benchmarks.contract.record import PLAN_REASONS, Record
 from benchmarks.contract.workload import WorkloadSpec
@@ -97,7 +97,7 @@ def summarise(
         run_id=plan.run_id,
         protocol=plan.protocol.name,
         machine=plan.machine,
-        cells=_cells(found, measured, parity, bases),
+        cells=_cells(plan, found, measured, parity, bases, specs),
         ratios=tuple(_withdraw(one, parity, bases) for one in ratios),
         rounds=_rounds(whole, blocks),
     )
@@ -131,15 +131,18 @@ def _bases(
 
 
 def _cells(
+    plan: Plan,
     found: Mapping[str, Standing],
     measured: Mapping[str, Measured | None],
     parity: Mapping[str, CellParity],
     bases: Mapping[str, Basis],
+    specs: Mapping[str, WorkloadSpec],
 ) -> tuple[CellSummary, ...]:
     roofs = _roofs([record for standing in found.values() for record in standing.records])
     cells = []
     for case_id, standing in found.items():
         case, numbers, basis = standing.cell.case, measured[case_id], bases.get(case_id)
+        spec = specs.get(case.work.workload)
         cells.append(
             CellSummary(
                 case=case,
@@ -148,7 +151,9 @@ def _cells(
                 log=standing.log,
                 unit=standing.records[-1].unit if standing.records else None,
                 measured=numbers,
-                mfu_roof=mfu_roof(case, numbers, roofs),
+                mfu_roof=utilisation(numbers, roofs.get((case.place, case.way.precision))),
+                mfu_spec=utilisation(numbers, _datasheet_peak(plan, case)),
+                flop_convention=spec.flop_convention if spec and numbers else None,
                 parity=parity[case_id],
                 grade=(grade(basis) if standing.is_ok else "F") if basis else None,
                 grade_reason=reason_for_f(basis) if basis and standing.is_ok else None,
@@ -187,6 +192,16 @@ def _roofs(records: Sequence[Record]) -> Roofs:
             key = (record.case.place, record.case.way.precision)
             roofs[key] = max(roofs.get(key, 0.0), float(seen))
     return roofs
+
+
+def _datasheet_peak(plan: Plan, case: Case) -> float | None:
+    """The dense peak of all devices of a case, FLOP/s, where their model is known."""
+    rules = plan.device_rules.get(case.place.device)
+    models = [str(one.get("name")) for one in plan.machine.get("accelerators") or ()]
+    for name, peaks in (rules.peak_flop_per_s if rules else {}).items():
+        if models and all(name in model for model in models) and case.way.precision in peaks:
+            return peaks[case.way.precision] * case.place.num_devices
+    return None
 
 
 def _rounds(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:

@@ -32,6 +32,7 @@ def notes(summary: RunSummary) -> list[str]:
         *_bases(summary),
         *_parity(summary),
         *_differences(summary),
+        *_utilisation(summary),
         *_aa(summary),
         *_noise(summary),
         *_machine(summary.machine),
@@ -94,6 +95,21 @@ def _difference(name: str, family: Sequence[CellSummary]) -> str | None:
         return None
     shown = [f"{clean(value)} ({', '.join(cases)})" for value, cases in values.items()]
     return f"{name} {', '.join(shown)}"
+
+
+def _utilisation(summary: RunSummary) -> Iterator[str]:
+    """Shares of a peak, workload by workload, with what was counted."""
+    measured = [cell for cell in summary.cells if cell.status in ("ok", "unproven")]
+    for workload in dict.fromkeys(cell.case.work.workload for cell in measured):
+        cells = [cell for cell in measured if cell.case.work.workload == workload]
+        for peak, shares in (
+            ("the best matrix product seen here", [(one, one.mfu_roof) for one in cells]),
+            ("the datasheet's dense peak", [(one, one.mfu_spec) for one in cells]),
+        ):
+            parts = [f"{way_name(one.case)} {100 * share:.0f} %" for one, share in shares if share]
+            if parts:
+                counted = clean(str(cells[0].flop_convention))
+                yield f"MFU, {workload}, of {peak}: {', '.join(parts)}; counted: {counted}"
 
 
 def _aa(summary: RunSummary) -> Iterator[str]:

@@ -326,6 +326,9 @@ SPECS = {
         batch=batch,
         items_per_step=lambda work: work.batch_size,
         flop_per_step=lambda work: work.batch_size * train_flop_per_image(SIZES[work.size]),
+        flop_convention=(
+            "convolutions and the dense layer, forward and both gradients, 2 for a multiply-add"
+        ),
         memory_bytes=train_memory_bytes,
         gradients=gradients,
         tolerances=TOLERANCES,

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.analysis.summary import summarise
 from benchmarks.contract.plan import Cell
+from benchmarks.contract.protocol import DeviceRules
 from benchmarks.equivalence.verdict import INHERITED, Verdict
 from tests.unit.analysis.records import (
     STEP1,
@@ -358,6 +359,22 @@ def test_the_share_of_the_roof_is_that_of_the_best_product_in_this_precision():
     summary = summary_of([*records, bare], cases=[BASE, FAST, half])
     assert cell(summary, FAST)["mfu_roof"] == pytest.approx(4e9 / 0.1 / 4e11)
     assert cell(summary, half)["mfu_roof"] is None
+    assert cell(summary, FAST)["flop_convention"] == SPECS["resnet50_train"].flop_convention
+
+
+@pytest.mark.parametrize(
+    ("accelerators", "share"),
+    [(["NVIDIA H200"], 0.4), (["NVIDIA H200", "Another"], None), ([], None)],
+)
+def test_the_share_of_the_datasheets_peak_is_told_where_every_device_is_known(accelerators, share):
+    summary = summary_of(
+        cohorts({BASE: 0.1}, wobble=0.0),
+        cases=[BASE],
+        machine={"accelerators": [{"name": name} for name in accelerators]},
+        device_rules={"cpu": DeviceRules("cpu", peak_flop_per_s={"H200": {"fp32": 1e11}})},
+    )
+    found = cell(summary, BASE)["mfu_spec"]
+    assert found == (None if share is None else pytest.approx(share))
 
 
 def test_peak_memory_is_the_largest():
@@ -413,7 +430,7 @@ def test_every_cell_has_the_same_keys():
         "case_id workload size batch_size framework execution precision device num_devices status"
         " reason unit items_per_s items_per_s_low items_per_s_high num_launches num_rounds"
         " num_rounds_invalid step_s first_step_s first_step_cold_s peak_memory_bytes steady flags"
-        " mfu_roof grade parity parity_reason effective"
+        " mfu_roof mfu_spec flop_convention grade parity parity_reason effective"
         " latency_p50_ms latency_p90_ms latency_p99_ms latency_num_samples"
     } == {" ".join(c) for c in cells}
 

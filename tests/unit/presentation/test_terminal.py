@@ -91,6 +91,14 @@ def test_notes_tell_parity_machine_noise_and_advice():
     assert "more rounds would not narrow it" in text
 
 
+def test_a_share_of_a_peak_stands_with_what_was_counted():
+    text = " ".join(rendered(summary_of(cohorts(TIMES, wobble=0.0))).split())
+    assert (
+        "MFU, resnet50_train, of the best matrix product seen here: pytorch eager fp32 20 %,"
+        " pytorch compiled fp32 27 %, jax compiled fp32 10 %; counted: convolutions" in text
+    )
+
+
 def test_advice_on_more_rounds_names_the_setting_that_takes_them():
     summary = summary_of(cohorts(TIMES, wobble=0.03))
     ratios = [
