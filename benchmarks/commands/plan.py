@@ -111,13 +111,17 @@ def _headline(plan: Plan) -> Iterator[str]:
 
 
 def _table(cells: Iterable[Cell]) -> list[str]:
-    """One line for the cells of a framework that share work, action and reason."""
+    """One line for the cells of a framework that share work, options, action and reason."""
     from benchmarks.presentation.columns import aligned
-    from benchmarks.presentation.wording import group_name
+    from benchmarks.presentation.wording import group_name, way_options
 
     lines: dict[tuple[str, ...], list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: ACTIONS.index(cell.action)):
-        key = (cell.action, cell.case.way.framework, group_name(cell.case), cell.reason or "")
+        options = " ".join(way_options(cell.case))
+        key = (
+            *(cell.action, cell.case.way.framework, group_name(cell.case)),
+            *(options, cell.reason or ""),
+        )
         lines.setdefault(key, []).append(cell)
     return aligned(
         [
@@ -126,10 +130,11 @@ def _table(cells: Iterable[Cell]) -> list[str]:
                 framework,
                 group,
                 ",".join(dict.fromkeys(cell.case.way.execution for cell in own)),
-                ",".join(dict.fromkeys(cell.case.way.precision for cell in own)),
+                ",".join(dict.fromkeys(cell.case.way.precision for cell in own))
+                + (f" {options}" if options else ""),
                 _why(own[0]),
             )
-            for (action, framework, group, _), own in lines.items()
+            for (action, framework, group, options, _), own in lines.items()
         ],
         indent="  ",
     )

@@ -8,7 +8,7 @@ gradients and the update tell what became of it then. NumPy and the contract onl
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -150,9 +150,8 @@ def _in_the_loss(trace: Trace) -> Iterator[str]:
     if named:
         yield from named
         return
-    stable = trace.spec.stable_gradients
-    vectors = [e for e in trace.errors.gradients if e.name in stable and _is_vector(trace, e)]
-    for error in vectors:
+    stable = [e for e in trace.errors.gradients if e.name in trace.spec.stable_gradients]
+    for error in [e for e in stable if _is_vector(trace, e)] or stable:
         share = _share_off(trace, error.name)
         if 0 < share <= FEW_CLASSES:
             yield (
@@ -160,7 +159,7 @@ def _in_the_loss(trace: Trace) -> Iterator[str]:
                 f" {share:.1%} of the classes)"
             )
             return
-    matrices = [e for e in trace.errors.gradients if e.name in stable and not _is_vector(trace, e)]
+    matrices = [e for e in stable if not _is_vector(trace, e)]
     if not trace.errors.statistics:
         yield "the forward pass or the loss: nothing in between was read"
     elif matrices:
@@ -196,14 +195,34 @@ def _in_the_gradients(trace: Trace) -> Iterator[str]:
 
 def _decay(trace: Trace, off: Sequence[TensorError]) -> list[str]:
     """Gradients that are off by a multiple of the weights: a decay that is missing, or too much."""
+    pairs = zip(
+        trace.spec.gradients(trace.initial, trace.read),
+        trace.spec.gradients(trace.initial, trace.oracle),
+    )
+    names = {error.name for error in off}
+    differences = ((name, own - right) for (name, own), (_, right) in pairs if name in names)
+    return _decays(trace, differences, len(off))
+
+
+def _decay_in_updates(trace: Trace, off: Sequence[TensorError]) -> list[str]:
+    """The same of updates, which a decay past the gradients shortens."""
+    differences = (
+        (error.name, trace.oracle[f"weights/{error.name}"] - trace.read[f"weights/{error.name}"])
+        for error in off
+    )
+    return _decays(trace, differences, len(off))
+
+
+def _decays(trace: Trace, differences: Iterable[tuple[str, np.ndarray]], num_off: int) -> list[str]:
+    """The decays that explain these differences, where they explain every one."""
     found: dict[float, list[str]] = {}
-    for name, share in _shares_of_weight(trace, {error.name for error in off}):
+    for name, share in _shares_of_weight(trace, differences):
         found.setdefault(float(f"{share:.2g}"), []).append(name)
     named = []
     for share, names in found.items():
         word = "is missing on" if share < 0 else "is applied to"
         named.append(f"weight decay {word} {_listed(names)} ({abs(share):.2g} of the weight)")
-    return named if sum(map(len, found.values())) == len(off) else []
+    return named if sum(map(len, found.values())) == num_off else []
 
 
 def _decay_within_rounding(trace: Trace) -> Iterator[str]:
@@ -226,15 +245,13 @@ def _decoupled_decay(trace: Trace) -> Iterator[str]:
             yield _decay_text(kind, -share)
 
 
-def _shares_of_weight(trace: Trace, names: Collection[str]) -> Iterator[tuple[str, float]]:
-    """The multiple of its weight that a gradient is off by, where it is off by nothing else."""
-    gradients = zip(
-        trace.spec.gradients(trace.initial, trace.read),
-        trace.spec.gradients(trace.initial, trace.oracle),
-    )
-    for (name, own), (_, right) in gradients:
-        difference = (np.asarray(own, np.float64) - right).ravel()
-        if name not in names or not np.isfinite(difference).all():
+def _shares_of_weight(
+    trace: Trace, differences: Iterable[tuple[str, np.ndarray]]
+) -> Iterator[tuple[str, float]]:
+    """The multiple of its weight that a tensor is off by, where it is off by nothing else."""
+    for name, array in differences:
+        difference = np.asarray(array, np.float64).ravel()
+        if not np.isfinite(difference).all():
             continue
         weight = np.asarray(trace.initial[name], np.float64).ravel()
         share = share_of(weight, difference)
@@ -256,8 +273,8 @@ def _factors(trace: Trace, off: Sequence[TensorError]) -> list[str]:
         return []
     if len(off) == len(trace.errors.gradients):
         return [
-            f"every gradient is {factor:.4g} times what it should be: dampened momentum, loss"
-            " scale, or sum in place of mean"
+            f"every gradient is {factor:.4g} times what it should be: dampened momentum, another"
+            " beta1, loss scale, or sum in place of mean"
         ]
     return [f"the gradient of {_listed(names)} is {factor:.4g} times what it should be"]
 
@@ -281,21 +298,27 @@ def _in_the_update(trace: Trace) -> Iterator[str]:
     limit = trace.tolerance.get("gradient_tensor", math.inf)
     if any(not error.relative <= limit for error in trace.errors.gradients):
         return
-    decayed = list(_decoupled_decay(trace))
+    yield from _in_the_second_moment(trace)
     off = [e for e in trace.errors.updates if not e.relative <= trace.limit("update")]
     if not off:
-        yield from decayed
+        yield from _decoupled_decay(trace)
         return
     factor = _common_factor(off)
-    epsilon = adam_epsilon(trace)
-    if epsilon is not None and factor is None:
-        yield from _other_epsilon(trace, epsilon)
-    if decayed:
-        yield from decayed
-    elif factor is not None:
+    if factor is not None:
         yield f"learning rate: the weights moved {factor:.4g} times as far as they should"
-    else:
-        yield f"the update of {_listed([error.name for error in off])}"
+        return
+    names = [error.name for error in off]
+    yield from (
+        _decay_in_updates(trace, off)
+        or _other_epsilon(trace)
+        or [f"the update of {_listed(names)}"]
+    )
+
+
+def _in_the_second_moment(trace: Trace) -> Iterator[str]:
+    factor = _common_factor(trace.errors.second_moments)
+    if factor is not None and abs(factor - 1) > trace.limit("second_moment"):
+        yield f"beta2 of Adam: its second moment is {factor:.4g} times what it should be"
 
 
 def adam_epsilon(trace: Trace) -> float | None:
@@ -327,16 +350,17 @@ def adam_epsilon(trace: Trace) -> float | None:
     return float(np.median(found)) if found.size else None
 
 
-def _other_epsilon(trace: Trace, epsilon: float) -> Iterator[str]:
-    constants = trace.spec.hyperparameters
+def _other_epsilon(trace: Trace) -> list[str]:
+    epsilon, constants = adam_epsilon(trace), trace.spec.hyperparameters
+    if epsilon is None or abs(epsilon / constants["epsilon"] - 1) < EPSILON_RESIDUAL:
+        return []
     outside = constants["epsilon"] / math.sqrt(1 - constants["beta2"])
+    instead = f"{epsilon:.3g} in place of {constants['epsilon']:.3g}"
     if abs(epsilon / outside - 1) < EPSILON_RESIDUAL:
-        yield (
-            "Adam's epsilon stands outside the bias-corrected root: at step 1 that is"
-            f" {epsilon:.3g} in place of {constants['epsilon']:.3g}"
-        )
-    elif abs(epsilon / constants["epsilon"] - 1) > EPSILON_RESIDUAL:
-        yield f"Adam's epsilon is {epsilon:.3g} in place of {constants['epsilon']:.3g}"
+        return [
+            f"Adam's epsilon stands outside the bias-corrected root: at step 1 that is {instead}"
+        ]
+    return [f"Adam's epsilon is {instead}"]
 
 
 def _layers(statistics: Sequence[TensorError]) -> list[list[TensorError]]:
@@ -362,11 +386,12 @@ def _is_vector(trace: Trace, error: TensorError) -> bool:
 
 
 def _share_off(trace: Trace, name: str) -> float:
-    """Share of a vector's elements that make up nearly all of its gradient's error."""
+    """Share of the classes, the last axis, that make up nearly all of a gradient's error."""
     own, right = (
         np.asarray(read[f"optimizer/{name}"], np.float64) for read in (trace.read, trace.oracle)
     )
-    squares = np.sort(np.square(own - right))[::-1]
+    squares = np.square(own - right).reshape(-1, own.shape[-1]).sum(axis=0)
+    squares = np.sort(squares)[::-1]
     total = float(squares.sum())
     if not total > 0:
         return 0.0

@@ -195,10 +195,6 @@ def step_checks(
     ]
     if errors.statistics:
         checks += _statistics_checks(errors.statistics, tolerance)
-    for name, shares in (("decay", errors.decay), ("decoupled_decay", errors.decoupled_decay)):
-        if shares:
-            worst_share = max(map(abs, shares.values()), key=_unless_finite)
-            checks.append(check(name, worst_share, tolerance.get(name)))
     if errors.gradients:
         checks += _gradient_checks(errors.gradients, tolerance, stable)
         if errors.second_moments:
@@ -207,6 +203,10 @@ def step_checks(
         checks.append(
             check("update_norm", norm_error(errors.updates), tolerance.get("update_norm"))
         )
+    for name, shares in (("decay", errors.decay), ("decoupled_decay", errors.decoupled_decay)):
+        if shares:
+            worst_share = max(map(abs, shares.values()), key=_unless_finite)
+            checks.append(check(name, worst_share, tolerance.get(name)))
     return checks
 
 

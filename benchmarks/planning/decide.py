@@ -37,10 +37,10 @@ class Offer:
 def skip_of(case: Case, memory_bytes: int, offer: Offer) -> Skip | None:
     """Why the case cannot run here, or None where it can."""
     return (
-        _unsupported(case, offer.catalog)
+        _unsupported(case, memory_bytes, offer.catalog)
         or _not_implemented(case, offer.catalog)
         or _not_installed(case, offer)
-        or _without_device(case, offer)
+        or _without_device(case, memory_bytes, offer)
         or _without_compiler(case, offer)
         or _too_large(case, memory_bytes, offer.memory_limits[case.place.device])
     )
@@ -55,9 +55,13 @@ def absent_device(case: Case, num_seen: int = 0) -> str:
     return f"no {device} device seen by {framework} here"
 
 
-def _unsupported(case: Case, catalog: Catalog) -> Skip | None:
+def _unsupported(case: Case, memory_bytes: int, catalog: Catalog) -> Skip | None:
     capabilities = catalog.frameworks[case.way.framework].capabilities
-    reason = _documented(case, capabilities) or _not_offered(case, capabilities)
+    reason = (
+        _documented(case, capabilities)
+        or _not_run(case, capabilities)
+        or _not_offered(case, memory_bytes, capabilities)
+    )
     precisions = catalog.workloads[case.work.workload].spec.precisions
     if reason is None and case.way.precision not in precisions:
         reason = (
@@ -77,21 +81,37 @@ def _documented(case: Case, capabilities: Capabilities) -> str | None:
     return None
 
 
-def _not_offered(case: Case, capabilities: Capabilities) -> str | None:
+def _not_run(case: Case, capabilities: Capabilities) -> str | None:
+    way = case.way
+    if way.execution in capabilities.executions:
+        return None
+    known = ", ".join(capabilities.executions)
+    return f"{way.framework} has no execution {way.execution}; it has {known}"
+
+
+def _not_offered(case: Case, memory_bytes: int, capabilities: Capabilities) -> str | None:
+    """Why the device that is asked for is not the one, and how much memory another must have."""
     way, device = case.way, case.place.device
-    if way.execution not in capabilities.executions:
-        known = ", ".join(capabilities.executions)
-        return f"{way.framework} has no execution {way.execution}; it has {known}"
     if device not in capabilities.precisions:
         known = ", ".join(capabilities.precisions)
-        return f"{way.framework} does not run on {device} here; it runs on {known}"
+        return (
+            f"{way.framework} does not run on {device} here; it runs on {known};"
+            f" {_demand(memory_bytes)}"
+        )
     if way.precision not in capabilities.precisions[device]:
         known = ", ".join(capabilities.precisions[device])
-        return f"{way.framework} has no {way.precision} on {device}; it has {known}"
+        return (
+            f"{way.framework} has no {way.precision} on {device}; it has {known};"
+            f" {_demand(memory_bytes)}"
+        )
     if case.place.num_devices > capabilities.max_num_devices:
         asked, most = case.place.num_devices, capabilities.max_num_devices
         return f"{way.framework} is run on {most} device(s) at most here, not on {asked}"
     return None
+
+
+def _demand(memory_bytes: int) -> str:
+    return f"the case needs up to {memory_bytes / GIB:.1f} GiB of a device's memory"
 
 
 def _not_implemented(case: Case, catalog: Catalog) -> Skip | None:
@@ -105,7 +125,7 @@ def _not_installed(case: Case, offer: Offer) -> Skip | None:
     return Skip("not_installed", found) if isinstance(found, str) else None
 
 
-def _without_device(case: Case, offer: Offer) -> Skip | None:
+def _without_device(case: Case, memory_bytes: int, offer: Offer) -> Skip | None:
     interpreter = offer.interpreters[case.way.framework]
     assert isinstance(interpreter, Interpreter)
     if interpreter.probe_failure:  # nobody knows its devices: a launch leaves a record and a log
@@ -113,7 +133,7 @@ def _without_device(case: Case, offer: Offer) -> Skip | None:
     num_seen = interpreter.devices.get(case.place.device, 0)
     if num_seen >= case.place.num_devices:
         return None
-    return Skip("unsupported", absent_device(case, num_seen))
+    return Skip("unsupported", f"{absent_device(case, num_seen)}; {_demand(memory_bytes)}")
 
 
 def _without_compiler(case: Case, offer: Offer) -> Skip | None:

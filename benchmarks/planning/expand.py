@@ -127,9 +127,10 @@ def missing_named(plan: Plan) -> list[str]:
         if interpreter is None or not named.is_named("device", case.place.device):
             continue
         num_seen = interpreter.devices.get(case.place.device, 0)
-        is_absent = cell.reason == absent_device(case, num_seen)
+        absent = absent_device(case, num_seen)
+        is_absent = str(cell.reason).startswith(absent)
         if is_absent and (is_named or case.place.device not in seen):
-            found.append(str(cell.reason))
+            found.append(absent)
     return list(dict.fromkeys(found))
 
 

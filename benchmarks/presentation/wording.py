@@ -81,12 +81,15 @@ def gib(num_bytes: int) -> str:
 
 
 def way_name(case: Case, *, with_precision: bool = True) -> str:
-    """Framework, execution, options and precision of a case."""
+    """Framework, execution, precision and options of a case."""
     way = case.way
-    options = [f"{name}={value}" for name, value in way.options]
-    return clean(
-        " ".join([way.framework, way.execution, *([way.precision] * with_precision), *options])
-    )
+    precision = [way.precision] * with_precision
+    return clean(" ".join([way.framework, way.execution, *precision, *way_options(case)]))
+
+
+def way_options(case: Case) -> list[str]:
+    """The options of a case's way; one that is `none` goes without saying."""
+    return [f"{name}={value}" for name, value in case.way.options if value != "none"]
 
 
 def group_name(case: Case, *, with_place: bool = True) -> str:

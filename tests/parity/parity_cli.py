@@ -11,15 +11,20 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN_CODE = ROOT / "tests" / "overhead" / "straightforward"
-TINY = ("workload=resnet50_train", "size=tiny", "batch_size=8", "device=cpu")
+BATCH_SIZES = {"resnet50_train": 8, "transformer_finetune": 4, "transformer_lora": 4}
+"""Of the tests' work, by workload; its size is tiny."""
 TIME_LIMIT_S = 3600
 
 
-def cells_of(*arguments: str, cache: Path) -> list[dict[str, Any]]:
+def cells_of(
+    *arguments: str, cache: Path, workload: str = "resnet50_train"
+) -> list[dict[str, Any]]:
     """The cells of the document that `dyno parity` prints for these arguments."""
+    work = (f"workload={workload}", "size=tiny", f"batch_size={BATCH_SIZES[workload]}")
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks.cli", "parity", *TINY, *arguments, "--json"),
+            *(sys.executable, "-m", "benchmarks.cli", "parity", *work, "device=cpu"),
+            *(*arguments, "--json"),
             f"machine.cache_folder={cache}",
         ],
         cwd=ROOT,

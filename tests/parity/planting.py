@@ -1,7 +1,8 @@
 """Mistakes that people make when they port a network, planted into the real implementations.
 
-A fault is a framework of an extension folder, `<framework>_<fault>`, whose program is the real one
-with the mistake in it. Imported in a worker: what a fault needs of a framework it imports itself.
+What they are stands in planted_resnet50.py and planted_transformer.py. A fault is a framework of an
+extension folder, `<framework>_<fault>`, whose program is the real one with the mistake in it.
+Imported in a worker: what a fault needs of a framework it imports itself.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 FRAMEWORKS = ("pytorch", "jax")
 
@@ -34,16 +33,18 @@ ADAPTER_FILE = "from benchmarks.frameworks.{own}.adapter import Adapter\n\n__all
 IMPLEMENTATION_FILE = """\
 from tests.parity.planting import planted
 
-IMPLEMENTS = {{"resnet50_train"}}
-build = planted({fault!r}, {own!r})
+IMPLEMENTS = {workloads}
+build = planted({model!r}, {fault!r}, {own!r})
 """
 
-SCALED = "stage2/block1/conv2/kernel"
-"""The parameter whose gradient is scaled."""
 
+def write_extension(
+    folder: Path, faults: Iterable[str], *, model: str, workloads: Iterable[str]
+) -> list[str]:
+    """Write an extension with these faults in both frameworks; the frameworks' names.
 
-def write_extension(folder: Path, faults: Iterable[str]) -> list[str]:
-    """Write an extension with these faults in both frameworks; the frameworks' names."""
+    `model` is the workloads' folder, whose faults are in the module planted_<model>.
+    """
     names = []
     for own in FRAMEWORKS:
         for fault in faults:
@@ -51,252 +52,37 @@ def write_extension(folder: Path, faults: Iterable[str]) -> list[str]:
             files = {
                 folder / "frameworks" / name / "__init__.py": FRAMEWORK_FILE,
                 folder / "frameworks" / name / "adapter.py": ADAPTER_FILE,
-                folder / "workloads" / "resnet50" / f"{name}_impl.py": IMPLEMENTATION_FILE,
+                folder / "workloads" / model / f"{name}_impl.py": IMPLEMENTATION_FILE,
             }
+            values = {"own": own, "name": name, "fault": fault}
             for file, text in files.items():
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text.format(own=own, name=name, fault=fault))
+                file.write_text(text.format(**values, model=model, workloads=set(workloads)))
             names.append(name)
     return names
 
 
-def planted(fault: str, framework: str) -> Callable[[Any, Any], Any]:
+def planted(model: str, fault: str, framework: str) -> Callable[[Any, Any], Any]:
     """The `build` of the framework's implementation, with this fault in it."""
-    implementation = importlib.import_module(f"workloads.resnet50.{framework}_impl")
-    if fault in CONSTANTS:
+    faults = importlib.import_module(f"tests.parity.planted_{model}")
+    implementation = importlib.import_module(f"workloads.{model}.{framework}_impl")
+    if fault in faults.CONSTANTS:
         return lambda problem, adapter: implementation.build(
             dataclasses.replace(
-                problem, hyperparameters={**problem.hyperparameters, **CONSTANTS[fault]}
+                problem, hyperparameters={**problem.hyperparameters, **faults.CONSTANTS[fault]}
             ),
             adapter,
         )
-    if fault in WRAPPERS:
-        return lambda problem, adapter: WRAPPERS[fault](implementation.build(problem, adapter))
-    if fault in MATHEMATICS:
-        replace_in(implementation, "spec", **MATHEMATICS[fault]())
+    if fault in faults.WRAPPERS:
+        wrap = faults.WRAPPERS[fault]
+        return lambda problem, adapter: wrap(implementation.build(problem, adapter))
+    if fault in faults.MATHEMATICS:
+        replace_in(implementation, "spec", **faults.MATHEMATICS[fault]())
     else:
-        globals()[f"{framework}_{fault}"](implementation)
+        getattr(faults, f"{framework}_{fault}")(implementation)
     return implementation.build
 
 
 def replace_in(module: Any, name: str, **values: Any) -> None:
     """Give a module its own copy of one that it imports, with these members replaced."""
     setattr(module, name, types.SimpleNamespace(**{**vars(getattr(module, name)), **values}))
-
-
-CONSTANTS = {
-    "epsilon": {"batch_norm_epsilon": 1e-3},
-    "swapped_momentum": {"batch_norm_momentum": 0.9},
-    "no_decay": {"weight_decay": 0.0},
-    "no_update": {"learning_rate": 0.0},
-}
-
-
-class TransposedDense:
-    """Reshapes the dense kernel where it should be transposed, and back when it is read."""
-
-    def __init__(self, program: Any) -> None:
-        self.program = program
-        self.feed, self.step, self.inspect = program.feed, program.step, program.inspect
-
-    def load(self, weights: Any) -> None:
-        kernel = np.asarray(weights["head/kernel"])
-        self.program.load({**weights, "head/kernel": kernel.T.reshape(kernel.shape)})
-
-    def read(self) -> dict[str, np.ndarray]:
-        arrays = self.program.read()
-        for group in ("weights", "optimizer"):
-            array = arrays[f"{group}/head/kernel"]
-            arrays[f"{group}/head/kernel"] = array.reshape(array.T.shape).T
-        return arrays
-
-
-class ConstantBatch:
-    """Keeps the first batch that it ever saw, as one that was folded into the program."""
-
-    def __init__(self, program: Any) -> None:
-        self.program = program
-        self.load, self.step, self.read = program.load, program.step, program.read
-        self.inspect = program.inspect
-        self.batch: Any = None
-
-    def feed(self, batches: Any) -> None:
-        self.batch = self.batch or batches[0]
-        self.program.feed([self.batch] * len(batches))
-
-
-WRAPPERS = {"transposed_dense": TransposedDense, "constant_batch": ConstantBatch}
-
-
-def v1_strides() -> dict[str, Any]:
-    """The stride of a block in its first 1x1 convolution, as in the first paper."""
-    from workloads.resnet50 import spec
-
-    def moved(block: Any) -> Any:
-        first, second, third = block.convolutions
-        if second.stride == 1:
-            return block
-        first = dataclasses.replace(first, stride=2)
-        second = dataclasses.replace(second, stride=1, input_size=first.output_size)
-        return dataclasses.replace(block, convolutions=(first, second, third))
-
-    def network(parameters: Any) -> Any:
-        layers = spec.network(parameters)
-        return dataclasses.replace(layers, blocks=tuple(map(moved, layers.blocks)))
-
-    return {"network": network}
-
-
-def decay_on_norm() -> dict[str, Any]:
-    """Weight decay on every parameter."""
-    return {"is_decayed": lambda name: True}
-
-
-MATHEMATICS = {"v1_strides": v1_strides, "decay_on_norm": decay_on_norm}
-
-
-def pytorch_same_padding(implementation: Any) -> None:
-    import torch.nn.functional as F
-    from torch import nn
-
-    class Same(nn.Conv2d):
-        def forward(self, x):
-            total = self.kernel_size[0] - self.stride[0]
-            if self.stride[0] == 1 or total <= 0:
-                return super().forward(x)
-            low, high = total // 2, total - total // 2
-            return F.conv2d(F.pad(x, (low, high, low, high)), self.weight, stride=self.stride)
-
-    implementation.convolution_class = lambda **_: Same
-
-
-def jax_same_padding(implementation: Any) -> None:
-    import jax
-
-    def convolve(x, kernel, *, stride):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), "SAME", dimension_numbers=numbers
-        )
-
-    implementation.convolve_on_cpu = convolve
-
-
-def pytorch_dropped_label(implementation: Any) -> None:
-    import torch.nn.functional as F
-
-    def cross_entropy(logits, labels):
-        losses = F.cross_entropy(logits, labels, reduction="none")
-        return losses[1:].sum() / len(losses)
-
-    replace_in(implementation, "F", cross_entropy=cross_entropy)
-
-
-def jax_dropped_label(implementation: Any) -> None:
-    own = implementation.optax.softmax_cross_entropy_with_integer_labels
-    replace_in(
-        implementation,
-        "optax",
-        softmax_cross_entropy_with_integer_labels=lambda x, y: own(x, y).at[0].set(0.0),
-    )
-
-
-def pytorch_dampened(implementation: Any) -> None:
-    own = implementation.ResNet50Training._fresh_optimizer
-
-    def fresh(self):
-        optimizer = own(self)
-        for group in optimizer.param_groups:
-            group["dampening"] = 0.9
-        return optimizer
-
-    implementation.ResNet50Training._fresh_optimizer = fresh
-
-
-def jax_dampened(implementation: Any) -> None:
-    import optax
-
-    own = implementation.optax.trace
-    replace_in(
-        implementation,
-        "optax",
-        trace=lambda decay: optax.chain(optax.scale(1 - decay), own(decay)),
-    )
-
-
-def pytorch_tf32_products(implementation: Any) -> None:
-    pytorch_rounded_products(implementation, bits=10)
-
-
-def pytorch_bf16_products(implementation: Any) -> None:
-    pytorch_rounded_products(implementation, bits=7)
-
-
-def pytorch_rounded_products(implementation: Any, *, bits: int) -> None:
-    import torch
-    from torch import nn
-
-    def rounded(x):
-        step = torch.ldexp(torch.ones_like(x), torch.frexp(x.detach())[1] - 1 - bits)
-        return x + (torch.round(x / step) * step - x).detach()
-
-    class Rounded(nn.Conv2d):
-        def forward(self, x):
-            y = self._conv_forward(rounded(x), rounded(self.weight), None)
-            if y.requires_grad:
-                y.register_hook(rounded)  # the operand that the products of both gradients share
-            return y
-
-    implementation.convolution_class = lambda **_: Rounded
-
-
-def jax_tf32_products(implementation: Any) -> None:
-    jax_rounded_products(implementation, bits=10)
-
-
-def jax_bf16_products(implementation: Any) -> None:
-    jax_rounded_products(implementation, bits=7)
-
-
-def jax_rounded_products(implementation: Any, *, bits: int) -> None:
-    import jax
-
-    own = implementation.convolve
-
-    def rounded(x):
-        return jax.lax.reduce_precision(x, 8, bits)
-
-    @jax.custom_vjp
-    def with_rounded_gradient(y):
-        return y
-
-    with_rounded_gradient.defvjp(lambda y: (y, None), lambda _, dy: (rounded(dy),))
-
-    def convolve(x, kernel, *, stride):
-        return with_rounded_gradient(own(rounded(x), rounded(kernel), stride=stride))
-
-    implementation.convolve_on_cpu = convolve
-
-
-def pytorch_scaled_gradient(implementation: Any) -> None:
-    own = implementation.ResNet50Training.__init__
-
-    def init(self, problem, framework):
-        own(self, problem, framework)
-        self._tensors[SCALED].register_hook(lambda gradient: 1.01 * gradient)
-
-    implementation.ResNet50Training.__init__ = init
-
-
-def jax_scaled_gradient(implementation: Any) -> None:
-    import optax
-    from flax import traverse_util
-
-    own = implementation._optimizer
-
-    def chosen(tree):
-        return traverse_util.path_aware_map(lambda path, _: "/".join(path) == SCALED, tree)
-
-    implementation._optimizer = lambda constants: optax.chain(
-        optax.masked(optax.scale(1.01), chosen), own(constants)
-    )

@@ -11,16 +11,29 @@ import parity_cli
 import pytest
 
 from benchmarks.measuring import oracle
-from tests.parity.resnet50_reference import WORK
+from tests.parity import resnet50_reference, transformer_reference
+from workloads.transformer.spec import SPECS
 
 LIMIT = 1e-9
+REFERENCES = {
+    "resnet50_train": ("tests.parity.resnet50_reference",),
+    "transformer_finetune": ("tests.parity.transformer_reference", "transformer_finetune"),
+    "transformer_lora": ("tests.parity.transformer_reference", "transformer_lora"),
+}
+"""The module and the arguments that come before the folder."""
+
+
+@pytest.fixture(scope="module", params=REFERENCES)
+def workload(request):
+    """Each workload that has a reference."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def known(cache):
+def known(workload, cache):
     """The oracle of the tiny network, as the command has it computed."""
     (cell,) = parity_cli.cells_of(
-        "framework=pytorch", "precision=fp64", "execution=eager", cache=cache
+        *("framework=pytorch", "precision=fp64", "execution=eager"), cache=cache, workload=workload
     )
     assert cell["status"] == "pass"
     identity = cell["oracle"]["content"]
@@ -28,18 +41,20 @@ def known(cache):
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
+def reference(workload, tmp_path_factory):
     """The same from the reference, in a process of its own."""
     folder = tmp_path_factory.mktemp("reference")
     subprocess.run(
-        [sys.executable, "-m", "tests.parity.resnet50_reference", str(folder)],
+        [sys.executable, "-m", *REFERENCES[workload], str(folder)],
         cwd=parity_cli.ROOT,
         check=True,
         timeout=600,
     )
-    with np.load(folder / "step1.npz") as step, np.load(folder / "followed.npz") as followed:
-        numbers = json.loads((folder / "numbers.json").read_text())
-        return dict(step), dict(followed), numbers
+    arrays = {}
+    for file in folder.glob("*.npz"):
+        with np.load(file) as loaded:
+            arrays[file.stem] = dict(loaded)
+    return arrays, json.loads((folder / "numbers.json").read_text())
 
 
 def error(own, right):
@@ -47,25 +62,34 @@ def error(own, right):
 
 
 def test_the_first_step_is_the_references(known, reference):
-    step, _, _ = reference
+    step = reference[0]["step1"]
     assert set(known.step1) == set(step)
     for name, right in step.items():
         assert error(known.step1[name], right) <= LIMIT, name
 
 
 def test_the_loss_on_another_batch_is_the_references(known, reference):
-    assert known.other_loss == pytest.approx(reference[2]["other_loss"], rel=LIMIT)
+    assert known.other_loss == pytest.approx(reference[1]["other_loss"], rel=LIMIT)
 
 
 def test_ten_steps_are_the_references(known, reference):
-    _, followed, numbers = reference
+    arrays, numbers = reference
     assert known.losses == pytest.approx(numbers["losses"], rel=LIMIT)
     assert len(known.losses) == 10
-    assert set(known.followed) == set(followed)
-    for name, right in followed.items():
-        assert error(known.followed[name], right) <= LIMIT, name
+    for found, followed in (
+        (known.followed, arrays["followed"]),
+        (known.followed_second, arrays.get("followed_second", {})),
+    ):
+        assert set(found) == set(followed)
+        for name, right in followed.items():
+            assert error(found[name], right) <= LIMIT, name
 
 
-def test_the_work_of_the_reference_is_the_tests(known):
-    assert WORK.size == "tiny"
-    assert f"batch_size={WORK.batch_size}" in parity_cli.TINY
+def test_the_work_of_the_references_is_the_tests():
+    works = [
+        resnet50_reference.WORK,
+        *map(transformer_reference.work_of, ("transformer_finetune", "transformer_lora")),
+    ]
+    assert {work.workload: work.batch_size for work in works} == parity_cli.BATCH_SIZES
+    assert {work.size for work in works} == {"tiny"}
+    assert dict(works[1].options) == SPECS["transformer_finetune"].size_options["tiny"]

@@ -14,16 +14,26 @@ CATALOG = discover([parity_cli.PLAIN_CODE])
 FAST_PRECISION = "fp64"
 """The one that tells mistakes from rounding; the others are slow tests."""
 PRECISIONS = (FAST_PRECISION, "fp32", "bf16")
-Key = tuple[str, str, str]
+Key = tuple[str, str, str, str]
+CHECKS = {
+    "resnet50_train": {"statistics", "first_layer"},
+    "transformer_finetune": {"second_moment", "second_momentum", "decoupled_decay"},
+    "transformer_lora": {"second_moment", "second_momentum", "frozen", "frozen_after"},
+}
+"""What is checked of a workload beside what is of all."""
+COMMON_CHECKS = {
+    *("gemm", "convolution", "loss", "gradient", "update", "reproduced", "other_batch"),
+    *("losses", "momentum"),
+}
 
 
-def frameworks(*, plain: bool) -> list[Capabilities]:
-    """Those with an implementation: Dyno's own, or the plain code that they are compared with."""
-    implemented = {framework for _, framework in CATALOG.implementations}
+def implemented(*, plain: bool) -> list[tuple[str, Capabilities]]:
+    """(workload, framework) of Dyno's own, or of the plain code that they are compared with."""
     return [
-        entry.capabilities
-        for name, entry in CATALOG.frameworks.items()
-        if name in implemented and (parity_cli.PLAIN_CODE in entry.folder.parents) == plain
+        (workload, CATALOG.frameworks[framework].capabilities)
+        for workload, framework in CATALOG.implementations
+        if framework in CATALOG.frameworks
+        and (parity_cli.PLAIN_CODE in CATALOG.frameworks[framework].folder.parents) == plain
     ]
 
 
@@ -33,16 +43,13 @@ def is_slow(own: Capabilities, execution: str, precision: str) -> bool:
 
 
 def _parameters(*, plain: bool) -> Iterator:
-    for own in frameworks(plain=plain):
+    for workload, own in implemented(plain=plain):
         for execution in own.executions:
             for precision in PRECISIONS:
                 slow = plain or is_slow(own, execution, precision)
                 marks = [pytest.mark.slow] if slow else []
-                yield pytest.param(
-                    (own.name, execution, precision),
-                    id=f"{own.name}-{execution}-{precision}",
-                    marks=marks,
-                )
+                key = (workload, own.name, execution, precision)
+                yield pytest.param(key, id="-".join(key), marks=marks)
 
 
 class Proofs:
@@ -54,15 +61,16 @@ class Proofs:
 
     def cell(self, key: Key) -> dict:
         if key not in self.cells:
-            framework, execution, precision = key
+            workload, framework, execution, precision = key
             for cell in parity_cli.cells_of(
                 *("--extend", str(parity_cli.PLAIN_CODE)),
                 f"framework={framework}",
                 f"execution={execution}",
                 f"precision={precision}",
                 cache=self.cache,
+                workload=workload,
             ):
-                self.cells[cell["framework"], cell["execution"], cell["precision"]] = cell
+                self.cells[key] = cell
         return self.cells[key]
 
 
@@ -87,8 +95,7 @@ def test_an_implementation_does_the_oracles_work(key, proofs):
         pytest.skip(cell["reason"])
     assert (cell["status"], cell["reason"]) == ("pass", None)
     names = {check["name"] for check in cell["checks"]}
-    assert {"gemm", "convolution", "loss", "gradient", "statistics", "update"} <= names
-    assert {"reproduced", "other_batch", "losses", "momentum"} <= names
+    assert COMMON_CHECKS | CHECKS.get(key[0], set()) <= names
 
 
 @pytest.mark.parametrize("key", list(_parameters(plain=False)))
@@ -96,11 +103,14 @@ def test_an_implementation_says_what_it_works_with(key, proofs):
     cell = proofs.cell(key)
     if cell["status"] == "skip":
         pytest.skip(cell["reason"])
-    effective, precision = cell["effective"], key[2]
+    effective, precision = cell["effective"], key[3]
     master = "float64" if precision == "fp64" else "float32"
     expected = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16"}[precision]
     assert {effective[name] for name in ("parameters", "gradients", "optimizer")} == {master}
     assert effective["activations"] == expected
-    assert effective["layout"] in ("NHWC", "NCHW")
+    if key[0] == "resnet50_train":
+        assert effective["layout"] in ("NHWC", "NCHW")
+    else:
+        assert effective["attention"]
     assert cell["settings"]["products"] in (expected, "float32")
     assert {one["like"] for one in cell["precision_like"].values()} == {precision}

@@ -28,7 +28,8 @@ class Mathematics:
     """Positions ahead of its own that each position sees."""
     is_causal: bool = True
     scales_scores: bool = True
-    ties_head: bool = False
+    tied_to: str | None = None
+    """Whose weights the embedding and the head both have: embedding, head, or each its own."""
     lora_factor: float = 2.0
     """alpha / rank."""
     rotary_base: float = 10000.0
@@ -42,7 +43,8 @@ MISTAKES = {
     "the causal mask is off by one: each position sees the next one": {"future": 1},
     "the causal mask is off by one: each position sees those before it only": {"future": -1},
     "there is no causal mask": {"is_causal": False},
-    "the head is tied to the embedding": {"ties_head": True},
+    "the head is tied to the embedding": {"tied_to": "embedding"},
+    "the head is tied to the embedding, both with the head's weights": {"tied_to": "head"},
     "attention scores are not divided by the root of the head's dimension": {
         "scales_scores": False
     },
@@ -72,6 +74,11 @@ def suspected_losses(
 def loss(parameters: Mapping[str, int], how: Mathematics, weights: Arrays, batch: Arrays) -> float:
     """The mean cross-entropy over all positions."""
     table_VD = np.asarray(weights["embedding/table"], np.float64)
+    head_DV = np.asarray(weights["head/kernel"], np.float64)
+    if how.tied_to == "embedding":
+        head_DV = table_VD.T
+    elif how.tied_to == "head":
+        table_VD = head_DV.T
     x_BTD = table_VD[batch["tokens"]]
     for layer in range(parameters["num_layers"]):
         name = f"layer{layer}"
@@ -80,7 +87,6 @@ def loss(parameters: Mapping[str, int], how: Mathematics, weights: Arrays, batch
         y_BTD = _normalised(x_BTD, weights[f"{name}/mlp_norm/scale"], how)
         x_BTD = x_BTD + _mlp(f"{name}/mlp", y_BTD, how, weights)
     x_BTD = _normalised(x_BTD, weights["final_norm/scale"], how)
-    head_DV = table_VD.T if how.ties_head else np.asarray(weights["head/kernel"], np.float64)
     logits_BTV = x_BTD @ head_DV
     largest_BT1 = logits_BTV.max(-1, keepdims=True)
     sums_BT = np.log(np.exp(logits_BTV - largest_BT1).sum(-1)) + largest_BT1[..., 0]

@@ -380,6 +380,7 @@ def _spec(name: str, *, lora: bool) -> WorkloadSpec:
         way_options={"recompute": ("none", "full")},
         trajectory=TRAJECTORY,
         proxies=("small", "slice"),
+        stable_gradients=("head/kernel",),
         suspects=suspects,
     )
 

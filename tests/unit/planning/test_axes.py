@@ -14,6 +14,12 @@ OPTIONS = {"sequence_length": (128, 512), "task": ("train", "infer")}
 def expand(world):
     """A function from a matrix's axes and overrides to the axes of its cases."""
     world.specs["wordy"] = spec("wordy", options=OPTIONS, default_batch_size={"tiny": 4, "full": 8})
+    world.specs["long"] = spec(
+        "long",
+        options={"length": range(2, 1025)},
+        size_options={"full": {"length": 512}},
+        way_options={"recompute": ("none", "full")},
+    )
 
     def expand(*configs, **overrides):
         given = {k: v if isinstance(v, tuple) else (v,) for k, v in overrides.items()}
@@ -66,7 +72,7 @@ def test_an_override_replaces_the_axis_in_every_matrix(expand):
 @pytest.mark.parametrize(
     ("axis", "known"),
     [
-        ("workload", ["toy", "wordy"]),
+        ("workload", ["toy", "wordy", "long"]),
         ("size", ["tiny", "full"]),
         ("framework", ["alpha", "beta", "gamma"]),
         ("execution", ["eager", "graph", "compiled"]),
@@ -138,7 +144,30 @@ def test_an_option_can_be_swept_in_a_suite_and_on_the_command_line(expand):
 
 def test_an_option_applies_to_the_workloads_that_have_it(expand):
     found = expand(ONE, workload="all", sequence_length=512)
-    assert [case.get("sequence_length") for case in found] == [None, 512]
+    assert {case["workload"]: case.get("sequence_length") for case in found} == {
+        "toy": None,
+        "wordy": 512,
+        "long": None,
+    }
+
+
+LONG = {**ONE, "workload": "long"}
+
+
+def test_an_options_default_may_be_another_at_a_size(expand):
+    assert values(expand({**LONG, "size": ["tiny", "full"]}), "length") == [2, 512]
+    assert values(expand(LONG, length=(96, 1024)), "length") == [96, 1024]
+
+
+def test_an_option_of_the_way_leaves_the_work_as_it_is(expand, world):
+    found = matrices([MatrixConfig(**LONG)], {"recompute": ("none", "full")}, world.catalog())
+    first, second = cases(found, "cpu")
+    assert first.group_id == second.group_id
+    assert [dict(one.way.options)["recompute"] for one in (first, second)] == ["none", "full"]
+    assert second.case_id == "long/tiny/b2/length=2/alpha/eager/fp32/recompute=full/cpu"
+    assert values(expand(LONG, recompute="all"), "recompute") == ["none", "full"]
+    assert values(expand(LONG), "recompute") == ["none"]
+    assert values(expand({**LONG, "options": {"recompute": "full"}}), "recompute") == ["full"]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +176,10 @@ def test_an_option_applies_to_the_workloads_that_have_it(expand):
         ({"sequence_length": 512}, "none of the selected workloads has this option"),
         ({"workload": "wordy", "sequence_length": 99}, "unknown sequence_length '99'"),
         ({"workload": "wordy", "task": "tarin"}, r"did you mean train\?"),
+        ({"workload": "long", "length": 1}, "received 1, expected integers from 2 to 1,024"),
+        ({"workload": "long", "length": "many"}, "received 'many', expected integers"),
+        ({"workload": "long", "length": "all"}, "all length cannot be enumerated"),
+        ({"workload": "long", "recompute": "some"}, "unknown recompute 'some'"),
     ],
 )
 def test_an_option_that_does_not_apply_is_refused(overrides, words, expand):

@@ -2,12 +2,14 @@
 
 import pytest
 
+from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.presentation.wording import (
     clean,
     count,
     number,
     seconds,
     verdict_text,
+    way_name,
     with_interval,
 )
 
@@ -62,3 +64,12 @@ def test_counts_take_a_plural():
         "3 launches",
         "2 rounds",
     ]
+
+
+@pytest.mark.parametrize(
+    ("recompute", "text"),
+    [("none", "jax compiled bf16"), ("full", "jax compiled bf16 recompute=full")],
+)
+def test_an_option_of_the_way_is_told_unless_it_is_none(recompute, text):
+    way = Way("jax", "compiled", "bf16", (("recompute", recompute),))
+    assert way_name(Case(Work("toy", 1, "tiny", 2), way, Place("cpu"))) == text

@@ -1,0 +1,147 @@
+"""Mistakes that people make when they port a decoder; see planting.py."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tests.parity.planting import replace_in
+
+CONSTANTS = {
+    "norm_epsilon": {"rms_norm_epsilon": 1e-6},
+    "beta2": {"beta2": 0.999},
+    "no_update": {"learning_rate": 0.0},
+    "lora_unscaled": {"lora_alpha": 16.0},
+}
+
+
+class TiedHead:
+    """Has the head's weights in the embedding as well, as one matrix would."""
+
+    def __init__(self, program: Any) -> None:
+        self.program = program
+        self.feed, self.step, self.read = program.feed, program.step, program.read
+        self.inspect = program.inspect
+
+    def load(self, weights: Any) -> None:
+        self.program.load({**weights, "embedding/table": weights["head/kernel"].T.copy()})
+
+
+class ConstantBatch:
+    """Keeps the first batch that it ever saw, as one that was folded into the program."""
+
+    def __init__(self, program: Any) -> None:
+        self.program = program
+        self.load, self.step, self.read = program.load, program.step, program.read
+        self.inspect = program.inspect
+        self.batch: Any = None
+
+    def feed(self, batches: Any) -> None:
+        self.batch = self.batch or batches[0]
+        self.program.feed([self.batch] * len(batches))
+
+
+class DroppedToken:
+    """Has one label of the first sequence changed."""
+
+    def __init__(self, program: Any) -> None:
+        self.program = program
+        self.load, self.step, self.read = program.load, program.step, program.read
+        self.inspect = program.inspect
+
+    def feed(self, batches: Any) -> None:
+        changed = []
+        for batch in batches:
+            labels = batch["labels"].copy()
+            labels[0, -1] = (labels[0, -1] + 1) % 256
+            changed.append({**batch, "labels": labels})
+        self.program.feed(changed)
+
+
+class ThawedBase:
+    """Decays a frozen weight as well, as an optimizer over all parameters does."""
+
+    def __init__(self, program: Any) -> None:
+        self.program = program
+        self.load, self.feed, self.step = program.load, program.feed, program.step
+        self.inspect = program.inspect
+
+    def read(self) -> dict[str, Any]:
+        arrays = dict(self.program.read())
+        name = "frozen/layer0/mlp/up/kernel"
+        return {**arrays, name: arrays[name] * (1 - 1e-4)}
+
+
+WRAPPERS = {
+    "head_tied": TiedHead,
+    "constant_batch": ConstantBatch,
+    "label_changed": DroppedToken,
+    "base_thawed": ThawedBase,
+}
+
+
+def decay_on_norm() -> dict[str, Any]:
+    """Weight decay on every parameter."""
+    return {"is_decayed": lambda name: True}
+
+
+MATHEMATICS = {"decay_on_norm": decay_on_norm}
+
+
+def pytorch_rope_interleaved(implementation: Any) -> None:
+    import torch
+
+    def rotate(x, rotation):
+        first, second = x[..., ::2], x[..., 1::2]
+        cos, sin = rotation
+        return torch.stack((first * cos - second * sin, second * cos + first * sin), -1).flatten(-2)
+
+    implementation.rotate = rotate
+
+
+def pytorch_mask_off_by_one(implementation: Any) -> None:
+    import torch
+
+    own = implementation.F.scaled_dot_product_attention
+
+    def attend(query, key, value, *, is_causal):
+        length = query.shape[-2]
+        mask = torch.ones(length, length, dtype=torch.bool, device=query.device).tril(1)
+        return own(query, key, value, attn_mask=mask)
+
+    replace_in(implementation, "F", scaled_dot_product_attention=attend)
+
+
+def pytorch_adam_epsilon_outside(implementation: Any) -> None:
+    """lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon), as in some libraries."""
+    import torch
+
+    class Outside(torch.optim.AdamW):
+        def step(self, closure=None):
+            self.num_steps = getattr(self, "num_steps", 0) + 1
+            for group in self.param_groups:
+                own = group.setdefault("own_eps", group["eps"])
+                group["eps"] = own / math.sqrt(1 - group["betas"][1] ** self.num_steps)
+            return super().step(closure)
+
+    own = implementation.DecoderTraining._fresh_optimizer
+
+    def fresh(self):
+        optimizer = own(self)
+        optimizer.__class__ = Outside
+        return optimizer
+
+    implementation.DecoderTraining._fresh_optimizer = fresh
+
+
+def pytorch_decay_in_gradient(implementation: Any) -> None:
+    """Weight decay as a penalty (Adam with L2) in place of AdamW's."""
+    own = implementation.DecoderTraining._fresh_optimizer
+
+    def fresh(self):
+        optimizer = own(self)
+        for group in optimizer.param_groups:
+            group["decoupled_weight_decay"] = False
+        return optimizer
+
+    implementation.DecoderTraining._fresh_optimizer = fresh

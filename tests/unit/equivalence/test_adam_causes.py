@@ -1,0 +1,140 @@
+"""Mistakes in Adam, in frozen weights and in the forward pass: each is found and named."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.equivalence.causes import Trace, adam_epsilon, likely_causes
+from benchmarks.equivalence.checks import first_failure, frozen_checks, step_checks, step_errors
+
+CONSTANTS = {
+    "learning_rate": 1e-3,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "epsilon": 1e-5,
+    "weight_decay": 0.1,
+}
+NAMES = {"embedding/table": (9, 4), "norm/scale": (4,), "head/kernel": (4, 20)}
+JUDGED = (
+    *("loss", "decay", "decoupled_decay", "gradient", "cosine", "gradient_norm"),
+    *("gradient_tensor", "second_moment", "update", "update_norm"),
+)
+TOLERANCE = dict.fromkeys(JUDGED, 1e-9)
+
+
+def gradients(initial, read):
+    for name in initial:
+        yield name, read[f"optimizer/{name}"] / (1 - CONSTANTS["beta1"])
+
+
+SPEC = SimpleNamespace(
+    gradients=gradients, stable_gradients=("head/kernel",), hyperparameters=CONSTANTS
+)
+
+
+@pytest.fixture
+def initial():
+    generator = np.random.default_rng(0)
+    return {name: generator.standard_normal(shape) for name, shape in NAMES.items()}
+
+
+def step(initial, *, outside=False, loss=3.0, decayed=lambda n: n != "norm/scale", **changes):
+    """What AdamW leaves after step 1, with these constants in place of the usual ones."""
+    used = {**CONSTANTS, **changes}
+    generator = np.random.default_rng(1)
+    read = {"loss": np.array(loss)}
+    for name, weight in initial.items():
+        gradient = 1e-4 * generator.standard_normal(weight.shape)
+        first = (1 - used["beta1"]) * gradient
+        second = (1 - used["beta2"]) * gradient**2
+        epsilon = used["epsilon"] / (np.sqrt(1 - used["beta2"]) if outside else 1)
+        moved = gradient / (np.abs(gradient) + epsilon)
+        decay = used["weight_decay"] if decayed(name) else 0.0
+        read[f"optimizer/{name}"] = first
+        read[f"second_moment/{name}"] = second
+        read[f"weights/{name}"] = weight - used["learning_rate"] * (moved + decay * weight)
+    return read
+
+
+def diagnosed(initial, read, suspects=tuple):
+    oracle = step(initial)
+    errors = step_errors(SPEC, initial, read, oracle)
+    trace = Trace(SPEC, initial, read, oracle, errors, TOLERANCE, suspects)
+    return first_failure(step_checks(errors, TOLERANCE)), likely_causes(trace)
+
+
+def test_an_equal_step_has_no_causes(initial):
+    assert diagnosed(initial, step(initial)) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "words"),
+    [
+        ({"outside": True}, "update", "Adam's epsilon stands outside the bias-corrected root"),
+        ({"epsilon": 1e-7}, "update", "Adam's epsilon is 1e-07 in place of 1e-05"),
+        ({"beta2": 0.999}, "second_moment", "beta2 of Adam: its second moment is 0.02 times"),
+        ({"beta1": 0.8}, "gradient", "every gradient is 2 times"),
+        ({"learning_rate": 2e-3}, "update", "learning rate: the weights moved 2 times"),
+        (
+            {"decayed": lambda name: True},
+            "update",
+            "weight decay is applied to norm/scale (0.0001 of the weight)",
+        ),
+        (
+            {"weight_decay": 0.0},
+            "update",
+            "weight decay is missing on embedding/table and 1 more (0.0001 of the weight)",
+        ),
+    ],
+)
+def test_a_mistake_in_adam_is_caught_and_named(changes, check, words, initial):
+    failed, causes = diagnosed(initial, step(initial, **changes))
+    assert failed.name == check
+    assert any(words in cause for cause in causes), causes
+
+
+def test_a_decay_within_rounding_shows_in_what_many_updates_have_in_common(initial):
+    tolerance = {**TOLERANCE, "update": 1.0, "update_norm": 1.0}
+    read, oracle = step(initial, decayed=lambda name: True), step(initial)
+    errors = step_errors(SPEC, initial, read, oracle)
+    causes = likely_causes(Trace(SPEC, initial, read, oracle, errors, tolerance))
+    assert first_failure(step_checks(errors, tolerance)).name == "decoupled_decay"
+    assert causes == ["weight decay is applied to the scale of most layers (0.0001 of the weight)"]
+
+
+def test_the_epsilon_that_explains_an_update_is_found(initial):
+    read, oracle = step(initial, epsilon=3e-6), step(initial)
+    errors = step_errors(SPEC, initial, read, oracle)
+    found = adam_epsilon(Trace(SPEC, initial, read, oracle, errors, TOLERANCE))
+    assert found == pytest.approx(3e-6, rel=1e-6)
+
+
+def test_a_loss_names_the_mistake_that_leads_to_it(initial):
+    suspects = [("another", 3.2), ("the mask", 3.1), ("nothing", 3.0)]
+    failed, causes = diagnosed(initial, step(initial, loss=3.1), lambda: suspects)
+    assert failed.name == "loss"
+    assert causes == ["the mask"]
+
+
+def test_a_loss_that_no_suspect_has_is_not_blamed_on_one(initial):
+    _, causes = diagnosed(initial, step(initial, loss=3.15), lambda: [("the mask", 3.1)])
+    assert "the mask" not in causes
+    assert causes
+
+
+def test_a_label_that_is_changed_shows_in_few_classes(initial):
+    read = step(initial, loss=3.1)
+    read["optimizer/head/kernel"][:, 7] += 1e-4
+    _, causes = diagnosed(initial, read)
+    assert "labels: a label is dropped or changed" in causes[0]
+
+
+def test_frozen_weights_are_compared_bit_by_bit(initial):
+    read = {f"frozen/{name}": array.copy() for name, array in initial.items()}
+    (check,) = frozen_checks(initial, read)
+    assert (check.name, check.error, check.passes) == ("frozen", 0.0, True)
+    read["frozen/norm/scale"][1] = np.nextafter(initial["norm/scale"][1], 2)
+    (check,) = frozen_checks(initial, read, name="frozen_after")
+    assert (check.error, check.passes, check.worst_tensor) == (1.0, False, "norm/scale")
+    assert frozen_checks(initial, {"weights/norm/scale": np.ones(4)}) == []

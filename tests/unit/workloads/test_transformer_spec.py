@@ -1,0 +1,113 @@
+"""The decoder's mathematics: dimensions, counts, canonical arrays, known mistakes."""
+
+import numpy as np
+import pytest
+
+from benchmarks.contract.case import Way, Work
+from workloads.transformer import forward, spec
+
+FINETUNE, LORA = spec.SPECS["transformer_finetune"], spec.SPECS["transformer_lora"]
+
+
+def work(own=FINETUNE, size="tiny", length=None, batch_size=2, seed=0):
+    length = length or own.default_option("sequence_length", size)
+    return Work(own.name, 1, size, batch_size, (("sequence_length", length),), seed)
+
+
+def way(precision="fp32", recompute="none"):
+    return Way("any", "eager", precision, (("recompute", recompute),))
+
+
+def test_seven_billion_is_llama_2s():
+    assert spec.num_parameters(spec.SIZES["7b"]) == 6_738_415_616
+
+
+@pytest.mark.parametrize("own", [FINETUNE, LORA])
+def test_the_number_of_parameters_is_that_of_the_canonical_weights(own):
+    weights = dict(own.weights(work(own)))
+    adapters = sum(array.size for name, array in weights.items() if spec.is_adapter(name))
+    assert sum(a.size for a in weights.values()) - adapters == spec.num_parameters(
+        spec.SIZES["tiny"]
+    )
+    assert adapters == (spec.num_adapter_parameters(spec.SIZES["tiny"]) if own is LORA else 0)
+
+
+def test_flop_of_a_full_step_are_six_for_each_weight_and_the_attentions():
+    per_token = 6 * 6_607_077_376 + 12 * 32 * 4096 * 512
+    assert FINETUNE.flop_per_step(work(size="7b", length=512, batch_size=3)) == 3 * 512 * per_token
+
+
+def test_flop_of_lora_leave_out_what_is_frozen_and_what_nothing_needs():
+    length, width, rank, adapters = 512, 4096, 16, spec.num_adapter_parameters(spec.SIZES["7b"])
+    per_token = (
+        4 * 6_607_077_376
+        + 6 * adapters
+        + 12 * 32 * width * length
+        - 3 * (2 * width**2 + 2 * width * rank)
+    )
+    assert LORA.flop_per_step(work(LORA, "7b", length, 1)) == length * per_token
+
+
+@pytest.mark.parametrize(
+    ("precision", "bytes_per_parameter"), [("fp32", 16), ("bf16", 18), ("bf16_pure", 8)]
+)
+def test_memory_grows_with_the_states_and_what_is_kept(precision, bytes_per_parameter):
+    one, two = (
+        FINETUNE.memory_bytes(work(size="7b", length=512, batch_size=b), way(precision))
+        for b in (1, 2)
+    )
+    states = bytes_per_parameter * 6_738_415_616
+    assert 2 * one - two - spec.FOOTPRINT_BYTES == states
+    recomputed = FINETUNE.memory_bytes(
+        work(size="7b", length=512, batch_size=2), way(precision, "full")
+    )
+    assert states < recomputed < two
+
+
+def test_lora_holds_its_base_in_the_compute_precision_without_states():
+    fp32, bf16 = (LORA.memory_bytes(work(LORA, "7b", 2, 1), way(p)) for p in ("fp32", "bf16"))
+    assert 4 * 6_738_415_616 < fp32 < 4.5 * 6_738_415_616
+    assert 2 * 6_738_415_616 < bf16 < 2.5 * 6_738_415_616
+
+
+@pytest.mark.parametrize("own", [FINETUNE, LORA])
+def test_canonical_weights_are_exact_in_bf16_reproducible_and_another_for_another_seed(own):
+    first, again, other = (dict(own.weights(work(own, seed=seed))) for seed in (0, 0, 1))
+    for name, array in first.items():
+        assert array.dtype == np.float32
+        assert not np.any(array.view(np.uint32) & 0xFFFF), name
+        np.testing.assert_array_equal(array, again[name])
+        assert not np.array_equal(array, other[name])
+        assert np.all(array.std() > 0)
+
+
+def test_rounding_to_bf16_is_to_the_nearest_and_halves_to_even():
+    values = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-9], np.float32)
+    expected = np.array([1.0, 1.0, 1 + 4 * 2**-8, 1 + 2**-7, -1.0], np.float32)
+    np.testing.assert_array_equal(spec._rounded_to_bf16(values), expected)
+
+
+def test_a_label_is_the_token_that_follows():
+    one = FINETUNE.batch(work(length=8), 0)
+    assert one["tokens"].shape == one["labels"].shape == (2, 8)
+    np.testing.assert_array_equal(one["tokens"][:, 1:], one["labels"][:, :-1])
+    assert not np.array_equal(one["tokens"], FINETUNE.batch(work(length=8), 1)["tokens"])
+
+
+def test_decay_is_for_matrices():
+    decayed = {name for name, _ in FINETUNE.weights(work()) if spec.is_decayed(name)}
+    assert "embedding/table" in decayed
+    assert all(array.ndim == 2 for name, array in FINETUNE.weights(work()) if name in decayed)
+    assert all(array.ndim == 1 for name, array in FINETUNE.weights(work()) if name not in decayed)
+
+
+@pytest.mark.parametrize("own", [FINETUNE, LORA])
+def test_every_known_mistake_has_a_loss_of_its_own(own):
+    weights, batch = dict(own.weights(work(own))), own.batch(work(own), 0)
+    right = forward.loss(spec.SIZES["tiny"], forward.Mathematics(), weights, batch)
+    losses = [right, *dict(own.suspects(work(own), weights, batch)).values()]
+    assert len(losses) == len(forward.MISTAKES) + 1 + (
+        len(forward.LORA_MISTAKES) if own is LORA else 0
+    )
+    gaps = np.diff(np.sort(losses)) / right
+    assert gaps.min() > 1e-7
