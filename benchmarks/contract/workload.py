@@ -131,6 +131,10 @@ class Reading(Mapping[str, np.ndarray]):
         """The array of this name, copied anew."""
         return self._fetch[name]()
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is an array of this name, without fetching it."""
+        return name in self._fetch
+
     def __iter__(self) -> Iterator[str]:
         """The names."""
         return iter(self._fetch)

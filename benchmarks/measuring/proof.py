@@ -79,7 +79,7 @@ def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> StepEvid
             gradient, update = gradient_block(spec, name, weight=weight, state=state), new - weight
             gradient_square += float(gradient @ gradient)
             update_square += float(update @ update)
-    statistics = [array for name, array in read.items() if name.startswith("statistics/")]
+    statistics = [read[name] for name in read if name.startswith("statistics/")]
     return StepEvidence(
         loss=float(read["loss"]),
         gradient_norm=math.sqrt(gradient_square) if names else None,
@@ -170,11 +170,11 @@ def marks(read: Arrays) -> dict[str, int]:
     Both together, because a weight can stay the same where its update is below rounding.
     """
     found = {}
-    for name, array in read.items():
+    for name in read:
         if name.startswith(OPTIMIZER_PREFIX):
             parameter = name.removeprefix(OPTIMIZER_PREFIX)
-            weight = read[f"weights/{parameter}"]
-            found[parameter] = zlib.crc32(_bytes(weight), zlib.crc32(_bytes(array)))
+            weight, state = read[f"weights/{parameter}"], read[name]
+            found[parameter] = zlib.crc32(_bytes(weight), zlib.crc32(_bytes(state)))
     return found
 
 
