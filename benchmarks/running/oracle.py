@@ -184,14 +184,16 @@ class Oracles:
     def _candidates(self, work: Work) -> Iterator[Case]:
         """The cases that can hold the oracle, one for each framework that is installed."""
         catalog = self.prover.catalog
-        if PRECISION not in catalog.workloads[work.workload].spec.precisions:
+        spec = catalog.workloads[work.workload].spec
+        options = tuple((one, spec.default_option(one, work.size)) for one in spec.way_options)
+        if PRECISION not in spec.precisions:
             return
         for name, framework in catalog.frameworks.items():
             execution = _execution(framework)
             if execution is None or (work.workload, name) not in catalog.implementations:
                 continue
             if isinstance(self.prover.interpreter(name), Interpreter):
-                yield Case(work, Way(name, execution, PRECISION), Place(DEVICE))
+                yield Case(work, Way(name, execution, PRECISION, options), Place(DEVICE))
 
     @property
     def _root(self) -> Path:
