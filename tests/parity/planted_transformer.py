@@ -145,3 +145,58 @@ def pytorch_decay_in_gradient(implementation: Any) -> None:
         return optimizer
 
     implementation.DecoderTraining._fresh_optimizer = fresh
+
+
+def jax_rope_interleaved(implementation: Any) -> None:
+    import jax.numpy as jnp
+
+    def rotate(x, rotation):
+        first, second = x[..., ::2], x[..., 1::2]
+        cos, sin = rotation
+        turned = (first * cos - second * sin, second * cos + first * sin)
+        return jnp.stack(turned, -1).reshape(x.shape).astype(x.dtype)
+
+    implementation.rotate = rotate
+
+
+def jax_mask_off_by_one(implementation: Any) -> None:
+    own = implementation.attend
+    implementation.attend_in_blocks = lambda query, key, value: own(query, key, value, start=1)
+
+
+def jax_adam_epsilon_outside(implementation: Any) -> None:
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    def adamw(rate, *, b1, b2, eps, weight_decay, mask):
+        moments = optax.scale_by_adam(b1, b2, eps)
+
+        def update(gradients, state, parameters=None):
+            _, state = moments.update(gradients, state, parameters)
+            corrected = jnp.sqrt(1 - b2**state.count) / (1 - b1**state.count)
+            moved = jax.tree.map(
+                lambda m, v: (corrected * m / (jnp.sqrt(v) + eps)).astype(m.dtype),
+                state.mu,
+                state.nu,
+            )
+            return moved, state
+
+        return optax.chain(
+            optax.GradientTransformation(moments.init, update),
+            optax.add_decayed_weights(weight_decay, mask),
+            optax.scale(-rate),
+        )
+
+    replace_in(implementation, "optax", adamw=adamw)
+
+
+def jax_decay_in_gradient(implementation: Any) -> None:
+    import optax
+
+    def adamw(rate, *, b1, b2, eps, weight_decay, mask):
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay, mask), optax.adam(rate, b1=b1, b2=b2, eps=eps)
+        )
+
+    replace_in(implementation, "optax", adamw=adamw)

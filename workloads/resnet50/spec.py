@@ -284,7 +284,8 @@ TOLERANCES = {
         "losses": 1.8e-2,  # 4.4e-3
     },
     # Four times the worst of 15 proofs on a CPU with the operands of every convolution rounded as
-    # TF32 does (tests/parity/planted_resnet50): PyTorch eager and compiled, JAX; tiny, batch 4, seeds 0-4.
+    # TF32 does (tests/parity/planted_resnet50): PyTorch eager and compiled, JAX; tiny, batch 4,
+    # seeds 0 to 4.
     "tf32": {
         "loss": 5.0e-4,  # worst 1.2e-4
         "first_layer": 7.6e-4,  # 1.9e-4
