@@ -185,8 +185,8 @@ def _advice(summary: RunSummary) -> Iterator[str]:
     )
 
 
-def _advice_on_rounds(num_rounds: int, best_rounds: int | None) -> str:
-    if best_rounds is None:
+def _advice_on_rounds(num_rounds: int | None, best_rounds: int | None) -> str:
+    if num_rounds is None or best_rounds is None:
         return ""
     if best_rounds <= num_rounds:
         return "; more rounds would not narrow it"
