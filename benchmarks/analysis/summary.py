@@ -27,7 +27,7 @@ from benchmarks.analysis.tables import (
 )
 from benchmarks.contract.case import Case, Place
 from benchmarks.contract.plan import Plan
-from benchmarks.contract.record import PLAN_REASONS, Record
+from benchmarks.contract.record import PLAN_REASONS, SERIAL, Record
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.equivalence.verdict import FAIL
 
@@ -133,6 +133,7 @@ def _bases(
             flagged=numbers.is_flagged,
             aa_contains_one=checks.get(plan.bases.get(case_id, case_id)),
             disagrees=parity[case_id].status == FAIL,
+            serial=comparison is not None and comparison.resident == SERIAL,
         )
     return found
 

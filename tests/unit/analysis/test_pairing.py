@@ -89,6 +89,11 @@ def test_the_rate_comes_from_both_launches_of_each_cohort():
     assert cell(summary, CASE)["step_s"] == pytest.approx(0.1)
 
 
+def test_a_serial_ratio_is_graded_c_at_best():
+    assert cell(summary_of(serial(TIMES, num=10)), CASE)["grade"] == "C"
+    assert cell(summary_of(cohorts(TIMES, num=10, wobble=0.001)), CASE)["grade"] == "A"
+
+
 def test_each_launch_has_rounds_of_its_own():
     rounds = summary_of(serial(TIMES)).rounds
     assert (rounds.num_rounds, rounds.num_dropped) == (3 * 4 * 8, 0)

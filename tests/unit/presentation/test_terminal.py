@@ -11,7 +11,7 @@ from benchmarks.contract.plan import Cell
 from benchmarks.equivalence.verdict import FAIL, Verdict
 from benchmarks.presentation.sentence import sentence
 from benchmarks.presentation.terminal import console_for, render_summary
-from tests.unit.analysis.records import PASSED, case, cohorts, failed, plan, record
+from tests.unit.analysis.records import PASSED, case, cohorts, failed, plan, record, serial
 from workloads.resnet50.spec import SPECS
 
 BASE, FAST, SLOW = case(), case("pytorch", "compiled"), case("jax", "compiled")
@@ -171,6 +171,20 @@ def test_a_row_tells_bf16_that_is_computed_in_fp32():
 def test_an_aa_check_is_shown():
     records = cohorts({BASE: 0.2}) + [record(BASE, c, [0.2] * 8, replica=1) for c in range(3)]
     assert "A/A, pytorch eager fp32 against itself" in rendered(summary_of(records, cases=[BASE]))
+
+
+def test_what_ran_one_after_another_is_told():
+    records = [
+        *serial({BASE: 0.2, FAST: 0.1}),
+        *(dataclasses.replace(one, run_id="run2") for one in serial({BASE: 0.2})),
+        *(dataclasses.replace(one, run_id="run3") for one in cohorts({BASE: 0.2, SLOW: 0.4})),
+    ]
+    text = " ".join(rendered(summary_of(records)).split())
+    assert (
+        "one after another, not interleaved: pytorch eager fp32 (A/A), pytorch compiled fp32"
+        " (they do not fit together with the base): drift between launches is in the interval"
+    ) in text
+    assert "one after another" not in rendered(summary_of(cohorts(TIMES)))
 
 
 def test_an_aa_check_that_is_too_wide_to_tell_says_so():
