@@ -126,6 +126,12 @@ class Plan:
     """Whether records of earlier runs are left out of account."""
     schema: str = field(default=PLAN_SCHEMA)
 
+    @property
+    def estimate_s(self) -> float | None:
+        """Expected seconds of all launches; None where there are none."""
+        known = [cell.estimate_s for cell in self.cells if cell.estimate_s is not None]
+        return sum(known) if known else None
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON, the inverse of `plan_from_json`."""
         return dataclasses.asdict(self)

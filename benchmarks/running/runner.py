@@ -71,10 +71,8 @@ class Run:
 
 def run(current: Run) -> None:
     """Measure every cohort of the plan; the store holds the records when this returns."""
-    estimates = [cell.estimate_s for cell in current.plan.cells if cell.action == "run"]
-    known = [estimate for estimate in estimates if estimate is not None]
     with machine_lock(current.folders.cache), Guard() as guard, current.stopping:
-        current.progress.begin(len(current.plan.cohorts), sum(known) if known else None)
+        current.progress.begin(len(current.plan.cohorts), current.plan.estimate_s)
         grounds = _grounds(current, guard)
         try:
             for index, cohort in enumerate(current.plan.cohorts):

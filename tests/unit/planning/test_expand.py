@@ -416,3 +416,5 @@ def test_a_had_base_counts_the_time_of_being_launched_again(world):
     by_name = {cell.case.way.framework: cell for cell in world.plan(THREE).cells}
     assert by_name["alpha"].estimate_s == pytest.approx(3 * 5.0)
     assert by_name["beta"].estimate_s is None
+    others_s = by_name["gamma"].estimate_s
+    assert world.plan(THREE).estimate_s == pytest.approx(3 * 5.0 + others_s)
