@@ -44,7 +44,7 @@ class LaunchPlan:
 
     case_id: str
     replica: int = 0
-    """1 for a launch of the base that it is compared with itself by, in an A/A cohort."""
+    """1 where it is the other side of the base's comparison with itself (A/A)."""
 
 
 @dataclass(frozen=True)

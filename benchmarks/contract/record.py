@@ -88,7 +88,7 @@ class Record:
     launch_id: str
     case: Case
     replica: int
-    """0, or 1 for the second launch of the base in an A/A cohort."""
+    """0, or 1 where it is the other side of the base's comparison with itself (A/A)."""
     result_key: str
     """Hash of everything that makes results comparable: case, code, pins, protocol, machine."""
     protocol_name: str

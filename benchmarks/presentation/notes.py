@@ -59,7 +59,8 @@ def _serial(summary: RunSummary) -> Iterator[str]:
         names = [way_name(cells[one.case].case) + " (A/A)" * one.aa for one in serial]
         yield (
             f"one after another, not interleaved: {', '.join(names)} (they do not fit together with"
-            " the base): drift between launches is in the interval, the grade is C at best"
+            " the base): four launches give the ratio one value, drift between them is in its"
+            " interval, the grade is C at best"
         )
 
 

@@ -182,7 +182,8 @@ def test_what_ran_one_after_another_is_told():
     text = " ".join(rendered(summary_of(records)).split())
     assert (
         "one after another, not interleaved: pytorch eager fp32 (A/A), pytorch compiled fp32"
-        " (they do not fit together with the base): drift between launches is in the interval"
+        " (they do not fit together with the base): four launches give the ratio one value, drift"
+        " between them is in its interval, the grade is C at best"
     ) in text
     assert "one after another" not in rendered(summary_of(cohorts(TIMES)))
 
@@ -248,6 +249,11 @@ def test_sentence_leads_with_the_fastest():
         "pytorch compiled is 1.33x [1.31, 1.36] as fast as pytorch eager"
         " on resnet50_train small b8 fp32 (3 launches)"
     )
+
+
+def test_sentence_of_serial_launches_counts_cohorts():
+    found = sentence(summary_of(serial({BASE: 0.2, FAST: 0.1})))
+    assert found.endswith("(3 cohorts)")
 
 
 def test_sentence_of_a_slower_case_and_of_a_tie():
