@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
+from benchmarks.analysis.pairing import Pair, paired_rounds, pairs, serial_log_ratios
 from benchmarks.analysis.standing import Standing
-from benchmarks.analysis.tables import LAUNCH_KEY, ROUND_KEY, launch_s
-from benchmarks.contract.record import Record
+from benchmarks.analysis.tables import COHORT_KEY, launch_s
+from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.statistics.intervals import holm
 from benchmarks.statistics.planning_effort import best_rounds, more_launches_to_halve, variances
 from benchmarks.statistics.ratios import Ratio, paired_ratio, superiority_p_values, verdict
@@ -24,9 +24,9 @@ class Effort:
 
     more_cohorts: int
     """Cohorts that would halve it, if the spread between launches stays as it is."""
-    num_rounds: int
-    """Rounds per launch that count, rounded down."""
-    best_rounds: int | None
+    num_rounds: int | None = None
+    """Rounds per launch that count, rounded down; None where no launches were alive together."""
+    best_rounds: int | None = None
     """Rounds per launch that would be the best use of the time."""
 
 
@@ -41,6 +41,8 @@ class Comparison:
     """None where no cohort left a round in which both count."""
     verdict: str
     effort: Effort | None = None
+    resident: str | None = None
+    """together, or serial where a cohort of it was; None where no cohort is shared."""
 
     def to_json(self) -> dict[str, Any]:
         """The row of the `dyno.run/1` document."""
@@ -53,6 +55,7 @@ class Comparison:
             "low": ratio.low if ratio else None,
             "high": ratio.high if ratio else None,
             "num_launches": ratio.num_launches if ratio else 0,
+            "resident": self.resident,
             "verdict": self.verdict,
         }
 
@@ -83,71 +86,63 @@ def compare_all(
         if base is None or not (standing.is_ok and base.is_ok):
             continue
         aa = base_id == case_id
-        pair = _shared(base.launches(), standing.launches(replica=int(aa)))
-        if pair or not aa:
-            by_base[base_id].append(_compare(base_id, case_id, pair, blocks, max_rounds))
+        found = pairs(base.launches(), standing.launches(replica=int(aa)))
+        if found or not aa:
+            by_base[base_id].append(_compare(base_id, case_id, found, blocks, max_rounds))
     return [judged for family in by_base.values() for judged in _judge(family)]
-
-
-def _shared(base: Sequence[Record], case: Sequence[Record]) -> list[tuple[Record, Record]]:
-    """The launches of both that were alive together; of repeated attempts the last."""
-    of_base = {(record.run_id, record.cohort_id): record for record in base}
-    of_case = {(record.run_id, record.cohort_id): record for record in case}
-    return [(of_base[cohort], of_case[cohort]) for cohort in of_base if cohort in of_case]
 
 
 def _compare(
     base_id: str,
     case_id: str,
-    pairs: Sequence[tuple[Record, Record]],
+    found: Sequence[Pair],
     blocks: pd.DataFrame,
     max_rounds: int,
 ) -> Comparison:
-    rounds = _paired_rounds(blocks, pairs)
-    cohorts = [group.tolist() for _, group in rounds.groupby(ROUND_KEY[:2])["log_ratio"]]
-    ratio = paired_ratio(cohorts) if cohorts else None
-    effort = _effort(ratio, cohorts, rounds, pairs, max_rounds) if ratio else None
-    return Comparison(base_id, case_id, base_id == case_id, ratio, "cant_tell", effort)
-
-
-def _paired_rounds(blocks: pd.DataFrame, pairs: Sequence[tuple[Record, Record]]) -> pd.DataFrame:
-    """The rounds that count for both: ln(base's step time / case's), and the seconds of both."""
-    valid = blocks[~blocks["round_dropped"].astype(bool)]
-    base = _of(valid, [base for base, _ in pairs])
-    case = _of(valid, [case for _, case in pairs])
-    rounds = base.merge(case, on=ROUND_KEY, suffixes=("_base", "_case"))
-    rounds["log_ratio"] = np.log(rounds["step_s_base"] / rounds["step_s_case"])
-    rounds["round_s"] = sum(
-        rounds[f"step_s_{side}"] * rounds[f"num_steps_{side}"] for side in ("base", "case")
+    rounds = paired_rounds(blocks, found)
+    cohorts = [group.tolist() for _, group in rounds.groupby(COHORT_KEY)["log_ratio"]]
+    serial = serial_log_ratios(blocks, found)
+    ratio = paired_ratio([*cohorts, *([one] for one in serial)]) if cohorts or serial else None
+    return Comparison(
+        base=base_id,
+        case=case_id,
+        aa=base_id == case_id,
+        ratio=ratio,
+        verdict="cant_tell",
+        effort=_effort(ratio, cohorts, rounds, found, max_rounds) if ratio else None,
+        resident=_resident(found),
     )
-    return rounds
 
 
-def _of(blocks: pd.DataFrame, records: Sequence[Record]) -> pd.DataFrame:
-    keys = pd.MultiIndex.from_tuples(
-        [(r.run_id, r.cohort_id, r.launch_id) for r in records], names=LAUNCH_KEY
-    )
-    return blocks[pd.MultiIndex.from_frame(blocks[LAUNCH_KEY]).isin(keys)]
+def _resident(found: Sequence[Pair]) -> str | None:
+    if not found:
+        return None
+    return SERIAL if any(pair.is_serial for pair in found) else TOGETHER
 
 
 def _effort(
     ratio: Ratio,
     cohorts: Sequence[Sequence[float]],
     rounds: pd.DataFrame,
-    pairs: Sequence[tuple[Record, Record]],
+    found: Sequence[Pair],
     max_rounds: int,
 ) -> Effort | None:
     more = more_launches_to_halve(ratio.log_mean)
     if more is None:
         return None
+    if not cohorts:
+        return Effort(more)
     parts = variances(cohorts)
-    cost_s = sum(launch_s(base) + launch_s(case) for base, case in pairs) / len(pairs)
+    together = [pair for pair in found if not pair.is_serial]
+    cost_s = sum(launch_s(one) for pair in together for side in pair for one in side)
     round_s = float(rounds["round_s"].mean())
     return Effort(
         more_cohorts=more,
         num_rounds=len(rounds) // len(cohorts),
         best_rounds=parts
-        and best_rounds(parts, round_s=round_s, launch_s=cost_s, max_rounds=max_rounds),
+        and best_rounds(
+            parts, round_s=round_s, launch_s=cost_s / len(together), max_rounds=max_rounds
+        ),
     )
 
 
@@ -159,5 +154,5 @@ def _judge(family: Sequence[Comparison]) -> list[Comparison]:
     judged = []
     for one in family:
         said = verdict(one.ratio, adjusted_p=adjusted.get(one.case)) if one.ratio else "cant_tell"
-        judged.append(Comparison(one.base, one.case, one.aa, one.ratio, said, one.effort))
+        judged.append(replace(one, verdict=said))
     return judged

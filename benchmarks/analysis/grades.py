@@ -9,6 +9,9 @@ The half-width is that of the case's ratio to its base: the rate's own interval 
 the machine between cohorts too. A base has no ratio; it is graded by its A/A ratio where there is
 one, else, like a case without a base, by its rate.
 
+A ratio of serial launches counts as flagged: no round of the two met the same machine, and only a
+drift that is linear in time cancels within a cohort.
+
 Evidence against a number withdraws its verdict too. A wide interval does not: a case at
 3.0 [2.6, 3.5] is faster, although nobody knows by how much.
 """
@@ -41,9 +44,11 @@ class Basis:
     flagged: bool
     """Whether a launch was flagged: not steady, or slower towards its end."""
     aa_contains_one: bool | None
-    """Whether the base's two launches came out equal; None without an A/A comparison."""
+    """Whether the base came out equal to itself; None without an A/A comparison."""
     disagrees: bool
     """Whether the first step was shown to be different work."""
+    serial: bool
+    """Whether the ratio comes from launches that ran one after another."""
 
 
 def evidence_against(basis: Basis) -> str | None:
@@ -76,7 +81,7 @@ def grade(basis: Basis) -> Grade:
     if reason_for_f(basis) is not None:
         return "F"
     half_width = basis.half_width or 0.0
-    if basis.flagged or basis.dropped_share > MAX_DROPPED_SHARE["B"]:
+    if basis.flagged or basis.serial or basis.dropped_share > MAX_DROPPED_SHARE["B"]:
         return "C"
     is_narrow = half_width <= MAX_HALF_WIDTH["A"]
     if is_narrow and basis.num_launches >= MIN_LAUNCHES_FOR_A and basis.dropped_share == 0:

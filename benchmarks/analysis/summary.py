@@ -17,10 +17,17 @@ from benchmarks.analysis.comparisons import Comparison, compare_all
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
 from benchmarks.analysis.parity import CellParity, parities
 from benchmarks.analysis.standing import Standing, standings
-from benchmarks.analysis.tables import ROUND_KEY, block_frame, causes_of, launch_frame
+from benchmarks.analysis.tables import (
+    ROUND_KEY,
+    RoundKey,
+    block_frame,
+    causes_of,
+    launch_frame,
+    round_of,
+)
 from benchmarks.contract.case import Case, Place
 from benchmarks.contract.plan import Plan
-from benchmarks.contract.record import PLAN_REASONS, Record
+from benchmarks.contract.record import PLAN_REASONS, SERIAL, Record
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.equivalence.verdict import FAIL
 
@@ -126,6 +133,7 @@ def _bases(
             flagged=numbers.is_flagged,
             aa_contains_one=checks.get(plan.bases.get(case_id, case_id)),
             disagrees=parity[case_id].status == FAIL,
+            serial=comparison is not None and comparison.resident == SERIAL,
         )
     return found
 
@@ -205,12 +213,11 @@ def _datasheet_peak(plan: Plan, case: Case) -> float | None:
 
 
 def _rounds(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:
-    causes_by_round: dict[tuple[str, str, int], set[str]] = {}
+    causes_by_round: dict[RoundKey, set[str]] = {}
     shares = []
     for record in records:
         for block in record.blocks:
-            key = (record.run_id, record.cohort_id, block.round)
-            causes_by_round.setdefault(key, set()).update(causes_of(block))
+            causes_by_round.setdefault(round_of(record, block), set()).update(causes_of(block))
             if block.foreign_cpu_share is not None:
                 shares.append(block.foreign_cpu_share)
     counts = Counter(cause for causes in causes_by_round.values() for cause in causes)

@@ -13,16 +13,18 @@ from typing import Any
 
 import pandas as pd  # noqa: TID253 - this module is the tables; commands import it when they run
 
-from benchmarks.contract.record import INVALIDATING_FLAGS, Block, Record
+from benchmarks.contract.record import INVALIDATING_FLAGS, SERIAL, Block, Record
 from benchmarks.statistics.steady import classify
 
-RoundKey = tuple[str, str, int]
-"""Run, cohort and round."""
+RoundKey = tuple[str, str, str, int]
+"""Run, cohort, the launch where it had its rounds alone (else empty), and round."""
 
-LAUNCH_KEY = ["run_id", "cohort_id", "launch_id"]
-ROUND_KEY = ["run_id", "cohort_id", "round"]
+COHORT_KEY = ["run_id", "cohort_id"]
+LAUNCH_KEY = [*COHORT_KEY, "launch_id"]
+ROUND_KEY = [*COHORT_KEY, "serial_launch_id", "round"]
 BLOCK_COLUMNS = [
     *LAUNCH_KEY,
+    "serial_launch_id",
     "case_id",
     "replica",
     "round",
@@ -59,15 +61,17 @@ def block_frame(records: Sequence[Record]) -> pd.DataFrame:
     """One row for each block.
 
     `causes` holds the block's own invalidating flags. `round_disturbed` says whether any launch of
-    the cohort had one in this round. Then no pair of the round counts, whoever was disturbed: it
-    is `round_dropped`. Where that leaves less than half of a cohort, the cohort is left out whole;
-    where it leaves no cohort of a group, all is kept, and its share withdraws every verdict.
+    the cohort had one in this round; a serial launch has its rounds alone, under its own id. Then
+    no pair of the round counts, whoever was disturbed: it is `round_dropped`. Where that leaves
+    less than half of a cohort, or of any serial launch of it, the cohort is left out whole; where
+    it leaves no cohort of a group, all is kept, and its share withdraws every verdict.
     """
     disturbed = _disturbed_rounds(records)
     dropped = _dropped_rounds(records, disturbed)
     rows = [
         {
             **_identity(record),
+            "serial_launch_id": _serial_launch_id(record),
             "round": block.round,
             "order": block.order,
             "num_steps": block.num_steps,
@@ -75,8 +79,8 @@ def block_frame(records: Sequence[Record]) -> pd.DataFrame:
             "opening_fence_s": block.opening_fence_ns / 1e9,
             "foreign_cpu_share": _or_nan(block.foreign_cpu_share),
             "causes": causes_of(block),
-            "round_disturbed": _round_of(record, block) in disturbed,
-            "round_dropped": _round_of(record, block) in dropped,
+            "round_disturbed": round_of(record, block) in disturbed,
+            "round_dropped": round_of(record, block) in dropped,
         }
         for record in records
         for block in record.blocks
@@ -86,33 +90,35 @@ def block_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 def _disturbed_rounds(records: Sequence[Record]) -> set[RoundKey]:
     return {
-        _round_of(record, block)
-        for record in records
-        for block in record.blocks
-        if causes_of(block)
+        round_of(record, block) for record in records for block in record.blocks if causes_of(block)
     }
 
 
 def _dropped_rounds(records: Sequence[Record], disturbed: set[RoundKey]) -> set[RoundKey]:
     """The rounds that count for no pair; see `block_frame`."""
     group_of = {
-        _round_of(record, block): record.case.group_id
+        round_of(record, block): record.case.group_id
         for record in records
         for block in record.blocks
     }
-    num_rounds = Counter(key[:2] for key in group_of)
-    num_disturbed = Counter(key[:2] for key in disturbed)
-    calm = {cohort for cohort, num in num_rounds.items() if 2 * num_disturbed[cohort] <= num}
-    groups_with_calm = {group for key, group in group_of.items() if key[:2] in calm}
+    num_rounds = Counter(key[:3] for key in group_of)
+    num_disturbed = Counter(key[:3] for key in disturbed)
+    noisy = {key[:2] for key, num in num_rounds.items() if 2 * num_disturbed[key] > num}
+    groups_with_calm = {group for key, group in group_of.items() if key[:2] not in noisy}
     return {
         key
         for key, group in group_of.items()
-        if group in groups_with_calm and (key in disturbed or key[:2] not in calm)
+        if group in groups_with_calm and (key in disturbed or key[:2] in noisy)
     }
 
 
-def _round_of(record: Record, block: Block) -> RoundKey:
-    return (record.run_id, record.cohort_id, block.round)
+def round_of(record: Record, block: Block) -> RoundKey:
+    """What the blocks of one round have in common."""
+    return (record.run_id, record.cohort_id, _serial_launch_id(record), block.round)
+
+
+def _serial_launch_id(record: Record) -> str:
+    return record.launch_id if record.resident == SERIAL else ""
 
 
 def launch_frame(records: Iterable[Record], blocks: pd.DataFrame) -> pd.DataFrame:

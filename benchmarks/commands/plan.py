@@ -68,14 +68,8 @@ def document(plan: Plan) -> dict[str, Any]:
         "counts": {action: counts[action] for action in ACTIONS},
         "num_groups": len({cohort.group_id for cohort in plan.cohorts}),
         "num_cohorts": len(plan.cohorts),
-        "estimate_s": total_s(plan),
+        "estimate_s": plan.estimate_s,
     }
-
-
-def total_s(plan: Plan) -> float | None:
-    """Expected seconds of all launches of the plan; None where there are none."""
-    known = [cell.estimate_s for cell in plan.cells if cell.estimate_s is not None]
-    return sum(known) if known else None
 
 
 def describe(plan: Plan, *, options: Sequence[str] = ()) -> str:
@@ -150,7 +144,7 @@ def _outlook(plan: Plan, start: str) -> Iterator[str]:
     """How much there is to do, how long it will take and from what that is known."""
     from benchmarks.presentation.wording import count
 
-    seconds = total_s(plan)
+    seconds = plan.estimate_s
     if seconds is None:
         yield "Nothing is left to run"
         return

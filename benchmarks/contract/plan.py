@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.contract.case import Case, case_from_json
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.record import SERIAL, TOGETHER
 
 PLAN_SCHEMA = "dyno.plan/1"
 
@@ -43,12 +44,15 @@ class LaunchPlan:
 
     case_id: str
     replica: int = 0
-    """1 for the second launch of the base in an A/A cohort."""
+    """1 where it is the other side of the base's comparison with itself (A/A)."""
 
 
 @dataclass(frozen=True)
 class CohortPlan:
-    """Launches that are alive together and take turns."""
+    """One launch of each case, alive together and taking turns; or, serial, of two cases A B B A.
+
+    The cohort gives each ratio one value either way, and is what is repeated.
+    """
 
     cohort_id: str
     group_id: str
@@ -56,6 +60,16 @@ class CohortPlan:
     seed: int
     """Seeds the order of the launches and of the turns in each round."""
     launches: tuple[LaunchPlan, ...]
+    """Where they are serial, in their order: each is over before the next begins."""
+    resident: str = TOGETHER
+    """together or serial, as in a record."""
+
+    @property
+    def alive_at_once(self) -> tuple[tuple[LaunchPlan, ...], ...]:
+        """The launches that are alive at the same time, one set after another."""
+        if self.resident == SERIAL:
+            return tuple((launch,) for launch in self.launches)
+        return (self.launches,)
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,8 @@ class MachineConfig:
     memory_limit_gib: float | None = None
     """GiB (2**30) that the launches alive together may take; None: 90 % of what there is."""
     max_resident: int = 8
-    """Launches alive together at most; larger groups are split, each part with its base."""
+    """Launches alive together at most; larger groups are split, each part with its base; with 1
+    a case and its base run one after another (A B B A)."""
     cache_folder: str = ".dyno"
     """Compile caches, canonical arrays, probes and locks, relative to the project's root."""
 
@@ -110,6 +125,12 @@ class Plan:
     fresh: bool = False
     """Whether records of earlier runs are left out of account."""
     schema: str = field(default=PLAN_SCHEMA)
+
+    @property
+    def estimate_s(self) -> float | None:
+        """Expected seconds of all launches; None where there are none."""
+        known = [cell.estimate_s for cell in self.cells if cell.estimate_s is not None]
+        return sum(known) if known else None
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON, the inverse of `plan_from_json`."""

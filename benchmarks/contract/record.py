@@ -2,6 +2,7 @@
 
 Schema history (SCHEMA_VERSION):
     1  first version
+    2  resident: how the launches of a cohort were resident; in all before, together
 
 Standard library only. Raw samples are stored; every summary is computed from them again.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from benchmarks.contract.case import Case, case_from_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 STATUSES = (
     "ok",
@@ -47,7 +48,18 @@ INVALIDATING_FLAGS = (
     "THROTTLED",
     "FOREIGN_GPU",
 )
-"""Causes, declared beforehand, for which a round is dropped for every launch of its cohort."""
+"""Causes, declared beforehand, for which a round is dropped for every launch that shares it."""
+
+TOGETHER, SERIAL = "together", "serial"
+LAUNCHES_PER_CASE = {TOGETHER: 1, SERIAL: 2}
+"""By how a cohort's launches are resident, how many of each case (and replica) make it whole.
+
+together: all are alive at once and take turns. serial: a pair that does not fit in memory at once
+runs one after another in the order A B B A.
+"""
+
+_ADDED_FIELDS: Mapping[int, Mapping[str, Any]] = {2: {"resident": TOGETHER}}
+"""For each version the fields that it added, with what is true of every record before it."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +84,11 @@ class Record:
 
     run_id: str
     cohort_id: str
-    """Launches that were alive together share it; ratios come from shared cohorts only."""
+    """The launches of one cohort share it; ratios come from shared cohorts only."""
     launch_id: str
     case: Case
     replica: int
-    """0, or 1 for the second launch of the base in an A/A cohort."""
+    """0, or 1 where it is the other side of the base's comparison with itself (A/A)."""
     result_key: str
     """Hash of everything that makes results comparable: case, code, pins, protocol, machine."""
     protocol_name: str
@@ -113,6 +125,8 @@ class Record:
     """Asked and effective settings, versions and flags, as the framework reports them."""
     environment: dict[str, Any] = field(default_factory=dict)
     """The machine: CPU, memory, accelerators, kernel, load."""
+    resident: str = TOGETHER
+    """together: in turns with the cohort's other launches; serial: alone, one after another."""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -132,7 +146,7 @@ class Record:
 
 
 def record_from_json(data: Mapping[str, Any]) -> Record:
-    """The record that `Record.to_json` wrote.
+    """The record that `Record.to_json` wrote, in this schema or an older one.
 
     Raises ValueError, with the field named, where a field is missing, unknown, not finite or of
     another type, or where the schema is newer than this one.
@@ -143,13 +157,16 @@ def record_from_json(data: Mapping[str, Any]) -> Record:
             f"schema_version={version!r}: expected at most {SCHEMA_VERSION}"
             " (written by a newer Dyno, or not a record)"
         )
+    for added_in, added in _ADDED_FIELDS.items():
+        data = {**added, **data} if version < added_in else data
     fields = {f.name for f in dataclasses.fields(Record)}
     if set(data) != fields:
         missing, unknown = sorted(fields - set(data)), sorted(set(data) - fields)
         raise ValueError(f"not a record: missing fields {missing}, unknown fields {unknown}")
     _refuse_nonfinite(data, "record")
-    if data["status"] not in STATUSES:
-        raise ValueError(f"status={data['status']!r}: expected one of {', '.join(STATUSES)}")
+    for name, known in (("status", STATUSES), ("resident", tuple(LAUNCHES_PER_CASE))):
+        if data[name] not in known:
+            raise ValueError(f"{name}={data[name]!r}: expected one of {', '.join(known)}")
     try:
         return Record(**{**data, **_typed(data)})
     except (KeyError, TypeError, AttributeError) as error:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import Cell, CohortPlan, Interpreter
+from benchmarks.contract.record import SERIAL
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.cohorts import Part, num_missing
 from benchmarks.planning.config import Configuration
@@ -18,7 +19,7 @@ from benchmarks.planning.identity import Conditions, result_key
 from benchmarks.planning.sources import Sources, implementation_hash
 from benchmarks.planning.surroundings import Interpreters, Surroundings
 
-ALONE = "does not fit beside its base: measured alone, compared with nothing"
+ONE_AFTER_ANOTHER = "does not fit beside its base: launched one after another with it (A B B A)"
 
 
 class Drafting:
@@ -60,19 +61,19 @@ class Drafting:
         """The cells with what the store has of them, and what the rest will take."""
         num_cohorts = self._configuration.protocol.num_cohorts
         missing: Counter[str] = Counter()
-        alone: set[str] = set()
+        serial: set[str] = set()
         for part in parts:
             for cell in (part.base, *part.others):
                 missing[cell.case.case_id] += num_missing(cell, part, self._history, num_cohorts)
-            if part.is_apart:
-                alone.add(part.base.case.case_id)
+            if part.resident == SERIAL:
+                serial |= {cell.case.case_id for cell in part.others}
         planned = Counter(launch.case_id for one in cohorts for launch in one.launches)
         for cell in cells:
             name = cell.case.case_id
             if cell.action == "skip":
                 yield cell
             elif missing[name]:
-                reason = ALONE if name in alone else None
+                reason = ONE_AFTER_ANOTHER if name in serial else None
                 yield dataclasses.replace(self._timed(cell, planned[name]), reason=reason)
             else:
                 yield self._had(self._timed(cell, planned[name]))
@@ -104,5 +105,5 @@ class Drafting:
         done = self._history.cohorts(cell.result_key)
         runs = ", ".join(sorted({one.run_id for one in done}))
         again = "; launched again as the base of others" if cell.estimate_s else ""
-        reason = f"{len(done)} launches in {runs}{again}"
+        reason = f"{len(done)} cohort{'s' * (len(done) != 1)} in {runs}{again}"
         return dataclasses.replace(cell, action="have", kind="have", reason=reason)

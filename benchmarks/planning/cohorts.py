@@ -1,14 +1,20 @@
-"""From the cells that can run to cohorts: parts that fit together, each with its base."""
+"""From the cells that can run to cohorts: parts that fit together, each with its base.
+
+What does not fit beside its base makes a serial part with it: one after another, A B B A.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from benchmarks.contract.plan import Cell, CohortPlan, LaunchPlan
 from benchmarks.contract.protocol import MeasuringProtocol
-from benchmarks.errors import UsageError
+from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.planning.history import CohortKey, History
 from benchmarks.planning.identity import cohort_seed
 
@@ -18,25 +24,32 @@ Fits = Callable[[Sequence[Cell]], bool]
 
 @dataclass(frozen=True)
 class Part:
-    """Cells of one group and precision that are alive together."""
+    """Cells of one group and precision that are measured in the same cohorts."""
 
-    index: int
-    """Position among the parts of the plan."""
     base: Cell
-    others: tuple[Cell, ...]
-    aa: bool
-    """Whether the base is launched twice."""
-    counts_base: bool
-    """Whether the base's own number of launches is this part's to reach."""
-    is_apart: bool = False
-    """Whether this is one cell that did not fit beside its base, and is now its own."""
+    others: tuple[Cell, ...] = ()
+    aa: bool = False
+    """Whether the base is compared with itself too."""
+    resident: str = TOGETHER
+    """serial: the base and the one other, or with aa the base itself, do not fit together."""
+    index: int = 0
+    """Position among the parts of the plan."""
+    counts_base: bool = True
+    """Whether the base's own number of cohorts is this part's to reach."""
+
+
+class _Packed(NamedTuple):
+    """Cells that fit beside a company, in chunks that do so whole, and the others."""
+
+    chunks: list[list[Cell]]
+    others: list[Cell]
 
 
 def parts_of(cells: Sequence[Cell], fits: Fits, *, aa: bool) -> list[Part]:
     """The parts of all groups, in the order of their cells.
 
-    The base of a group's precision is its first cell. A cell that does not fit beside its base
-    is a part by itself: it is measured, and compared with nothing.
+    The base of a group's precision is its first cell. With `aa` it is compared with itself, in
+    the cohorts of those that fit beside two of it, or on its own.
     """
     families: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -79,28 +92,30 @@ def cohorts_of(
 
 def _split(family: Sequence[Cell], fits: Fits, *, first_index: int, aa: bool) -> list[Part]:
     base, *others = family
-    alone = [base, base] if aa else [base]
-    if aa and not fits(alone):
-        raise UsageError(
-            f"protocol.aa=true: {base.case.case_id} does not fit beside itself",
-            hint="see machine.memory_limit_gib and machine.max_resident, or leave aa out",
-        )
-    apart = [cell for cell in others if not fits([*alone, cell])]
-    chunks: list[list[Cell]] = [[]]
-    for cell in others:
-        if cell in apart:
-            continue
-        if not fits([*alone, *chunks[-1], cell]):
-            chunks.append([])
-        chunks[-1].append(cell)
-    together = [
-        Part(first_index + i, base, tuple(chunk), aa=aa, counts_base=i == 0)
-        for i, chunk in enumerate(chunks)
+    parts: list[Part] = []
+    if aa:
+        chunks, others = _packed(others, [base, base], fits)
+        at_once = TOGETHER if fits([base, base]) else SERIAL
+        parts += [Part(base, tuple(chunk), aa=True, resident=at_once) for chunk in chunks or [[]]]
+    chunks, apart = _packed(others, [base], fits)
+    parts += [Part(base, tuple(chunk)) for chunk in chunks]
+    parts += [Part(base, (cell,), resident=SERIAL) for cell in apart]
+    return [
+        dataclasses.replace(part, index=first_index + i, counts_base=i == 0)
+        for i, part in enumerate(parts or [Part(base)])
     ]
-    return together + [
-        Part(first_index + len(chunks) + i, cell, (), aa=False, counts_base=True, is_apart=True)
-        for i, cell in enumerate(apart)
-    ]
+
+
+def _packed(cells: Sequence[Cell], company: Sequence[Cell], fits: Fits) -> _Packed:
+    packed = _Packed([], [])
+    for cell in cells:
+        if not fits([*company, cell]):
+            packed.others.append(cell)
+        elif packed.chunks and fits([*company, *packed.chunks[-1], cell]):
+            packed.chunks[-1].append(cell)
+        else:
+            packed.chunks.append([cell])
+    return packed
 
 
 def _shared(cell: Cell, base: Cell, history: History) -> frozenset[CohortKey]:
@@ -144,10 +159,19 @@ def _cohort(
     protocol: MeasuringProtocol,
 ) -> CohortPlan:
     group_id, precision = part.base.case.group_id, part.base.case.way.precision
+    seed = cohort_seed(protocol, group_id, precision, part.index, index)
+    is_serial = part.resident == SERIAL and len(launches) == 2
     return CohortPlan(
         cohort_id=f"{run_id}/{part.index}/{index}",
         group_id=group_id,
         index=index,
-        seed=cohort_seed(protocol, group_id, precision, part.index, index),
-        launches=launches,
+        seed=seed,
+        launches=_alternating(launches, seed) if is_serial else launches,
+        resident=SERIAL if is_serial else TOGETHER,
     )
+
+
+def _alternating(pair: tuple[LaunchPlan, ...], seed: int) -> tuple[LaunchPlan, ...]:
+    """A B B A, in which a drift that is linear in time cancels; which of them is A is random."""
+    first, second = random.Random(seed).sample(pair, 2)  # noqa: S311 - an order, no secret
+    return (first, second, second, first)

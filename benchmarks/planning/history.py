@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from benchmarks.contract.record import Record
+from benchmarks.contract.record import LAUNCHES_PER_CASE, Record
 from benchmarks.measuring.machine import fingerprint_key
 
 
@@ -48,9 +48,15 @@ class History:
             self._failed = {key for key, found in by_key.items() if _ends_failed(found)}
 
     def cohorts(self, result_key: str | None, replica: int = 0) -> frozenset[CohortKey]:
-        """The cohorts in which this launch ended ok and counts."""
+        """The cohorts in which this launch, or both of a serial cohort, ended ok and counts."""
         counting = self._counting.get(str(result_key), [])
-        return frozenset(_cohort(record) for record in counting if record.replica == replica)
+        own = [record for record in counting if record.replica == replica]
+        num_launches = Counter(_cohort(record) for record in own)
+        return frozenset(
+            _cohort(record)
+            for record in own
+            if num_launches[_cohort(record)] >= LAUNCHES_PER_CASE[record.resident]
+        )
 
     def has_failed(self, result_key: str | None) -> bool:
         """Whether the last launches of this identity failed, and none has followed since."""

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.comparisons import Comparison
 from benchmarks.analysis.summary import RunSummary
+from benchmarks.contract.record import SERIAL
 from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS
 from benchmarks.presentation.wording import GIB, clean, count, way_name, with_interval
 from benchmarks.statistics.ratios import MARGIN
@@ -30,6 +31,7 @@ def notes(summary: RunSummary) -> list[str]:
         f"run {clean(summary.run_id)}, protocol {clean(summary.protocol)}",
         *([HOW_TO_READ] if any(cell.status == "ok" for cell in summary.cells) else []),
         *_bases(summary),
+        *_serial(summary),
         *_parity(summary),
         *_differences(summary),
         *_utilisation(summary),
@@ -47,6 +49,19 @@ def _bases(summary: RunSummary) -> Iterator[str]:
     names = dict.fromkeys(way_name(cells[base].case) for base in bases)
     if names:
         yield f"base: {', '.join(names)}"
+
+
+def _serial(summary: RunSummary) -> Iterator[str]:
+    """The cases that had no round in common with their base."""
+    cells = {cell.case.case_id: cell for cell in summary.cells}
+    serial = [one for one in summary.ratios if one.resident == SERIAL]
+    if serial:
+        names = [way_name(cells[one.case].case) + " (A/A)" * one.aa for one in serial]
+        yield (
+            f"one after another, not interleaved: {', '.join(names)} (they do not fit together with"
+            " the base): four launches give the ratio one value, drift between them is in its"
+            " interval, the grade is C at best"
+        )
 
 
 PARITY_WORDS = {FAIL: "different work", INHERITED: "inherited parity"}
@@ -185,8 +200,8 @@ def _advice(summary: RunSummary) -> Iterator[str]:
     )
 
 
-def _advice_on_rounds(num_rounds: int, best_rounds: int | None) -> str:
-    if best_rounds is None:
+def _advice_on_rounds(num_rounds: int | None, best_rounds: int | None) -> str:
+    if num_rounds is None or best_rounds is None:
         return ""
     if best_rounds <= num_rounds:
         return "; more rounds would not narrow it"

@@ -7,6 +7,7 @@ from collections import Counter
 from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.comparisons import Comparison
 from benchmarks.analysis.summary import RunSummary
+from benchmarks.contract.record import SERIAL
 from benchmarks.presentation.wording import count, group_name, way_name, with_interval
 from benchmarks.statistics.ratios import MIN_LAUNCHES
 
@@ -35,10 +36,10 @@ def _say(one: Comparison, *, case: CellSummary, base: CellSummary) -> str:
     estimate, _, interval = with_interval(ratio.ratio, ratio.low, ratio.high).partition(" ")
     names = [way_name(cell.case, with_precision=False) for cell in (case, base)]
     work = f"{group_name(case.case, with_place=False)} {case.case.way.precision}"
-    launches = count(ratio.num_launches, "launch")
+    behind = count(ratio.num_launches, "cohort" if one.resident == SERIAL else "launch")
     if one.verdict == "same":
-        return f"{names[0]} is as fast as {names[1]} on {work}: {estimate}x {interval} ({launches})"
-    return f"{names[0]} is {estimate}x {interval} as fast as {names[1]} on {work} ({launches})"
+        return f"{names[0]} is as fast as {names[1]} on {work}: {estimate}x {interval} ({behind})"
+    return f"{names[0]} is {estimate}x {interval} as fast as {names[1]} on {work} ({behind})"
 
 
 def _why(summary: RunSummary) -> str:

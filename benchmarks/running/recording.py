@@ -58,6 +58,7 @@ def record_of(
             "interpreter": asdict(plan.interpreters[case.way.framework]),
             "variables": catalog.frameworks[case.way.framework].environment(live.launch.settings),
         },
+        resident=cohort.resident,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 from collections import deque
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from benchmarks.contract.case import Case
 from benchmarks.contract.message import Launch
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
+from benchmarks.contract.record import SERIAL
 from benchmarks.measuring.machine import effective_cores
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.cohort import Rounds, take_rounds
@@ -69,10 +71,8 @@ class Run:
 
 def run(current: Run) -> None:
     """Measure every cohort of the plan; the store holds the records when this returns."""
-    estimates = [cell.estimate_s for cell in current.plan.cells if cell.action == "run"]
-    known = [estimate for estimate in estimates if estimate is not None]
     with machine_lock(current.folders.cache), Guard() as guard, current.stopping:
-        current.progress.begin(len(current.plan.cohorts), sum(known) if known else None)
+        current.progress.begin(len(current.plan.cohorts), current.plan.estimate_s)
         grounds = _grounds(current, guard)
         try:
             for index, cohort in enumerate(current.plan.cohorts):
@@ -110,20 +110,35 @@ class _Cohort:
     guard: Guard
     grounds: Grounds
     lives: list[tuple[LaunchPlan, Live]] = field(default_factory=list)
-    """Every launch that was started, in this order."""
+    """Every launch of those alive at once that was started, in this order."""
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    """For each launch of the cohort that is started, one of its own."""
+
+    def not_failed(self, launches: Sequence[LaunchPlan]) -> list[LaunchPlan]:
+        """Those whose cases this run has not given up on."""
+        return [launch for launch in launches if launch.case_id not in self.run.failed]
 
 
 def _run_cohort(cohort: _Cohort, index: int) -> None:
     current, plan = cohort.run, cohort.plan
-    launches = [launch for launch in plan.launches if launch.case_id not in current.failed]
-    random.Random(plan.seed).shuffle(launches)  # noqa: S311 - an order, no secret
+    launches = cohort.not_failed(plan.launches)
     if not launches:
         return
-    current.progress.cohort(index, plan.group_id, [launch.case_id for launch in launches])
+    title = plan.group_id + (", one after another" if plan.resident == SERIAL else "")
+    current.progress.cohort(index, title, [launch.case_id for launch in launches])
     for launch in launches:  # before any is alive, which a proof would disturb
         if current.stopping.requested:
             return
         cohort.grounds.of(current.case(launch))
+    for at_once in plan.alive_at_once:
+        _run_at_once(cohort, cohort.not_failed(at_once))
+
+
+def _run_at_once(cohort: _Cohort, launches: list[LaunchPlan]) -> None:
+    """Measure launches that are alive at the same time, from their start to their records."""
+    current, plan = cohort.run, cohort.plan
+    random.Random(plan.seed).shuffle(launches)  # noqa: S311 - an order, no secret
+    cohort.lives = []
     with _recorded(cohort):
         _import(cohort, launches)
         for _, live in cohort.lives:
@@ -191,14 +206,14 @@ def _started(cohort: _Cohort, launch: LaunchPlan) -> Live:
     """One more of the cohort's lives, importing its framework or failed."""
     current = cohort.run
     case = current.case(launch)
-    launch_id = f"{cohort.plan.cohort_id.replace('/', '-')}-{len(cohort.lives)}"
+    launch_id = f"{cohort.plan.cohort_id.replace('/', '-')}-{next(cohort.numbers)}"
     message = launch_of(
         current.plan,
         current.catalog,
         case,
         launch_id=launch_id,
         folders=current.folders,
-        num_resident=len(cohort.plan.launches),
+        num_resident=len(cohort.plan.alive_at_once[0]),
         oracle=cohort.grounds.of(case).oracle,
         inspects=case.case_id not in current.inspected,
     )

@@ -41,7 +41,7 @@ class Ratio:
     low: float | None
     high: float | None
     num_launches: int
-    """Cohorts that it comes from: a launch of the case and one of the base in each."""
+    """Cohorts that it comes from: in each a launch of the case and one of the base, or two."""
     log_mean: LogMean
 
     @property
@@ -76,9 +76,9 @@ def paired_ratio(
 ) -> Ratio:
     """The ratio over cohorts, from ln(base's step time / case's step time) of each shared round.
 
-    Cohorts without a round are left out; cohorts may have unlike numbers of rounds. One cohort
-    gives a ratio without an interval. Raises ValueError where no round is left or a value is not
-    finite.
+    A cohort of serial launches has a single value instead. Cohorts without a round are left out;
+    cohorts may have unlike numbers of rounds. One cohort gives a ratio without an interval. Raises
+    ValueError where no round is left or a value is not finite.
     """
     cohorts = [cohort for cohort in log_ratios_by_cohort if len(cohort) > 0]
     if not all(math.isfinite(value) for cohort in cohorts for value in cohort):

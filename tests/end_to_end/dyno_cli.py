@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 FAKES = ROOT / "tests" / "fakes"
 FAKE_MATRIX = ("--extend", str(FAKES), "workload=fake_train", "size=tiny", "batch_size=2")
+LIMIT_S = 60.0
 FAKE_AXES = (*FAKE_MATRIX, "execution=eager", "precision=fp32", "device=cpu")
 
 
@@ -55,12 +58,40 @@ def environment() -> dict[str, str]:
 
 def marked_processes(mark: str = "") -> list[int]:
     """Processes that a run of ours started and that are still there, zombies included."""
-    found = []
+    return [pid for pid, launch in _marks() if launch.startswith(mark)]
+
+
+def launches_alive(mark: str) -> set[str]:
+    """The launches that have a process at this moment."""
+    return {launch for _, launch in _marks() if launch.startswith(mark)}
+
+
+def start(*arguments: str, store: Path) -> subprocess.Popen[bytes]:
+    """A command in the background."""
+    return subprocess.Popen(
+        command(*arguments, store=store),
+        cwd=store.parent,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_for(condition: Any, what: str) -> None:
+    """Return once the condition holds."""
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {LIMIT_S:g} s for {what}"
+        time.sleep(0.05)
+
+
+def _marks() -> Iterator[tuple[int, str]]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             variables = (folder / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(v.startswith(f"DYNO_LAUNCH={mark}".encode()) for v in variables):
-            found.append(int(folder.name))
-    return found
+        for variable in variables:
+            name, _, value = variable.decode(errors="replace").partition("=")
+            if name == "DYNO_LAUNCH":
+                yield int(folder.name), value

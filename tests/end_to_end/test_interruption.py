@@ -6,7 +6,6 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import dyno_cli as cli
 import pytest
@@ -21,7 +20,6 @@ RUN = (
     "protocol=smoke",
     "protocol.num_cohorts=2",
 )
-LIMIT_S = 60.0
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -30,11 +28,11 @@ def test_killed_in_any_phase_it_leaves_no_worker_and_a_store_that_continues(
 ) -> None:
     store = tmp_path / "runs"
     parent = start(store)
-    wait_for(lambda: num_times_in(phase, store) == 2, "the phase in the second cohort")
+    cli.wait_for(lambda: num_times_in(phase, store) == 2, "the phase in the second cohort")
     parent.kill()
     parent.wait()
     run_id = Store(store).runs()[-1]
-    wait_for(lambda: not cli.marked_processes(run_id), "the end of every worker")
+    cli.wait_for(lambda: not cli.marked_processes(run_id), "the end of every worker")
     before = Store(store).records()
     assert {record.cohort_id.rsplit("/", 1)[1] for record in before} == {"0"}
 
@@ -50,9 +48,9 @@ def test_killed_in_any_phase_it_leaves_no_worker_and_a_store_that_continues(
 def test_one_interrupt_ends_after_the_round_and_keeps_it(tmp_path: Path) -> None:
     store = tmp_path / "runs"
     parent = start(store, "protocol.max_rounds=1000", "protocol.min_rounds=1")
-    wait_for(lambda: num_times_in("turn", store) == 1, "the first turn")
+    cli.wait_for(lambda: num_times_in("turn", store) == 1, "the first turn")
     parent.send_signal(signal.SIGINT)
-    assert parent.wait(LIMIT_S) == 130
+    assert parent.wait(cli.LIMIT_S) == 130
     records = Store(store).records()
     assert {record.status for record in records} == {"ok"}
     assert all(1 <= len(record.blocks) < 20 for record in records)
@@ -61,9 +59,9 @@ def test_one_interrupt_ends_after_the_round_and_keeps_it(tmp_path: Path) -> None
 def test_an_interrupt_before_the_first_round_ends_the_preparation(tmp_path: Path) -> None:
     store = tmp_path / "runs"
     parent = start(store)
-    wait_for(lambda: num_times_in("build", store) == 1, "the build")
+    cli.wait_for(lambda: num_times_in("build", store) == 1, "the build")
     parent.send_signal(signal.SIGTERM)
-    assert parent.wait(LIMIT_S) == 143
+    assert parent.wait(cli.LIMIT_S) == 143
     assert {record.status for record in Store(store).records()} == {"interrupted"}
 
 
@@ -71,11 +69,11 @@ def test_an_interrupt_before_the_first_round_ends_the_preparation(tmp_path: Path
 def test_nothing_is_prepared_while_another_launch_imports(tmp_path: Path) -> None:
     store = tmp_path / "runs"
     parent = start(store, "framework=fake_steady,fake_slow,fake_hang_import")
-    wait_for(lambda: num_times_in("import", store) == 1, "the import")
+    cli.wait_for(lambda: num_times_in("import", store) == 1, "the import")
     time.sleep(2.0)  # it takes 0.4 s, and as long to its build
     assert num_times_in("build", store) == 0
     parent.send_signal(signal.SIGTERM)
-    assert parent.wait(LIMIT_S) == 143
+    assert parent.wait(cli.LIMIT_S) == 143
     assert {record.status for record in Store(store).records()} == {"interrupted"}
 
 
@@ -83,12 +81,12 @@ def test_a_second_interrupt_ends_at_once_and_leaves_nothing(tmp_path: Path) -> N
     store = tmp_path / "runs"
     slow = "framework=fake_steady,fake_hang_turn"
     parent = start(store, slow)
-    wait_for(lambda: "fake_hang_turn" in blocks_begun(store), "the turn that hangs")
+    cli.wait_for(lambda: "fake_hang_turn" in blocks_begun(store), "the turn that hangs")
     run_id = Store(store).runs()[-1]
     parent.send_signal(signal.SIGINT)
     time.sleep(0.2)  # two signals at once would be merged into one
     parent.send_signal(signal.SIGINT)
-    assert parent.wait(LIMIT_S) == 130
+    assert parent.wait(cli.LIMIT_S) == 130
     assert cli.marked_processes(run_id) == []
 
 
@@ -96,26 +94,12 @@ def start(store: Path, *overrides: str) -> subprocess.Popen[bytes]:
     """A run in the background; later overrides replace earlier ones of the same axis."""
     keys = {override.split("=")[0] for override in overrides}
     kept = [argument for argument in RUN if argument.split("=")[0] not in keys]
-    return subprocess.Popen(
-        cli.command("run", *kept, *overrides, store=store),
-        cwd=store.parent,
-        env=cli.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    return cli.start("run", *kept, *overrides, store=store)
 
 
 def num_times_in(phase: str, store: Path) -> int:
     """How many launches of the slow fake have reached a phase."""
     return sum(f"in {phase}\n" in log.read_text() for log in store.rglob("*.log"))
-
-
-def wait_for(condition: Any, what: str) -> None:
-    """Return once the condition holds."""
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {LIMIT_S:g} s for {what}"
-        time.sleep(0.05)
 
 
 def blocks_begun(store: Path) -> str:

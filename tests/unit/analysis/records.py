@@ -1,6 +1,7 @@
 """Hand-built plans and records for the tests of analysis and presentation."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from benchmarks.contract.case import Case, Place, Way, Work
@@ -79,6 +80,30 @@ def cohorts(times: dict[Case, Sequence[float]], *, num=3, wobble=0.01) -> list[R
         record(one, c, [step_s * (1 + wobble * shifts[(c + place) % 10])] * 8)
         for c in range(num)
         for place, (one, step_s) in enumerate(times.items())
+    ]
+
+
+def serial(times: dict[Case, float], *, num=3, drift=0.0, orders=("ABBA", "BAAB")) -> list[Record]:
+    """Serial cohorts of two cases, or of one against itself, in these orders in turn.
+
+    `drift` is the growth of ln(step time) from launch to launch; it goes on within a launch, and
+    from cohort to cohort.
+    """
+    sides = [(one, step_s, 0) for one, step_s in times.items()]
+    first, second = sides if len(sides) == 2 else (*sides, (*sides[0][:2], 1))
+    return [
+        record(
+            one,
+            c,
+            [step_s * math.exp(drift * (4 * c + place + r / 8)) for r in range(8)],
+            replica=replica,
+            launch_id=f"c{c}-{place}",
+            started_at=f"2026-11-01T00:{c:02d}:{place:02d}Z",
+            resident="serial",
+        )
+        for c in range(num)
+        for place, side in enumerate(orders[c % len(orders)])
+        for one, step_s, replica in [first if side == "A" else second]
     ]
 
 

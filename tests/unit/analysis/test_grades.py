@@ -14,6 +14,7 @@ BEST = Basis(
     flagged=False,
     aa_contains_one=None,
     disagrees=False,
+    serial=False,
 )
 
 
@@ -29,6 +30,8 @@ BEST = Basis(
         ({"half_width": 0.051}, "C"),
         ({"dropped_share": 0.06}, "C"),
         ({"flagged": True}, "C"),
+        ({"serial": True}, "C"),
+        ({"serial": True, "half_width": 0.101}, "F"),
         ({"half_width": 0.101}, "F"),
         ({"half_width": float("nan")}, "F"),
         ({"half_width": None}, "F"),

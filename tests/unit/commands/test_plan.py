@@ -88,7 +88,7 @@ def test_what_is_had_names_its_run(world):
     plan = world.plan("framework=alpha,beta")
     assert document(plan)["counts"] == {"run": 0, "have": 2, "skip": 0}
     assert document(plan)["estimate_s"] is None
-    assert f"3 launches in {plan.run_id}" in describe(plan)
+    assert f"3 cohorts in {plan.run_id}" in describe(plan)
 
 
 def test_no_control_character_of_a_reason_reaches_the_terminal(world):

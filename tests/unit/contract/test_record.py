@@ -59,6 +59,7 @@ def test_step_seconds_keep_all_where_most_are_invalid() -> None:
         ({"schema_version": "1"}, "schema_version"),
         ({"surplus": 1}, "surplus"),
         ({"status": "fine"}, "status"),
+        ({"resident": "apart"}, "expected one of together, serial"),
         ({"phases_s": {"build": float("inf")}}, "finite"),
         ({"evidence": {"loss": [float("nan")]}}, "finite"),
         ({"case": {"work": {}}}, "not a record"),
@@ -72,8 +73,15 @@ def test_refuses_what_is_no_record(changes: dict[str, Any], word: str) -> None:
         record_from_json(as_json(**changes))
 
 
-def test_refuses_a_record_with_a_field_missing() -> None:
+@pytest.mark.parametrize("name", ["status", "resident"])
+def test_refuses_a_record_with_a_field_missing(name: str) -> None:
     damaged = as_json()
-    del damaged["status"]
-    with pytest.raises(ValueError, match="status"):
+    del damaged[name]
+    with pytest.raises(ValueError, match=name):
         record_from_json(damaged)
+
+
+def test_a_record_of_the_first_version_was_in_a_cohort_that_was_alive_together() -> None:
+    old = as_json(schema_version=1)
+    del old["resident"]
+    assert record_from_json(old) == dataclasses.replace(RECORD, schema_version=1)

@@ -202,6 +202,7 @@ class FakeStore:
             flop_per_step=1,
             phases_s={"import": 1.0, "turn": 4.0},
             environment={"machine": plan.machine},
+            resident=cohort.resident,
         )
 
     def mark(self, index: int, status: str) -> None:

@@ -11,7 +11,7 @@ from benchmarks.contract.plan import Cell
 from benchmarks.equivalence.verdict import FAIL, Verdict
 from benchmarks.presentation.sentence import sentence
 from benchmarks.presentation.terminal import console_for, render_summary
-from tests.unit.analysis.records import PASSED, case, cohorts, failed, plan, record
+from tests.unit.analysis.records import PASSED, case, cohorts, failed, plan, record, serial
 from workloads.resnet50.spec import SPECS
 
 BASE, FAST, SLOW = case(), case("pytorch", "compiled"), case("jax", "compiled")
@@ -173,6 +173,21 @@ def test_an_aa_check_is_shown():
     assert "A/A, pytorch eager fp32 against itself" in rendered(summary_of(records, cases=[BASE]))
 
 
+def test_what_ran_one_after_another_is_told():
+    records = [
+        *serial({BASE: 0.2, FAST: 0.1}),
+        *(dataclasses.replace(one, run_id="run2") for one in serial({BASE: 0.2})),
+        *(dataclasses.replace(one, run_id="run3") for one in cohorts({BASE: 0.2, SLOW: 0.4})),
+    ]
+    text = " ".join(rendered(summary_of(records)).split())
+    assert (
+        "one after another, not interleaved: pytorch eager fp32 (A/A), pytorch compiled fp32"
+        " (they do not fit together with the base): four launches give the ratio one value, drift"
+        " between them is in its interval, the grade is C at best"
+    ) in text
+    assert "one after another" not in rendered(summary_of(cohorts(TIMES)))
+
+
 def test_an_aa_check_that_is_too_wide_to_tell_says_so():
     steps = (0.2, 0.2 * 1.2, 0.2 / 1.2)
     records = cohorts({BASE: 0.2}, wobble=0.0)
@@ -234,6 +249,11 @@ def test_sentence_leads_with_the_fastest():
         "pytorch compiled is 1.33x [1.31, 1.36] as fast as pytorch eager"
         " on resnet50_train small b8 fp32 (3 launches)"
     )
+
+
+def test_sentence_of_serial_launches_counts_cohorts():
+    found = sentence(summary_of(serial({BASE: 0.2, FAST: 0.1})))
+    assert found.endswith("(3 cohorts)")
 
 
 def test_sentence_of_a_slower_case_and_of_a_tie():

@@ -1,4 +1,4 @@
-"""How the launches of a cohort are started."""
+"""How the launches of a cohort are started, and which are alive at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.contract.plan import CohortPlan, LaunchPlan
+from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.running import runner
 from benchmarks.running.live import LaunchEndedError
 
@@ -63,3 +65,49 @@ def test_a_launch_that_is_out_keeps_no_other_from_its_import(
 ) -> None:
     events = events_of(["dies", "out", "c"], monkeypatch, num_cores=2)
     assert events == ["dies", "out", "dies imported", "c", "c imported"]
+
+
+# Which launches are alive at once
+
+
+def runs_of(
+    resident: str, monkeypatch: pytest.MonkeyPatch, *, failing: str = ""
+) -> list[list[str]]:
+    """The cases that are launched at once, set after set; `failing` fails when it is launched."""
+    names = ["a", "b", "b", "a"] if resident == SERIAL else ["a", "b"]
+    plan = CohortPlan("run/0/0", "group", 0, 7, tuple(LaunchPlan(name) for name in names), resident)
+    events: list[list[str]] = []
+    current: Any = SimpleNamespace(
+        failed=set(),
+        stopping=SimpleNamespace(requested=False),
+        progress=SimpleNamespace(cohort=lambda index, title, case_ids: None),
+        case=lambda launch: launch.case_id,
+    )
+
+    def at_once(cohort: Any, launches: list[LaunchPlan]) -> None:
+        events.append(sorted(launch.case_id for launch in launches))
+        current.failed |= {name for name in events[-1] if name == failing}
+
+    monkeypatch.setattr(runner, "_run_at_once", at_once)
+    grounds: Any = SimpleNamespace(of=lambda case: events.append([f"ground of {case}"]))
+    guard: Any = None
+    runner._run_cohort(runner._Cohort(current, plan, guard, grounds), 0)
+    return events
+
+
+def test_launches_of_a_cohort_are_alive_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runs_of(TOGETHER, monkeypatch)[-1] == ["a", "b"]
+
+
+def test_serial_launches_come_one_by_one_after_all_their_grounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = runs_of(SERIAL, monkeypatch)
+    assert found[:4] == [["ground of a"], ["ground of b"], ["ground of b"], ["ground of a"]]
+    assert found[4:] == [["a"], ["b"], ["b"], ["a"]]
+
+
+def test_a_serial_launch_that_fails_is_not_repeated_and_the_others_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert runs_of(SERIAL, monkeypatch, failing="b")[4:] == [["a"], ["b"], [], ["a"]]
