@@ -118,8 +118,8 @@ def _products(cell: ProvenCell) -> str:
 
 def _activations(cell: ProvenCell) -> str:
     effective = cell.evidence.get("effective") or {}
-    parts = [str(effective[name]) for name in ("activations", "layout") if name in effective]
-    return clean(" ".join(parts)) or NONE
+    parts = (effective.get(name) for name in ("activations", "layout"))
+    return clean(" ".join(str(part) for part in parts if part is not None)) or NONE
 
 
 def _skips(cells: Iterable[ProvenCell]) -> Iterator[str]:

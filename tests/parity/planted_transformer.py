@@ -147,6 +147,41 @@ def pytorch_decay_in_gradient(implementation: Any) -> None:
     implementation.DecoderTraining._fresh_optimizer = fresh
 
 
+def pytorch_tf32_products(implementation: Any) -> None:
+    """The operands of every projection rounded as TF32 rounds them, in the gradients as well."""
+    import torch
+
+    def rounded(x):
+        step = torch.ldexp(torch.ones_like(x), torch.frexp(x.detach())[1] - 11)
+        return x + (torch.round(x / step) * step - x).detach()
+
+    def product(x, weight, numerics):
+        y = torch.nn.functional.linear(rounded(x), rounded(weight))
+        if y.requires_grad:
+            y.register_hook(rounded)  # the operand that the products of both gradients share
+        return y
+
+    implementation._product = product
+
+
+def jax_tf32_products(implementation: Any) -> None:
+    import jax
+
+    own = implementation.product
+
+    @jax.custom_vjp
+    def with_rounded_gradient(y):
+        return y
+
+    def rounded(x):
+        return jax.lax.reduce_precision(x, 8, 10)
+
+    with_rounded_gradient.defvjp(lambda y: (y, None), lambda _, dy: (rounded(dy),))
+    implementation.product = lambda x, kernel: with_rounded_gradient(
+        own(rounded(x), rounded(kernel))
+    )
+
+
 def jax_rope_interleaved(implementation: Any) -> None:
     import jax.numpy as jnp
 
