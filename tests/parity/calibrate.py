@@ -14,8 +14,9 @@ from pathlib import Path
 
 FACTOR = 4
 SHOWN = (
-    *("loss", "other_batch", "first_layer", "statistics", "decay", "gradient", "cosine"),
-    *("gradient_norm", "gradient_tensor", "stable_gradient", "update", "losses", "momentum"),
+    *("loss", "other_batch", "first_layer", "statistics", "decay", "decoupled_decay"),
+    *("gradient", "cosine", "gradient_norm", "gradient_tensor", "stable_gradient"),
+    *("second_moment", "update", "update_norm", "losses", "momentum", "second_momentum"),
     "reproduced",
 )
 

@@ -1,0 +1,50 @@
+"""The suites that come with Dyno, planned on this machine: nothing of them is run."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from dyno_cli import dyno
+
+WORKS = {
+    ("resnet50_train", "full", 256, None),
+    ("transformer_finetune", "7b", 1, 512),
+    ("transformer_finetune", "7b", 1, 2048),
+    ("transformer_lora", "7b", 8, 512),
+    ("transformer_lora", "7b", 2, 2048),
+}
+MEMORY = re.compile(r"needs up to \d+\.\d GiB of (cpu|a device's) memory")
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    """The cells of the documents' suite on a CPU with 16 GiB."""
+    folder = tmp_path_factory.mktemp("plan")
+    done = dyno(
+        *("plan", "suite=documents", "device=cpu", "machine.memory_limit_gib=16", "--json"),
+        f"machine.cache_folder={folder / 'cache'}",
+        store=folder / "runs",
+    )
+    return done.json["cells"]
+
+
+def test_the_documents_work_is_there_at_its_size(cells):
+    found = {(c["workload"], c["size"], c["batch_size"], c.get("sequence_length")) for c in cells}
+    assert found == WORKS
+
+
+def test_every_framework_is_there_for_every_work(cells):
+    frameworks = {cell["framework"] for cell in cells}
+    for work in WORKS:
+        mine = {cell["framework"] for cell in cells if (cell["workload"], cell["size"]) == work[:2]}
+        assert mine == frameworks, work
+
+
+def test_every_cell_says_how_much_memory_it_needs_and_why_it_is_not_run(cells):
+    for cell in cells:
+        if cell["kind"] == "not_installed":
+            continue
+        assert cell["action"] == "skip", cell["case_id"]
+        assert MEMORY.search(cell["reason"]), (cell["case_id"], cell["reason"])
+        assert cell["memory_bytes"] > 16 * 2**30
