@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.contract.case import Way, Work
 from benchmarks.contract.workload import Arrays, WorkloadSpec
 from workloads.transformer.forward import suspected_losses
-from workloads.transformer.tolerances import FINETUNE_TOLERANCES, LORA_TOLERANCES
+from workloads.transformer.tolerances import TOLERANCES
 
 SIZES: Mapping[str, Mapping[str, int]] = {
     "tiny": {
@@ -374,7 +374,7 @@ def _spec(name: str, *, lora: bool) -> WorkloadSpec:
         flop_convention=(f"{convention} and {ATTENTION_CONVENTION}; N without the embedding table"),
         memory_bytes=partial(memory_bytes, lora=lora),
         gradients=gradients,
-        tolerances=LORA_TOLERANCES if lora else FINETUNE_TOLERANCES,
+        tolerances=TOLERANCES,
         options={"sequence_length": range(2, MAX_SEQUENCE_LENGTH + 1)},
         size_options={size: {"sequence_length": n} for size, n in SEQUENCE_LENGTHS.items()},
         way_options={"recompute": ("none", "full")},
