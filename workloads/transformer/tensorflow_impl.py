@@ -195,7 +195,8 @@ class Decoder:
         x_ND = x_ND + self._attention(layer, y_ND)
         y_ND = self._normalised(f"{layer.name}/mlp_norm", x_ND)
         gate_NF, up_NF = tf.split(self._projected(layer.gate_up, y_ND), 2, axis=-1)
-        hidden_NF = tf.nn.silu(gate_NF) * up_NF  # Shazeer (2020), SwiGLU
+        # SwiGLU, Shazeer (2020); the gradient of `tf.nn.silu` would compute the sigmoid again.
+        hidden_NF = gate_NF * tf.sigmoid(gate_NF) * up_NF
         return x_ND + self._projected(layer.down, hidden_NF)
 
     def _attention(self, layer: Layer, x_ND: Any) -> Any:
@@ -289,11 +290,13 @@ class Moments(NamedTuple):
     second: Any
 
 
-class Correction(NamedTuple):
-    """What all variables of one update have in common: the betas to the power of its number."""
+class Powers(NamedTuple):
+    """What the variables of one update have in common: the betas to the power of its number."""
 
-    beta1_power: Any
-    beta2_power: Any
+    beta1: Any
+    beta2: Any
+    scaled_epsilon: Any
+    """For a root that is not corrected for its bias yet."""
 
 
 class AdamW:
@@ -326,13 +329,15 @@ class AdamW:
         """Move every variable that has a gradient on by one update."""
         self._num_updates.assign_add(tf.ones_like(self._num_updates))
         number = self._num_updates.read_value()
-        correction = Correction(tf.pow(self._beta1, number), tf.pow(self._beta2, number))
+        beta1_power, beta2_power = tf.pow(self._beta1, number), tf.pow(self._beta2, number)
+        epsilon = self._epsilon * tf.sqrt(1 - beta2_power)
+        powers = Powers(beta1_power, beta2_power, epsilon)
         for name, gradient in gradients.items():
             is_wide = gradient.dtype == self._rate.dtype
             update = self._update_in_one if is_wide else self._update_in_wide
-            update(name, variables[name], gradient, correction)
+            update(name, variables[name], gradient, powers)
 
-    def _update_in_one(self, name: str, variable: Any, gradient: Any, common: Correction) -> None:
+    def _update_in_one(self, name: str, variable: Any, gradient: Any, powers: Powers) -> None:
         """By TensorFlow's own operation; it adds epsilon to a root that is not corrected yet.
 
         https://www.tensorflow.org/api_docs/python/tf/raw_ops/ResourceApplyAdam
@@ -343,24 +348,24 @@ class AdamW:
             var=variable.handle,
             m=self.moments[name].first.handle,
             v=self.moments[name].second.handle,
-            beta1_power=common.beta1_power,
-            beta2_power=common.beta2_power,
+            beta1_power=powers.beta1,
+            beta2_power=powers.beta2,
             lr=self._rate,
             beta1=self._beta1,
             beta2=self._beta2,
-            epsilon=self._epsilon * tf.sqrt(1 - common.beta2_power),
+            epsilon=powers.scaled_epsilon,
             grad=gradient,
         )
 
-    def _update_in_wide(self, name: str, variable: Any, gradient: Any, common: Correction) -> None:
+    def _update_in_wide(self, name: str, variable: Any, gradient: Any, powers: Powers) -> None:
         """The same from single operations, for weights that would round away each of them."""
         dtype, wide = variable.dtype, self._rate.dtype
         moments, gradient = self.moments[name], tf.cast(gradient, wide)
         first = self._beta1 * tf.cast(moments.first, wide) + (1 - self._beta1) * gradient
         second = self._beta2 * tf.cast(moments.second, wide)
         second += (1 - self._beta2) * tf.square(gradient)
-        root = tf.sqrt(second / (1 - common.beta2_power))
-        step = self._rate * (first / (1 - common.beta1_power)) / (root + self._epsilon)
+        root = tf.sqrt(second / (1 - powers.beta2))
+        step = self._rate * (first / (1 - powers.beta1)) / (root + self._epsilon)
         weight = tf.cast(variable, wide)
         if spec.is_decayed(name):
             step += self._decay * weight

@@ -1,13 +1,16 @@
-"""Keras's own part, whatever computes: its settings, and a model whose step tells its loss.
+"""Keras's own part, whatever computes: its settings, a model whose step tells its loss, and AdamW.
 
 It imports keras, whose backend must stand in the environment by then, and no other framework.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
+from keras import ops
 
 from benchmarks.frameworks.keras.framework import LAST_LOSS
 
@@ -15,10 +18,12 @@ DTYPE_POLICIES = {
     "fp32": "float32",
     "tf32": "float32",
     "bf16": "mixed_bfloat16",
+    "bf16_pure": "bfloat16",
     "fp16": "mixed_float16",
     "fp64": "float64",
 }
-"""Keras's name of each precision; the mixed ones keep variables and losses in float32."""
+"""Keras's name of each precision; the mixed ones keep variables in float32. Losses and metrics have
+floatx, which is float32 in all but the last."""
 
 IMAGE_DATA_FORMAT = "channels_last"
 """For every backend. Where torch computes, Keras hands these images to it as views in its own
@@ -70,7 +75,7 @@ class LastValue(keras.metrics.Metric):
 
     def result(self) -> Any:
         """The value, apart from the variable, which the next step overwrites."""
-        return keras.ops.copy(self.last)
+        return ops.copy(self.last)
 
 
 class TrainedModel(keras.Model):
@@ -98,4 +103,86 @@ class TrainedModel(keras.Model):
         del x, training
         loss = self.loss(y, y_pred, sample_weight)
         self.last_loss.update_state(loss)
-        return keras.ops.sum([loss, *self.losses])
+        return ops.sum([loss, *self.losses])
+
+
+class Factors(NamedTuple):
+    """What the update of step t takes in place of a learning rate, scalars in floatx."""
+
+    rate: Any
+    """learning rate * sqrt(1 - beta2^t) / (1 - beta1^t)."""
+    epsilon: Any
+    """epsilon * sqrt(1 - beta2^t)."""
+
+
+class AdamW(keras.optimizers.Optimizer):
+    """Loshchilov and Hutter (2019), algorithm 2, at a constant rate, computed in floatx.
+
+    Differs: Keras's own adds epsilon to a root that is not corrected for its bias, and computes in
+    the variables' dtype, in bf16 as well (Keras 3.15, keras/src/optimizers/adam.py).
+
+    Args:
+        constants: learning_rate, beta1, beta2, epsilon and weight_decay.
+        is_decayed: of each variable, in the order of `build`, whether it shrinks in each step by
+            learning_rate * weight_decay of itself.
+    """
+
+    def __init__(self, constants: Mapping[str, float], is_decayed: Sequence[bool]) -> None:
+        # Keras asks for the rate once in a step, and hands what it gets to each variable's update.
+        super().__init__(learning_rate=self._factors)
+        self._constants = constants
+        self._is_decayed = tuple(is_decayed)
+        self.moments: list[Any] = []
+        self.second_moments: list[Any] = []
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Make the moments of each variable, in its dtype."""
+        super().build(variables)
+        self.moments, self.second_moments = self.add_optimizer_variables(
+            variables, ["moment", "second_moment"]
+        )
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Factors) -> None:
+        """Move one variable and its moments on.
+
+        Values that were made here are changed in place where the backend can: torch would take new
+        memory for each of them.
+        """
+        constants, wide = self._constants, keras.config.floatx()
+        index = self._get_variable_index(variable)
+        moment, second_moment = self.moments[index], self.second_moments[index]
+        # TensorFlow's gradient of a lookup is a list of rows: the reshape adds them up.
+        gradient = ops.reshape(ops.cast(gradient, wide), variable.shape)
+        m = _average(gradient, moment, weight=1 - constants["beta1"])
+        v = _average(gradient * gradient, second_moment, weight=1 - constants["beta2"])
+        self.assign(moment, m)
+        self.assign(second_moment, v)
+        root = ops.sqrt(v)
+        root += learning_rate.epsilon
+        m *= learning_rate.rate
+        m /= root
+        weight = ops.cast(variable, wide)
+        if self._is_decayed[index]:
+            weight = weight * (1 - constants["learning_rate"] * constants["weight_decay"])
+        self.assign(variable, weight - m)
+
+    def _factors(self) -> Factors:
+        constants = self._constants
+        step = ops.cast(self.iterations, keras.config.floatx()) + 1.0
+        # 1 - beta^t, without the digits that are lost where beta^t is rounded first.
+        first, second = (
+            -ops.expm1(step * math.log(constants[name])) for name in ("beta1", "beta2")
+        )
+        root = ops.sqrt(second)
+        return Factors(
+            rate=constants["learning_rate"] * root / first, epsilon=constants["epsilon"] * root
+        )
+
+
+def _average(value: Any, variable: Any, *, weight: float) -> Any:
+    """The variable moved towards the value by this share of the way, in the value's dtype."""
+    average = ops.cast(variable, keras.backend.standardize_dtype(value.dtype))
+    change = value - average
+    change *= weight
+    change += average
+    return change

@@ -47,15 +47,25 @@ class KerasFramework(ABC):
     Everything that is not Keras's own is the backend's adapter's.
     """
 
-    def __init__(self, backend: Framework, *, backend_name: str) -> None:
+    def __init__(self, backend: Framework, *, backend_name: str, kernel_layout: str) -> None:
         self._backend = backend
         self._backend_name = backend_name
+        self.kernel_layout = kernel_layout
+        """In which layout a matrix product's kernel is fastest: IO as Keras has it, or OI, where
+        the backend derives the gradient of an IO kernel as OI and transposes it."""
         self._execution = "eager"
         self._modes: dict[str, str] = {}
 
     @abstractmethod
     def _training(self, model: Any) -> Training:
         """The steps of a `keras.Model` that is compiled and built."""
+
+    @abstractmethod
+    def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
+        """The fused kernel by which `keras.ops.dot_product_attention` attends causally, by name.
+
+        None where it has none for queries, keys and values of this BTHK shape and this dtype.
+        """
 
     def training(self, model: Any, *, optimizer: Any, loss: Any) -> Training:
         """The steps of a `keras.Model` in the configured execution, every variable made.

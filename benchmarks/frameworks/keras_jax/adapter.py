@@ -5,6 +5,7 @@ It imports jax, the contract and what the Keras frameworks share.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -12,12 +13,29 @@ import jax
 from benchmarks.frameworks.jax import adapter as jax_adapter
 from benchmarks.frameworks.keras.framework import LAST_LOSS, Examined, KerasFramework, Training
 
+CUDNN_ATTENTION = "dot_product_attention_fwd"
+"""In the name of the primitive that is cuDNN's attention, in a trace."""
+
 
 class Adapter(KerasFramework):
     """Keras on JAX as the worker and the implementations see it; see `Framework`."""
 
     def __init__(self) -> None:
-        super().__init__(jax_adapter.Adapter(), backend_name="jax")
+        super().__init__(jax_adapter.Adapter(), backend_name="jax", kernel_layout="OI")
+
+    def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
+        """The kernel of cuDNN where Keras's operation traces to it.
+
+        Never TPU's: Keras hands it queries that are not divided by the root of the head's
+        dimension, and neither does the kernel divide them (Keras 3.15, dot_product_attention in
+        keras/src/backend/jax/nn.py; jax 0.10, splash_attention_kernel.py).
+        """
+        from keras import ops
+
+        attend = functools.partial(ops.dot_product_attention, is_causal=True)
+        heads = jax.ShapeDtypeStruct(shape, dtype)
+        trace = str(jax.make_jaxpr(attend)(heads, heads, heads))
+        return "cudnn" if CUDNN_ATTENTION in trace else None
 
     def _training(self, model: Any) -> Training:
         return JaxTraining(model)

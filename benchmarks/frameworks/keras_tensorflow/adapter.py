@@ -17,7 +17,13 @@ class Adapter(KerasFramework):
     """Keras on TensorFlow as the worker and the implementations see it; see `Framework`."""
 
     def __init__(self) -> None:
-        super().__init__(tensorflow_adapter.Adapter(), backend_name="tensorflow")
+        backend = tensorflow_adapter.Adapter()
+        super().__init__(backend, backend_name="tensorflow", kernel_layout="IO")
+
+    def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
+        """None: Keras refuses flash attention on this backend, and TensorFlow has none."""
+        del shape, dtype
+        return None
 
     def _training(self, model: Any) -> Training:
         return TensorFlowTraining(model)

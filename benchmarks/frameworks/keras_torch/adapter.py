@@ -7,17 +7,48 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
+from torch.backends.cuda import SDPAParams, can_use_flash_attention
+from torch.nn.attention import SDPBackend
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.frameworks.keras.framework import LAST_LOSS, Examined, KerasFramework, Training
 from benchmarks.frameworks.pytorch import adapter as pytorch_adapter
+
+FUSED = {
+    backend: f"sdpa {backend.name.lower()}"
+    for backend in (
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.CUDNN_ATTENTION,
+    )
+}
+"""The name of each of torch's fused kernels for attention."""
 
 
 class Adapter(KerasFramework):
     """Keras on PyTorch as the worker and the implementations see it; see `Framework`."""
 
     def __init__(self) -> None:
-        super().__init__(pytorch_adapter.Adapter(), backend_name="torch")
+        super().__init__(pytorch_adapter.Adapter(), backend_name="torch", kernel_layout="OI")
+
+    def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
+        """Flash attention where Keras asks for it, else what torch chooses by itself.
+
+        Keras 3.15, dot_product_attention in keras/src/backend/torch/nn.py.
+        """
+        batch_size, length, num_heads, dimension = shape
+        device = self.put(np.zeros(())).device
+        heads = torch.empty(
+            (3, batch_size, num_heads, length, dimension),
+            dtype=getattr(torch, dtype),
+            device=device,
+            requires_grad=True,
+        ).unbind()
+        if can_use_flash_attention(SDPAParams(*heads, None, 0.0, True, False)):
+            return FUSED[SDPBackend.FLASH_ATTENTION]
+        return FUSED.get(SDPBackend(torch._fused_sdp_choice(*heads, is_causal=True)))
 
     def _training(self, model: Any) -> Training:
         return TorchTraining(model)
@@ -38,10 +69,30 @@ class TorchTraining:
 
     def examine(self, inputs: Any, targets: Any) -> Examined:
         """What an eager step is, which moves the state on; torch counts products only."""
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
             self._model.train_step((inputs, targets))
         gradient = self._model.trainable_variables[0].value.grad
         return Examined(
             gradients=pytorch_adapter.dtype_name(gradient.dtype),
             flop_per_step=counter.get_total_flops(),
         )
+
+
+def _formulas() -> dict[Any, Any]:
+    """The FLOP of attention on a CPU, for which torch 2.13 has no formula: as its GPU kernels'.
+
+    Of products only, without causal discount; the backward pass makes the scores again.
+    """
+
+    def forward(query_BHTK: tuple[int, ...], *_: Any, **__: Any) -> int:
+        batch_size, num_heads, length, dimension = query_BHTK
+        return 2 * 2 * batch_size * num_heads * length**2 * dimension
+
+    def backward(_: Any, query_BHTK: tuple[int, ...], *__: Any, **___: Any) -> int:
+        return 5 * forward(query_BHTK) // 2
+
+    operations = torch.ops.aten
+    return {
+        operations._scaled_dot_product_flash_attention_for_cpu: forward,
+        operations._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.planning.catalog import PROJECT_ROOT, discover
@@ -31,13 +32,24 @@ WAYS = [
     ("keras_jax", "compiled", "fp32"),
     ("keras_jax", "compiled", "bf16"),
     ("keras_torch", "eager", "fp32"),
+    ("keras_torch", "eager", "bf16_pure"),
 ]
 DTYPES = {
     "fp32": ("float32", "float32", "float32"),
     "bf16": ("mixed_bfloat16", "float32", "bfloat16"),
+    "bf16_pure": ("bfloat16", "bfloat16", "bfloat16"),
     "fp64": ("float64", "float64", "float64"),
 }
 """The policy in each precision, with the dtype of variables and of what layers return."""
+TOLERANCES = {"fp32": 1e-5, "bf16": 2e-2, "bf16_pure": 2e-2, "fp64": 1e-12}
+ROUNDED_INPUTS = 1e-5
+"""Of the line, whose learning rate and penalty Keras itself rounds to float32."""
+FUSED_ATTENTION = {
+    "keras_tensorflow": None,
+    "keras_jax": None,
+    "keras_torch": "sdpa flash_attention",
+}
+"""On a CPU."""
 
 WITHOUT_BACKEND = """
 import sys
@@ -119,6 +131,24 @@ def expected():
         gradient = float((2 * errors * x).mean()) + 2 * keras_training.PENALTY * slope
         slope -= keras_training.LEARNING_RATE * gradient
     return losses, slope
+
+
+def expected_by_adamw():
+    """The table and its factor after the last step, with their moments, from the equations."""
+    constants, rows, y = keras_training.ADAMW, keras_training.rows(), keras_training.targets()[:, 0]
+    num_rows = keras_training.NUM_ROWS
+    weights, m, v = np.ones(num_rows + 1), np.zeros(num_rows + 1), np.zeros(num_rows + 1)
+    decay = np.array([*[constants["weight_decay"]] * num_rows, 0.0])
+    rate, beta1, beta2 = (constants[name] for name in ("learning_rate", "beta1", "beta2"))
+    for step in range(1, keras_training.NUM_STEPS + 1):
+        table, factor = weights[:-1], weights[-1]
+        errors = 2 * (table[rows] * factor - y) / len(y)
+        by_row = np.bincount(rows, weights=errors * factor)
+        gradient = np.array([*by_row, (errors * table[rows]).sum()])
+        m, v = beta1 * m + (1 - beta1) * gradient, beta2 * v + (1 - beta2) * gradient**2
+        root = np.sqrt(v / (1 - beta2**step)) + constants["epsilon"]
+        weights = weights - rate * decay * weights - rate * m / (1 - beta1**step) / root
+    return {"weights": weights, "moments": m, "second_moments": v}
 
 
 @pytest.mark.parametrize("framework", ["keras", *BACKENDS])
@@ -209,14 +239,25 @@ def test_refuses_to_compute_with_another_backend(tmp_path):
 
 def test_each_step_tells_its_own_loss_without_the_penalty(trained):
     losses, _ = expected()
-    tolerance = 2e-2 if trained.precision == "bf16" else 1e-5
+    tolerance = max(TOLERANCES[trained.precision], ROUNDED_INPUTS)
     assert trained.result["losses"] == pytest.approx([*losses, losses[0]], rel=tolerance)
 
 
 def test_gradients_are_those_of_the_loss_and_the_penalty(trained):
     _, slope = expected()
-    tolerance = 2e-2 if trained.precision == "bf16" else 1e-5
+    tolerance = max(TOLERANCES[trained.precision], ROUNDED_INPUTS)
     assert trained.result["last_slope"] == pytest.approx(slope, rel=tolerance)
+
+
+def test_adamw_is_that_of_the_equations_and_adds_up_a_rows_gradients(trained):
+    for name, values in expected_by_adamw().items():
+        found = trained.result["adamw"][name]
+        largest = np.abs(values).max()
+        assert found == pytest.approx(values, abs=TOLERANCES[trained.precision] * largest)
+
+
+def test_fused_attention_is_that_of_the_backend_on_a_cpu(trained):
+    assert trained.result["fused_attention"] == FUSED_ATTENTION[trained.framework]
 
 
 def test_nothing_is_compiled_again_after_the_first_step_or_an_assignment(trained):
