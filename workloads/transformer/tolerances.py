@@ -23,24 +23,25 @@ TOLERANCES = {
         "momentum": 1e-9,
         "second_momentum": 1e-9,
     },
-    # Four times the worst error of 34 proofs of what passes in fp64: both workloads at tiny, seeds
-    # 0 to 2, in PyTorch eager, TensorFlow graph and compiled, JAX and MLX, and at small in PyTorch.
+    # Four times the worst error of 40 proofs of what passes in fp64: both workloads at tiny, seeds
+    # 0 to 2, in PyTorch eager, TensorFlow graph and compiled, JAX and MLX eager, and at small in
+    # PyTorch eager, TensorFlow graph and JAX. They grow slowly with the width.
     # The cosine's error goes with the square of the gradient's: sixteen times.
     "fp32": {
         "loss": 1.2e-6,  # worst 2.9e-7, on another batch
-        "gradient": 4.2e-6,  # 1.0e-6
-        "cosine": 7.8e-12,  # 4.9e-13
+        "gradient": 6.4e-6,  # 1.6e-6
+        "cosine": 2.1e-11,  # 1.3e-12
         "gradient_norm": 1.3e-6,  # 3.3e-7
-        "gradient_tensor": 6.8e-6,  # 1.7e-6
-        "stable_gradient": 2.1e-6,  # 5.3e-7
-        "second_moment": 4.8e-6,  # 1.2e-6
+        "gradient_tensor": 9.2e-6,  # 2.3e-6
+        "stable_gradient": 3.4e-6,  # 8.5e-7
+        "second_moment": 8.0e-6,  # 2.0e-6
         "update": 1.0e-4,  # 2.6e-5
         "update_norm": 5.6e-7,  # 1.4e-7
         "decay": 1.1e-8,  # 2.7e-9
         "decoupled_decay": 7.6e-8,  # 1.9e-8
         "losses": 1.4e-6,  # 3.6e-7
-        "momentum": 5.2e-6,  # 1.3e-6
-        "second_momentum": 3.8e-6,  # 9.5e-7
+        "momentum": 5.6e-6,  # 1.4e-6
+        "second_momentum": 4.8e-6,  # 1.2e-6
     },
     # As in fp32. The followed steps' updates are below bf16's rounding of the weights, which begin
     # exact in it: their losses and gradients stay behind the oracle's.
