@@ -166,7 +166,14 @@ class FakeProgram:
 
     def inspect(self) -> Effective:
         name = np.dtype(self.dtype).name
-        return Effective(name, name, name, name, "NHWC", 1000)
+        return Effective(
+            parameters=name,
+            gradients=name,
+            optimizer=name,
+            activations=name,
+            flop_per_step=1000,
+            layout="NHWC",
+        )
 
     def _compute(self) -> float:
         """loss = image * mean(weight), and a step of 0.001 down its gradient."""

@@ -23,7 +23,7 @@ import numpy as np
 from keras import layers, ops
 
 from benchmarks.contract.workload import Arrays, Effective, Problem, Reading
-from benchmarks.frameworks.keras.adapter import AdamW, TrainedModel
+from benchmarks.frameworks.keras.adapter import TrainedModel
 from benchmarks.frameworks.keras.framework import KerasFramework
 from workloads.transformer import spec
 
@@ -328,7 +328,7 @@ class DecoderTraining:
         self._model = decoder(self._recipe)
         names = {id(held.variable): held.names for held in self._recipe.held}
         trained = [names[id(variable)][0] for variable in self._model.trainable_variables]
-        self._optimizer = AdamW(
+        self._optimizer = framework.adamw(
             problem.hyperparameters, is_decayed=[spec.is_decayed(name) for name in trained]
         )
         self._training = framework.training(

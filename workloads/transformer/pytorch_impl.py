@@ -108,7 +108,7 @@ class Projections(nn.Module):  # type: ignore[misc]  # torch is untyped here
         if self.adapters is None:
             return outputs
         added = self.adapters(x_BTI, factor=self.factor)
-        return [output + more for output, more in zip(outputs, added, strict=True)]
+        return [output + more for output, more in zip(outputs, added)]
 
     def canonical(self) -> Iterator[tuple[str, torch.Tensor, slice]]:
         """Each kernel's name, the parameter that it is a part of, and its rows there."""

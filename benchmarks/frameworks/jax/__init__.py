@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.contract.framework import Capabilities, Settings, Unsupported
+from benchmarks.frameworks.malloc import HOST_MEMORY_KEPT, ONE_ARENA
 
 CAPABILITIES = Capabilities(
     name="jax",
@@ -68,6 +69,10 @@ def environment(settings: Settings) -> dict[str, str]:
         # The size of the pool that Eigen and the fused loops share; XLA has no flag for it.
         # https://github.com/openxla/xla/blob/main/xla/pjrt/cpu/cpu_client.cc, DefaultThreadPoolSize
         variables["PJRT_NPROC"] = str(settings.num_threads)
+        # A step's temporaries are one array, which another thread than the last step's may take.
+        # The decoder at small, two Zen 3 cores: a step in 0.43 s to 0.36; ResNet-50: 0.16 to 0.145.
+        variables.update(HOST_MEMORY_KEPT)
+        variables.update(ONE_ARENA)
     if settings.device == "cuda":
         variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{settings.memory_fraction:.4f}"
         variables["CUDA_CACHE_PATH"] = str(Path(settings.cache_folder) / "cuda")

@@ -6,6 +6,7 @@ It imports no framework: keras is imported in `configure`, once the backend has 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -59,6 +60,10 @@ class KerasFramework(ABC):
     @abstractmethod
     def _training(self, model: Any) -> Training:
         """The steps of a `keras.Model` that is compiled and built."""
+
+    @abstractmethod
+    def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
+        """The AdamW of `benchmarks.frameworks.keras.adapter`, in the backend's fastest way."""
 
     @abstractmethod
     def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:

@@ -5,6 +5,7 @@ It imports torch, the contract and what the Keras frameworks share.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,12 @@ class Adapter(KerasFramework):
 
     def __init__(self) -> None:
         super().__init__(pytorch_adapter.Adapter(), backend_name="torch", kernel_layout="OI")
+
+    def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
+        """AdamW of all variables together."""
+        from benchmarks.frameworks.keras.adapter import AdamW
+
+        return AdamW(constants, is_decayed=is_decayed, update_together=_update_together)
 
     def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
         """Flash attention where Keras asks for it, else what torch chooses by itself.
@@ -76,6 +83,31 @@ class TorchTraining:
             gradients=pytorch_adapter.dtype_name(gradient.dtype),
             flop_per_step=counter.get_total_flops(),
         )
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is untyped here
+def _update_together(update: Any, *, beta1: float, beta2: float) -> None:
+    """An `Update` of Keras's AdamW by torch's operations on lists of tensors, in float32.
+
+    Keras's own AdamW on torch is made of the same: one by one a variable takes twice the passes,
+    and on a GPU a launch for each of them.
+    """
+    held = (update.weights, update.moments, update.second_moments)
+    # In float32 these are the variables themselves.
+    gradients, weights, moments, second_moments = (
+        [one.float() for one in ones] for ones in (update.gradients, *held)
+    )
+    torch._foreach_lerp_(moments, gradients, 1 - beta1)
+    torch._foreach_mul_(second_moments, beta2)
+    torch._foreach_addcmul_(second_moments, gradients, gradients, value=1 - beta2)
+    roots = torch._foreach_sqrt(second_moments)
+    torch._foreach_add_(roots, update.factors.epsilon)
+    torch._foreach_div_(roots, update.factors.rate)
+    torch._foreach_mul_(weights, update.kept)
+    torch._foreach_addcdiv_(weights, moments, roots, value=-1)
+    for ones, wide in zip(held, (weights, moments, second_moments)):
+        if ones[0].dtype != torch.float32:
+            torch._foreach_copy_(ones, wide)
 
 
 def _formulas() -> dict[Any, Any]:

@@ -178,7 +178,8 @@ def count_flop(graph: Any) -> int:
     """TensorFlow's own count for a graph, the elementwise operations that it knows included.
 
     It takes the gradients of strided and padded convolutions a little too high, and the first
-    layer's by its input as well, which nothing uses.
+    layer's by its input as well, which nothing uses. Of a batched product whose left matrices are
+    transposed it counts another one, unless they are square, as attention's are.
     """
     counts = (
         ops.get_stats_for_node_def(graph, one.node_def, "flops").value

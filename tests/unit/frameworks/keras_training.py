@@ -47,13 +47,13 @@ def train_by_adamw(framework: Any) -> dict[str, list[float]]:
     """A table whose rows are scaled by one factor, after some steps: values and moments."""
     import keras
 
-    from benchmarks.frameworks.keras.adapter import AdamW, TrainedModel
+    from benchmarks.frameworks.keras.adapter import TrainedModel
 
     chosen = keras.Input((), batch_size=NUM_SAMPLES, dtype="int32")
     table = keras.layers.Embedding(NUM_ROWS, 1, embeddings_initializer="ones")
     factor = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
     model = TrainedModel(chosen, factor(table(chosen)))
-    optimizer = AdamW(ADAMW, is_decayed=[True, False])
+    optimizer = framework.adamw(ADAMW, is_decayed=[True, False])
     training = framework.training(model, optimizer=optimizer, loss=keras.losses.MeanSquaredError())
     for _ in range(NUM_STEPS):
         loss = training.step(framework.put(rows()), framework.put(targets()))

@@ -75,6 +75,12 @@ def test_environment_limits_the_memory_of_a_gpu_only():
     assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in environment(SETTINGS)
 
 
+def test_malloc_keeps_one_heap_on_the_cpu_only():
+    assert environment(SETTINGS)["MALLOC_ARENA_MAX"] == "1"
+    variables = environment(dataclasses.replace(SETTINGS, device="cuda"))
+    assert not any(name.startswith("MALLOC") for name in variables)
+
+
 @pytest.mark.parametrize(("precision", "x64"), [("fp32", "0"), ("bf16", "0"), ("fp64", "1")])
 def test_environment_allows_64_bits_in_fp64_alone(precision, x64):
     variables = environment(dataclasses.replace(SETTINGS, precision=precision))

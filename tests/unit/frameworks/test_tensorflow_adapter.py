@@ -18,7 +18,10 @@ tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
 
 from tensorflow.python.eager import context  # noqa: E402 - needs tensorflow
 
-from benchmarks.frameworks.tensorflow.adapter import Adapter  # noqa: E402 - needs tensorflow
+from benchmarks.frameworks.tensorflow.adapter import (  # noqa: E402 - needs tensorflow
+    Adapter,
+    count_flop,
+)
 
 COMPILES = """
 import sys
@@ -200,3 +203,19 @@ def test_out_of_memory_is_recognised(configured):
         tf.zeros((2**45,))
     text = f"{caught.type.__name__}: {caught.value}"
     assert any(re.search(pattern, text) for pattern in CAPABILITIES.out_of_memory_patterns)
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_counts_the_flop_of_attention(configured, batch):
+    def products(query, key, value):
+        return tf.matmul(tf.matmul(query, key, transpose_b=True), value)
+
+    def gradients(*operands):
+        return tf.gradients(products(*operands), operands)
+
+    configured()
+    operands = [tf.ones((*batch, *shape)) for shape in ((30, 40), (30, 40), (30, 50))]
+    forward = int(np.prod(batch)) * 2 * (30 * 40 * 30 + 30 * 30 * 50)
+    for function, flop in ((products, forward), (gradients, 3 * forward)):
+        traced = tf.function(function, autograph=False).get_concrete_function(*operands)
+        assert flop <= count_flop(traced.graph) <= 1.05 * flop  # elementwise operations are few
