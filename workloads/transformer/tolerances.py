@@ -23,10 +23,10 @@ TOLERANCES = {
         "momentum": 1e-9,
         "second_momentum": 1e-9,
     },
-    # Four times the worst error of 40 proofs of what passes in fp64: both workloads at tiny, seeds
-    # 0 to 2, in PyTorch eager, TensorFlow graph and compiled, JAX and MLX eager, and at small in
-    # PyTorch eager, TensorFlow graph and JAX. They grow slowly with the width.
-    # The cosine's error goes with the square of the gradient's: sixteen times.
+    # Four times the worst error of 56 proofs of what passes in fp64, both workloads: at tiny with
+    # seeds 0 to 2 PyTorch eager, TensorFlow graph and compiled, JAX and MLX eager, with seed 0 each
+    # way of each framework; at small PyTorch eager, TensorFlow graph and JAX. They grow slowly with
+    # the width. The cosine's error goes with the square of the gradient's: sixteen times.
     "fp32": {
         "loss": 1.2e-6,  # worst 2.9e-7, on another batch
         "gradient": 6.4e-6,  # 1.6e-6
@@ -36,7 +36,7 @@ TOLERANCES = {
         "stable_gradient": 3.4e-6,  # 8.5e-7
         "second_moment": 8.0e-6,  # 2.0e-6
         "update": 1.0e-4,  # 2.6e-5
-        "update_norm": 5.6e-7,  # 1.4e-7
+        "update_norm": 7.2e-7,  # 1.8e-7
         "decay": 1.1e-8,  # 2.7e-9
         "decoupled_decay": 7.6e-8,  # 1.9e-8
         "losses": 1.4e-6,  # 3.6e-7

@@ -62,10 +62,6 @@ class KerasFramework(ABC):
         """The steps of a `keras.Model` that is compiled and built."""
 
     @abstractmethod
-    def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
-        """The AdamW of `benchmarks.frameworks.keras.adapter`, in the backend's fastest way."""
-
-    @abstractmethod
     def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
         """The fused kernel by which `keras.ops.dot_product_attention` attends causally, by name.
 
@@ -92,6 +88,12 @@ class KerasFramework(ABC):
         optimizer.build(model.trainable_variables)
         model.make_train_function()
         return self._training(model)
+
+    def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
+        """The AdamW of `benchmarks.frameworks.keras.adapter`, in the backend's fastest way."""
+        from benchmarks.frameworks.keras.adapter import AdamW
+
+        return AdamW(constants, is_decayed=is_decayed)
 
     def configure(self, settings: Settings) -> None:
         """Apply the settings to the backend, then import keras and set its precision.

@@ -6,7 +6,6 @@ It imports jax, the contract and what the Keras frameworks share.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,12 +22,6 @@ class Adapter(KerasFramework):
 
     def __init__(self) -> None:
         super().__init__(jax_adapter.Adapter(), backend_name="jax", kernel_layout="OI")
-
-    def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
-        """AdamW variable by variable, each of which XLA updates in one pass."""
-        from benchmarks.frameworks.keras.adapter import AdamW
-
-        return AdamW(constants, is_decayed=is_decayed)
 
     def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
         """The kernel of cuDNN where Keras's operation traces to it.

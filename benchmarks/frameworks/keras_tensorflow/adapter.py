@@ -5,7 +5,6 @@ It imports tensorflow, the contract and what the Keras frameworks share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,12 +19,6 @@ class Adapter(KerasFramework):
     def __init__(self) -> None:
         backend = tensorflow_adapter.Adapter()
         super().__init__(backend, backend_name="tensorflow", kernel_layout="IO")
-
-    def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
-        """AdamW variable by variable."""
-        from benchmarks.frameworks.keras.adapter import AdamW
-
-        return AdamW(constants, is_decayed=is_decayed)
 
     def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
         """None: Keras refuses flash attention on this backend, and TensorFlow has none."""

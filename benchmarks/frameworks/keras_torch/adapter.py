@@ -35,7 +35,7 @@ class Adapter(KerasFramework):
         super().__init__(pytorch_adapter.Adapter(), backend_name="torch", kernel_layout="OI")
 
     def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
-        """AdamW of all variables together."""
+        """AdamW, of all variables together."""
         from benchmarks.frameworks.keras.adapter import AdamW
 
         return AdamW(constants, is_decayed=is_decayed, update_together=_update_together)

@@ -1,0 +1,12 @@
+"""MLX as it comes, for the plain code that the tuned implementation is compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from benchmarks.frameworks.mlx import CAPABILITIES as MLX
+from benchmarks.frameworks.mlx import environment
+
+__all__ = ["CAPABILITIES", "environment"]
+
+CAPABILITIES = dataclasses.replace(MLX, name="plain_mlx")
