@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd  # noqa: TID253 - works on the tables; commands import it wh
 
 from benchmarks.analysis.parity import CellParity
 from benchmarks.analysis.standing import Standing
+from benchmarks.analysis.tables import COHORT_KEY
 from benchmarks.contract.case import Case
 from benchmarks.statistics.intervals import Interval, log_t_interval
 
@@ -23,7 +25,7 @@ class Measured:
     """A cell's numbers over its launches; replicas of an A/A cohort are not among them."""
 
     step_s: Interval | None
-    """Seconds per step over launches; None where no block counts."""
+    """Seconds per step over launches, or over cohorts of two if serial; None if no block counts."""
     items_per_step: int
     flop_per_step: int
     first_step_s: float | None
@@ -112,7 +114,8 @@ def measure(standing: Standing, launches: pd.DataFrame) -> Measured | None:
     own = launches[(launches["case_id"] == standing.cell.case.case_id) & (launches["replica"] == 0)]
     if own.empty:
         return None
-    steps = own["step_s"].dropna().tolist()
+    # The two launches of a serial cohort share its hour: they are one observation.
+    steps = own.dropna(subset="step_s").groupby(COHORT_KEY)["step_s"].agg(_geometric_mean).tolist()
     cold = own["cold_cache"] == True  # noqa: E712 - None, where no cache is known, is not cold
     memory = own["peak_memory_bytes"].dropna()
     steady = [value for value in own["steady"] if value is not None]
@@ -142,10 +145,15 @@ def _flags(own: pd.DataFrame, steady: list[Any]) -> tuple[str, ...]:
 
 
 def utilisation(measured: Measured | None, peak_flop_per_s: float | None) -> float | None:
-    """Achieved FLOP/s over this peak; None where either is not known."""
+    """Achieved FLOP/s over this peak; None where either is not known, or it was no peak."""
     if not peak_flop_per_s or measured is None or measured.step_s is None:
         return None
-    return measured.flop_per_step / measured.step_s.estimate / peak_flop_per_s
+    share = measured.flop_per_step / measured.step_s.estimate / peak_flop_per_s
+    return share if share <= 1 else None
+
+
+def _geometric_mean(values: pd.Series[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def _median(values: pd.Series[float]) -> float | None:

@@ -1,7 +1,9 @@
 """From the cohorts that a case shares with its base to log-ratios: one list for each cohort.
 
 Launches that were alive together are paired round by round. Serial ones have no common round: they
-give their cohort one value, in which a drift that is linear in time cancels (A B B A).
+give their cohort one value, in which a drift that is linear in time cancels (A B B A), but for half
+of what one case needs longer than the other to begin: where the machine drifts by 1 % a minute and
+one compiles for a minute more, 0.5 % stay (2 % is a tie).
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ from benchmarks.equivalence.verdict import (
 
 RANKED = (PASS, INHERITED)
 """The verdicts with which a cell is compared with others."""
+PRECISIONS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
+"""The precision of each dtype that products are computed in."""
 NO_PROOF = "a launch has shown nothing of its first step"
 
 
@@ -65,7 +67,7 @@ def _parity(case: Standing, base: Standing | None, specs: Mapping[str, WorkloadS
     if not case.records:
         return CellParity(UNPROVEN, NO_PROOF)
     verdicts = [_verdict(record) for record in case.records]
-    effective = _effective(_inspected(case.records))
+    effective = effective_of(_inspected(case.records))
     for status in (FAIL, UNPROVEN):
         bad = next((one for one in verdicts if one.status == status), None)
         if bad is not None:
@@ -116,7 +118,16 @@ def _inspected(records: Sequence[Record]) -> Record:
     return (asked or records)[-1]
 
 
-def _effective(record: Record) -> dict[str, str]:
+def computed_in(effective: Mapping[str, str], precision: str) -> str:
+    """The precision that products are really computed in, of what a case works with.
+
+    fp32 for bf16 on a CPU that cannot multiply it: operands are rounded, products are fp32's.
+    """
+    asked = precision.removesuffix("_pure")
+    return asked if asked == "tf32" else PRECISIONS.get(effective.get("computed in", ""), asked)
+
+
+def effective_of(record: Record) -> dict[str, str]:
     """What a launch reports of itself, by what people compare."""
     seen: Mapping[str, Any] = record.evidence.get("effective") or {}
     settings: Mapping[str, Any] = record.settings.get("effective") or {}

@@ -15,7 +15,7 @@ import pandas as pd  # noqa: TID253 - works on the tables; commands import it wh
 from benchmarks.analysis.cells import CellSummary, Measured, measure, utilisation
 from benchmarks.analysis.comparisons import Comparison, compare_all
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
-from benchmarks.analysis.parity import CellParity, parities
+from benchmarks.analysis.parity import CellParity, computed_in, effective_of, parities
 from benchmarks.analysis.standing import Standing, standings
 from benchmarks.analysis.tables import (
     ROUND_KEY,
@@ -99,7 +99,7 @@ def summarise(
     measured = {case_id: measure(standing, launches) for case_id, standing in found.items()}
     parity = parities(plan.bases, found, specs)
     ratios = compare_all(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
-    bases = _bases(plan, measured, parity, ratios)
+    bases = _bases(plan, found, measured, parity, ratios)
     return RunSummary(
         run_id=plan.run_id,
         protocol=plan.protocol.name,
@@ -112,6 +112,7 @@ def summarise(
 
 def _bases(
     plan: Plan,
+    found: Mapping[str, Standing],
     measured: Mapping[str, Measured | None],
     parity: Mapping[str, CellParity],
     ratios: Sequence[Comparison],
@@ -119,13 +120,13 @@ def _bases(
     """For each case_id with numbers, what its grade is given for."""
     own = {one.case: one for one in ratios}
     checks = {one.base: one.contains_one for one in ratios if one.aa}
-    found = {}
+    bases = {}
     for case_id, numbers in measured.items():
         if numbers is None:
             continue
         comparison = own.get(case_id)
         judged = comparison.ratio if comparison else numbers.step_s
-        found[case_id] = Basis(
+        bases[case_id] = Basis(
             num_launches=judged.num_launches if judged else 0,
             half_width=judged.half_width if judged else None,
             dropped_share=numbers.dropped_share,
@@ -133,9 +134,9 @@ def _bases(
             flagged=numbers.is_flagged,
             aa_contains_one=checks.get(plan.bases.get(case_id, case_id)),
             disagrees=parity[case_id].status == FAIL,
-            serial=comparison is not None and comparison.resident == SERIAL,
+            serial=any(record.resident == SERIAL for record in found[case_id].records),
         )
-    return found
+    return bases
 
 
 def _cells(
@@ -159,7 +160,7 @@ def _cells(
                 log=standing.log,
                 unit=standing.records[-1].unit if standing.records else None,
                 measured=numbers,
-                mfu_roof=utilisation(numbers, roofs.get((case.place, case.way.precision))),
+                mfu_roof=utilisation(numbers, roofs.get(_roof_key(case, parity[case_id]))),
                 mfu_spec=utilisation(numbers, _datasheet_peak(plan, case)),
                 flop_convention=spec.flop_convention if spec and numbers else None,
                 parity=parity[case_id],
@@ -192,24 +193,33 @@ def _withdraw(
 
 
 def _roofs(records: Sequence[Record]) -> Roofs:
-    """The best matrix product, FLOP/s, seen on each device in each precision."""
+    """The best matrix product, FLOP/s, seen on each device in each precision.
+
+    Where a precision is not what it is computed in (bf16 on a CPU without it), the framework's own
+    product of that name is no roof: it may be many times slower than what the work does.
+    """
     roofs: dict[tuple[Place, str], float] = {}
     for record in records:
         seen = record.evidence.get("roof_flop_per_s")
         if isinstance(seen, (int, float)) and seen > 0:
-            key = (record.case.place, record.case.way.precision)
-            roofs[key] = max(roofs.get(key, 0.0), float(seen))
+            precision = record.case.way.precision.removesuffix("_pure")
+            if computed_in(effective_of(record), precision) == precision:
+                key = (record.case.place, precision)
+                roofs[key] = max(roofs.get(key, 0.0), float(seen))
     return roofs
 
 
+def _roof_key(case: Case, parity: CellParity) -> tuple[Place, str]:
+    return (case.place, computed_in(parity.effective, case.way.precision))
+
+
 def _datasheet_peak(plan: Plan, case: Case) -> float | None:
-    """The dense peak of all devices of a case, FLOP/s, where their model is known."""
+    """The dense peak of a case's device, FLOP/s, where its model is known and all are alike."""
     rules = plan.device_rules.get(case.place.device)
-    models = [str(one.get("name")) for one in plan.machine.get("accelerators") or ()]
-    for name, peaks in (rules.peak_flop_per_s if rules else {}).items():
-        if models and all(name in model for model in models) and case.way.precision in peaks:
-            return peaks[case.way.precision] * case.place.num_devices
-    return None
+    models = {str(one.get("name")) for one in plan.machine.get("accelerators") or ()}
+    if rules is None or len(models) != 1:
+        return None
+    return rules.peaks_of(models.pop()).get(case.way.precision)
 
 
 def _rounds(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:

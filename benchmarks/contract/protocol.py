@@ -5,6 +5,7 @@ Standard library only; the dataclass is also the schema that Hydra's configurati
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass, field
 
 PROTOCOL_VERSION = 2
@@ -48,7 +49,7 @@ class MeasuringProtocol:
     name: str = "quick"
     """smoke, quick, standard, rigorous, or a user's own."""
     num_cohorts: int = 3
-    """Launches of each case; below 3 nothing is ranked."""
+    """Cohorts with a launch of each case, or two if serial; below 3 nothing is ranked."""
     min_rounds: int = 8
     """Rounds that every launch takes before the spread is looked at."""
     max_rounds: int = 20
@@ -68,7 +69,7 @@ class MeasuringProtocol:
     warmup_window: int = 10
     """Mini-blocks in each of the two halves whose medians must agree."""
     aa: bool = False
-    """Launch the base case twice in each cohort: the ratio of the two must contain 1."""
+    """Compare the base with a second launch of itself: the ratio of the two must contain 1."""
     seed: int = 0
     """Seed of the order of launches and turns."""
     timeouts_s: dict[str, float] = field(default_factory=default_timeouts_s)
@@ -109,4 +110,10 @@ class DeviceRules:
     min_warmup_s: float = 1.0
     """Seconds until clocks have settled."""
     peak_flop_per_s: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Datasheet dense peak by device model and precision; above 1.05 of it a result is suspect."""
+    """Datasheet dense peak by device model, a shell pattern of its whole name, and by precision;
+    above 1.05 of it a result is suspect."""
+
+    def peaks_of(self, model: str) -> dict[str, float]:
+        """The peaks of the first pattern that the device's name matches; empty if none does."""
+        patterns = (one for one in self.peak_flop_per_s if fnmatch.fnmatchcase(model, one))
+        return self.peak_flop_per_s.get(next(patterns, ""), {})

@@ -14,7 +14,7 @@ from typing import Any, Callable, Protocol, Union
 
 import numpy as np
 
-from benchmarks.contract.case import Case, Option, Way, Work
+from benchmarks.contract.case import Case, Option, Work
 
 Arrays = Mapping[str, np.ndarray]
 """Named arrays in canonical names and layout."""
@@ -60,7 +60,7 @@ class WorkloadSpec:
     items_per_step: Callable[[Work], int]
     flop_per_step: Callable[[Work], int]
     """FLOP of the model's tensor operations in one step, 2 per multiply-add, analytic."""
-    memory_bytes: Callable[[Work, Way], int]
+    memory_bytes: Callable[[Case], int]
     """An upper estimate of one launch's memory for weights, gradients, states and activations."""
     gradients: Callable[[Arrays, Arrays], Iterator[tuple[str, np.ndarray]]]
     """(initial weights, `Program.read` after step 1) to the gradient of each parameter, taken from
@@ -157,7 +157,7 @@ class Program(Protocol):
         """Enqueue one unit of work and return its loss, still on the device; never block."""
 
     def read(self) -> Arrays:
-        """Copies of what the program holds, in canonical names and layout, float32 or wider.
+        """What the program holds, in canonical names and layout, float32 or wider, as copies.
 
         Keys: `loss` (of the last step, scalar), `weights/<name>`, `optimizer/<name>` (SGD's
         momentum buffer, Adam's first moment), `second_moment/<name>` (Adam's), `frozen/<name>`

@@ -23,9 +23,12 @@ LARGE = 2e-2
 """Relative error of a layer's statistics from which another operation, and not a slightly other
 constant, is likely."""
 LARGEST_ROUNDING = 4e-3
-"""Relative error of the first layer's statistics that rounding its operands to bf16 can make."""
+"""Relative error of the first layer's statistics, or of the loss where there are none, that
+rounding operands to bf16 can make."""
 EPSILON_RESIDUAL = 0.02
 """How far an epsilon that is found may be from one that is known."""
+ADAM_CONSTANTS = {"learning_rate", "beta1", "beta2", "epsilon"}
+"""Without them in a workload's hyperparameters nothing is said of Adam's epsilon."""
 FEW_CLASSES = 0.1
 """Share of the classes in which a changed label can show."""
 
@@ -160,6 +163,8 @@ def _in_the_loss(trace: Trace) -> Iterator[str]:
             )
             return
     matrices = [e for e in stable if not _is_vector(trace, e)]
+    if not trace.errors.statistics and trace.errors.loss <= LARGEST_ROUNDING:
+        yield "precision: TF32 or bf16 products under the name of a finer precision"
     if not trace.errors.statistics:
         yield "the forward pass or the loss: nothing in between was read"
     elif matrices:
@@ -327,9 +332,9 @@ def adam_epsilon(trace: Trace) -> float | None:
     Adam's, Kingma and Ba (2015), algorithm 1, with m and v corrected for their bias. What the
     oracle's update has beside it, a decay, is left out. The smallest gradients tell it best.
     """
-    if not trace.errors.second_moments:
-        return None
     constants = trace.spec.hyperparameters
+    if not trace.errors.second_moments or not constants.keys() >= ADAM_CONSTANTS:
+        return None
     gathered: list[np.ndarray] = []
     for name in (error.name for error in trace.errors.second_moments):
         first, second, new, right = (

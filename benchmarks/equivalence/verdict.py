@@ -25,7 +25,7 @@ NAMES = {
     "parameters": "arrays missing or of another shape",
     "changed": "parameters that the step left as they were",
     "frozen": "frozen weights that the step changed",
-    "frozen_after": "frozen weights that ten steps changed",
+    "frozen_after": "frozen weights that later steps changed",
     "loss": "loss of step 1",
     "first_layer": "running statistics of the first layer",
     "statistics": "running statistics",

@@ -1,7 +1,8 @@
 """What keeps freed memory in glibc's malloc, for frameworks whose CPU allocators give it back.
 
 By default it maps and unmaps a step's arrays anew, so that each step faults their pages in again
-(mallopt(3)).
+(mallopt(3)). TensorFlow gains nothing from either: on two Zen 3 cores the decoder's step at small
+took 0.30 s with them and without (compiled), 0.35 s and 0.32 s (graph).
 """
 
 from __future__ import annotations

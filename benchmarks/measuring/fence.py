@@ -30,6 +30,8 @@ MIN_DOUBLING = 1.5
 MAX_LEFTOVER = 0.5
 """Share of a block that may remain to be done after its fence, where more than 5 ms."""
 NOISE_S = 0.005
+MAX_READ_BYTES = 2**28
+"""Of a program's state, read back each time: enough to be of every kind that it holds."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,20 @@ def _block_then_read(
     fenced = time.perf_counter()
     time.sleep(idle_s)
     begin_read = time.perf_counter()
-    program.read()
+    _read_back(program)
     return fenced - begin, time.perf_counter() - begin_read
+
+
+def _read_back(program: Program) -> None:
+    """Fetch what the program holds, or of a large state the first of it.
+
+    One by one: what holds gigabytes returns arrays that are not fetched yet (`Reading`).
+    """
+    num_bytes = 0
+    for array in program.read().values():
+        num_bytes += array.nbytes
+        if num_bytes > MAX_READ_BYTES:
+            break
 
 
 def _choose_size(framework: Framework) -> tuple[int, Any, Any]:

@@ -44,6 +44,8 @@ CAUSES = {
     "frozen_after": "base weights that an optimizer has, or that are decayed",
 }
 """What is likely wrong where step 1 agrees with the oracle and this check fails."""
+HELD = ("optimizer", "frozen", "statistics")
+"""What `Program.read` has of each initial array, one of these."""
 SAME_BATCH = "the batch does not matter: step 1 has the same loss on another batch"
 
 
@@ -72,6 +74,7 @@ def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> StepEvid
     """What `Program.read` shows after one step that began at the initial weights."""
     names = [name for name in initial if f"optimizer/{name}" in read]
     unchanged = [n for n in names if np.array_equal(initial[n], read[f"weights/{n}"])]
+    unread = [n for n in initial if not any(f"{group}/{n}" in read for group in HELD)]
     gradient_square, update_square = 0.0, 0.0
     for name in names:
         arrays = (initial[name], read[f"optimizer/{name}"], read[f"weights/{name}"])
@@ -87,8 +90,14 @@ def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> StepEvid
         statistics_norm=_norm(statistics),
         num_parameters=sum(initial[name].size for name in names),
         num_unchanged=len(unchanged),
-        failure=f"no step was made: {unchanged[0]} is unchanged" if unchanged else None,
+        failure=_step_failure(unchanged, unread),
     )
+
+
+def _step_failure(unchanged: list[str], unread: list[str]) -> str | None:
+    if unread:
+        return f"{unread[0]}: neither trained nor frozen, {', '.join(HELD)} expected"
+    return f"no step was made: {unchanged[0]} is unchanged" if unchanged else None
 
 
 def prove_first_step(

@@ -159,6 +159,8 @@ class ProofSession:
         expected, tolerance = self.stage.oracle(), self.stage.tolerance
         if expected is None or not expected.losses:
             return
+        # First: it says more of what is wrong than the losses do.
+        self._checks += frozen_checks(self.stage.initial(), read, name="frozen_after")
         self._checks.append(trajectory_check(self._losses, expected.losses, tolerance))
         for name, prefix, states in (
             ("momentum", OPTIMIZER_PREFIX, expected.followed),
@@ -167,7 +169,6 @@ class ProofSession:
             if states:
                 own = states_of(read, prefix)
                 self._checks.append(state_check(name, own, states, tolerance))
-        self._checks += frozen_checks(self.stage.initial(), read, name="frozen_after")
 
     def _judged(self) -> Verdict:
         """The verdict on all checks; the causes are those of the first step, or of the rest."""

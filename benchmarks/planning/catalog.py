@@ -25,6 +25,7 @@ from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.errors import UsageError
 from benchmarks.planning.loading import attribute, function, load, loadable
 from benchmarks.planning.names import unknown_name
+from benchmarks.planning.overrides import AXES, GROUPS
 
 PROJECT_ROOT = Path(benchmarks.__file__).resolve().parent.parent
 SPEC_FILE = "spec.py"
@@ -174,7 +175,28 @@ def _workloads(root: Root) -> Iterator[WorkloadEntry]:
         for name, spec in specs.items():
             if spec.name != name:
                 raise UsageError(f"{file}: SPECS[{name!r}] is called {spec.name!r}")
+            wrong = _wrong_option(spec)
+            if wrong:
+                raise UsageError(f"{file}: SPECS[{name!r}]: {wrong}")
             yield WorkloadEntry(name, spec, module, file.parent)
+
+
+def _wrong_option(spec: WorkloadSpec) -> str | None:
+    """What a workload's options cannot be, or None."""
+    names = [*spec.options, *spec.way_options]
+    taken = (*AXES, *GROUPS)
+    for name in names:
+        if not name.isidentifier() or name in taken or names.count(name) > 1:
+            return f"option {name!r}: expected a name of its own, none of {', '.join(taken)}"
+        if not (spec.options.get(name) or spec.way_options.get(name)):
+            return f"option {name!r} has no values"
+    for size, chosen in spec.size_options.items():
+        if size not in spec.sizes:
+            return f"size_options of {size!r}, which is no size: {', '.join(spec.sizes)}"
+        for name, value in chosen.items():
+            if value not in spec.options.get(name, spec.way_options.get(name, ())):
+                return f"size_options[{size!r}]: {name}={value!r} is none of the option's values"
+    return None
 
 
 def _implementations(root: Root) -> Iterator[ImplementationEntry]:

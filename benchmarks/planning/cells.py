@@ -19,8 +19,6 @@ from benchmarks.planning.identity import Conditions, result_key
 from benchmarks.planning.sources import Sources, implementation_hash
 from benchmarks.planning.surroundings import Interpreters, Surroundings
 
-ONE_AFTER_ANOTHER = "does not fit beside its base: launched one after another with it (A B B A)"
-
 
 class Drafting:
     """Decides about the cells of one plan; what they share is read once."""
@@ -38,6 +36,7 @@ class Drafting:
         limits = {d: memory_limit(d, machine, around) for d in configuration.device_rules}
         self._catalog = catalog
         self._configuration = configuration
+        self._limits = limits
         self._history = history
         self._interpreters = interpreters
         self._offer = Offer(catalog, interpreters, limits, around.has_compiler)
@@ -48,7 +47,7 @@ class Drafting:
     def draft(self, case: Case) -> Cell:
         """The case with why it is skipped, or as one that can run, with its result key."""
         spec = self._catalog.workloads[case.work.workload].spec
-        memory_bytes = spec.memory_bytes(case.work, case.way)
+        memory_bytes = spec.memory_bytes(case)
         skip = skip_of(case, memory_bytes, self._offer)
         if skip:
             return Cell(case, "skip", skip.kind, skip.reason, memory_bytes=memory_bytes)
@@ -61,22 +60,35 @@ class Drafting:
         """The cells with what the store has of them, and what the rest will take."""
         num_cohorts = self._configuration.protocol.num_cohorts
         missing: Counter[str] = Counter()
-        serial: set[str] = set()
+        serial: dict[str, str] = {}
         for part in parts:
             for cell in (part.base, *part.others):
                 missing[cell.case.case_id] += num_missing(cell, part, self._history, num_cohorts)
             if part.resident == SERIAL:
-                serial |= {cell.case.case_id for cell in part.others}
+                serial |= {one.case.case_id: self._why_serial(one, part) for one in part.others}
         planned = Counter(launch.case_id for one in cohorts for launch in one.launches)
         for cell in cells:
             name = cell.case.case_id
             if cell.action == "skip":
                 yield cell
             elif missing[name]:
-                reason = ONE_AFTER_ANOTHER if name in serial else None
-                yield dataclasses.replace(self._timed(cell, planned[name]), reason=reason)
+                timed = self._timed(cell, planned[name])
+                yield dataclasses.replace(timed, reason=serial.get(name))
             else:
                 yield self._had(self._timed(cell, planned[name]))
+
+    def _why_serial(self, cell: Cell, part: Part) -> str:
+        max_resident = self._configuration.machine.max_resident
+        limit_bytes = self._limits[cell.case.place.device].limit_bytes
+        if max_resident < 2 or limit_bytes is None:
+            why = f"machine.max_resident={max_resident}"
+        else:
+            sizes = [(one.memory_bytes or 0) / 2**30 for one in (cell, part.base)]
+            why = (
+                f"needs {sizes[0]:.1f} GiB, its base {sizes[1]:.1f} GiB, which do not fit together"
+                f" within {limit_bytes / 2**30:.1f} GiB"
+            )
+        return f"{why}: launched one after another with its base (A B B A)"
 
     def _result_key(self, case: Case) -> str:
         interpreter = self._interpreters[case.way.framework]

@@ -172,6 +172,6 @@ def _cohort(
 
 
 def _alternating(pair: tuple[LaunchPlan, ...], seed: int) -> tuple[LaunchPlan, ...]:
-    """A B B A, in which a drift that is linear in time cancels; which of them is A is random."""
+    """A B B A, in which a steady drift all but cancels (analysis.pairing); A is one at random."""
     first, second = random.Random(seed).sample(pair, 2)  # noqa: S311 - an order, no secret
     return (first, second, second, first)

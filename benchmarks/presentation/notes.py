@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.analysis.cells import CellSummary
@@ -10,7 +10,7 @@ from benchmarks.analysis.comparisons import Comparison
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.record import SERIAL
 from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS
-from benchmarks.presentation.wording import GIB, clean, count, way_name, with_interval
+from benchmarks.presentation.wording import GIB, clean, count, group_name, way_name, with_interval
 from benchmarks.statistics.ratios import MARGIN
 
 HOW_TO_READ = (
@@ -52,16 +52,24 @@ def _bases(summary: RunSummary) -> Iterator[str]:
 
 
 def _serial(summary: RunSummary) -> Iterator[str]:
-    """The cases that had no round in common with their base."""
+    """The cases that were launched one after another with their base, in a cohort at least."""
     cells = {cell.case.case_id: cell for cell in summary.cells}
     serial = [one for one in summary.ratios if one.resident == SERIAL]
     if serial:
-        names = [way_name(cells[one.case].case) + " (A/A)" * one.aa for one in serial]
+        names = _by_group((cells[one.case], " (A/A)" * one.aa) for one in serial)
         yield (
-            f"one after another, not interleaved: {', '.join(names)} (they do not fit together with"
-            " the base): four launches give the ratio one value, drift between them is in its"
-            " interval, the grade is C at best"
+            f"one after another, not interleaved: {names}: four launches of a cohort give the ratio"
+            " and each rate one value (n counts cohorts); a steady drift all but cancels, any other"
+            " is in the interval; the grade is C at best"
         )
+
+
+def _by_group(named: Iterable[tuple[CellSummary, str]]) -> str:
+    """`resnet50_train small b4 cpu: jax compiled fp32 20 %, ...; ...`: each cell with its words."""
+    groups: dict[str, list[str]] = {}
+    for cell, words in named:
+        groups.setdefault(group_name(cell.case), []).append(f"{way_name(cell.case)}{words}")
+    return "; ".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
 
 
 PARITY_WORDS = {FAIL: "different work", INHERITED: "inherited parity"}
@@ -113,18 +121,18 @@ def _difference(name: str, family: Sequence[CellSummary]) -> str | None:
 
 
 def _utilisation(summary: RunSummary) -> Iterator[str]:
-    """Shares of a peak, workload by workload, with what was counted."""
-    measured = [cell for cell in summary.cells if cell.status in ("ok", "unproven")]
-    for workload in dict.fromkeys(cell.case.work.workload for cell in measured):
-        cells = [cell for cell in measured if cell.case.work.workload == workload]
+    """Shares of a peak, workload by workload, with what was counted; of shown work alone."""
+    proven = [cell for cell in summary.cells if cell.status == "ok" and cell.parity.is_ranked]
+    for workload in dict.fromkeys(cell.case.work.workload for cell in proven):
+        cells = [cell for cell in proven if cell.case.work.workload == workload]
         for peak, shares in (
             ("the best matrix product seen here", [(one, one.mfu_roof) for one in cells]),
             ("the datasheet's dense peak", [(one, one.mfu_spec) for one in cells]),
         ):
-            parts = [f"{way_name(one.case)} {100 * share:.0f} %" for one, share in shares if share]
+            parts = [(one, f" {100 * share:.0f} %") for one, share in shares if share]
             if parts:
                 counted = clean(str(cells[0].flop_convention))
-                yield f"MFU, {workload}, of {peak}: {', '.join(parts)}; counted: {counted}"
+                yield f"MFU of {peak}: {_by_group(parts)}; counted: {counted}"
 
 
 def _aa(summary: RunSummary) -> Iterator[str]:

@@ -17,6 +17,7 @@ from rich.text import Text  # noqa: TID253 - as above
 
 from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.comparisons import Comparison
+from benchmarks.analysis.parity import computed_in
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.presentation.notes import notes
 from benchmarks.presentation.sentence import sentence
@@ -125,9 +126,6 @@ def _row(cell: CellSummary, one: Comparison | None, console: Console) -> _Row:
     )
 
 
-PRECISION_NAMES = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
-
-
 def _real_precision(cell: CellSummary) -> str:
     """`, in fp32` where products were computed in another precision than the case is named after.
 
@@ -138,8 +136,8 @@ def _real_precision(cell: CellSummary) -> str:
     seen = effective.get("products")
     if seen and seen not in (asked, "tf32" if asked == "fp16" else asked):
         return f", like {clean(seen)}"
-    real = PRECISION_NAMES.get(effective.get("computed in", ""), asked)
-    return "" if real == asked or asked == "tf32" else f", in {real}"
+    real = computed_in(effective, asked)
+    return "" if real == asked else f", in {real}"
 
 
 def _rate(cell: CellSummary) -> Interval | None:

@@ -89,4 +89,5 @@ def _kept(file: Path) -> Verdict | None:
 
 
 def _named(case: Case) -> str:
-    return f"{case.work.size} b{case.work.batch_size}"
+    options = (f" {name}={value}" for name, value in case.work.options)
+    return f"{case.work.size} b{case.work.batch_size}{''.join(options)}"

@@ -172,7 +172,7 @@ class Oracles:
                 f"its float64 oracle takes {flop:.1e} FLOP a step,"
                 f" more than {MAX_FLOP_PER_STEP:.0e}"
             )
-        needed = spec.memory_bytes(work, Way("", "eager", PRECISION))
+        needed = spec.memory_bytes(Case(work, Way("", "eager", PRECISION), Place("cpu")))
         limit = self.prover.memory_limit_bytes
         if needed > limit:
             return (
@@ -237,4 +237,5 @@ def _execution(framework: FrameworkEntry) -> str | None:
 
 
 def _named(work: Work) -> str:
-    return f"{work.workload} {work.size} b{work.batch_size} seed {work.seed}"
+    options = "".join(f" {name}={value}" for name, value in work.options)
+    return f"{work.workload} {work.size} b{work.batch_size}{options} seed {work.seed}"

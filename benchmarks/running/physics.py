@@ -20,10 +20,8 @@ def peak_flop_per_s(
     """The rate that the device cannot exceed, or None where it is not known."""
     if rules.name == "cpu":
         return num_cores * CPU_CLOCK_HZ * CPU_FLOP_PER_CYCLE.get(precision, 2048)
-    for model, peaks in rules.peak_flop_per_s.items():
-        if any(model in name for name in accelerators):
-            return peaks.get(precision)
-    return None
+    peaks = [rules.peaks_of(name).get(precision) for name in accelerators]
+    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def impossible(flop_per_s: float, peak: float | None) -> str | None:

@@ -113,10 +113,24 @@ class _Cohort:
     """Every launch of those alive at once that was started, in this order."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
     """For each launch of the cohort that is started, one of its own."""
+    begun: set[LaunchPlan] = field(default_factory=set)
 
     def not_failed(self, launches: Sequence[LaunchPlan]) -> list[LaunchPlan]:
         """Those whose cases this run has not given up on."""
         return [launch for launch in launches if launch.case_id not in self.run.failed]
+
+    def worth_launching(self, launches: Sequence[LaunchPlan]) -> list[LaunchPlan]:
+        """Those that have not failed; of a serial pair that lost one, the other is launched once.
+
+        Its second launch is there for the comparison.
+        """
+        left = self.not_failed(launches)
+        if self.plan.resident == SERIAL and len(self.not_failed(self.plan.launches)) < len(
+            self.plan.launches
+        ):
+            left = [launch for launch in left if launch not in self.begun]
+        self.begun.update(left)
+        return left
 
 
 def _run_cohort(cohort: _Cohort, index: int) -> None:
@@ -131,7 +145,8 @@ def _run_cohort(cohort: _Cohort, index: int) -> None:
             return
         cohort.grounds.of(current.case(launch))
     for at_once in plan.alive_at_once:
-        _run_at_once(cohort, cohort.not_failed(at_once))
+        if launches := cohort.worth_launching(at_once):
+            _run_at_once(cohort, launches)
 
 
 def _run_at_once(cohort: _Cohort, launches: list[LaunchPlan]) -> None:

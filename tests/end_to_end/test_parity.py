@@ -18,6 +18,7 @@ CHEATS = {
     "fake_cheat_batch": "the batch does not matter",
     "fake_cheat_watched": "they left work out",
     "fake_cheat_sly": "they left work out",
+    "fake_cheat_thawed": "frozen weights that later steps changed (base)",
     "fake_astray": "gradient (weight): off by 0.01",
 }
 HONEST = ("fake_steady", "fake_double")

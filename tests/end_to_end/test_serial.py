@@ -64,7 +64,7 @@ def test_records_say_so_and_each_launch_had_the_whole_memory(watched: Watched) -
 
 def test_the_ratio_says_that_it_is_serial(watched: Watched) -> None:
     assert [ratio["resident"] for ratio in watched.document["ratios"]] == ["serial"]
-    assert all(cell["num_launches"] >= 6 for cell in watched.document["cells"])
+    assert all(cell["num_launches"] >= 3 for cell in watched.document["cells"])
 
 
 def test_the_slower_is_found_from_three_cohorts(watched: Watched) -> None:
@@ -93,13 +93,13 @@ def test_a_cohort_that_was_cut_short_is_measured_anew(tmp_path: Path) -> None:
     assert [one["num_launches"] for one in done.json["ratios"]] == [1]
 
 
-def test_a_launch_that_fails_is_not_repeated_and_the_base_is(tmp_path: Path) -> None:
+def test_where_a_launch_fails_the_base_is_launched_once(tmp_path: Path) -> None:
     store = tmp_path / "runs"
     run = (*RUN, "framework=fake_steady,fake_oom_device", "--json")
     done = cli.dyno("run", *run, store=store)
     assert done.code == 3, done.err
     statuses = sorted((r.case.way.framework, r.status) for r in Store(store).records())
-    assert statuses == [("fake_oom_device", "oom_device"), *[("fake_steady", "ok")] * 2]
+    assert statuses == [("fake_oom_device", "oom_device"), ("fake_steady", "ok")]
     assert done.json["ratios"] == []
 
 

@@ -125,6 +125,7 @@ class FakeProgram:
 
     def load(self, weights: dict[str, np.ndarray]) -> None:
         self.weight = np.array(weights["weight"], self.dtype)
+        self.base = np.array(weights["base"], self.dtype)
         self.gradient = np.zeros_like(self.weight)
         self.loss = 0.0
         self.since_load = 0
@@ -162,6 +163,7 @@ class FakeProgram:
             "loss": np.array(float("nan") if self._is_broken() else self.loss, self.dtype),
             "weights/weight": self.weight.copy(),
             "optimizer/weight": self.gradient.copy(),
+            "frozen/base": self.base.copy(),
         }
 
     def inspect(self) -> Effective:
@@ -189,6 +191,8 @@ class FakeProgram:
         self.loss = float(image * self.weight.mean())
         if self.name == "fake_nan_batch" and self.images != self.usual_images:
             return float("nan")
+        if self.name == "fake_cheat_thawed" and in_turns():
+            self.base *= self.dtype(0.999)
         if self.name != "fake_cheat_forward":
             self.gradient = np.full_like(self.weight, image / self.weight.size)
             if self.name == "fake_astray":

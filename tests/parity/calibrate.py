@@ -38,8 +38,8 @@ def worst_errors(paths: list[str]) -> dict[tuple[str, str], list[tuple[float, st
     return {key: sorted(errors, reverse=True) for key, errors in found.items()}
 
 
-def _way(cell: dict[str, str]) -> tuple[str, str]:
-    return cell["framework"], cell["execution"]
+def _way(cell: dict[str, str]) -> tuple[str, ...]:
+    return cell["workload"], cell["framework"], cell["execution"]
 
 
 def main(paths: list[str]) -> None:

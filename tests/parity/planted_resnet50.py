@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.parity.planting import replace_in
+from tests.parity.planting import replace_in, replace_in_copy
 
 SCALED = "stage2/block1/conv2/kernel"
 """The parameter whose gradient is scaled."""
@@ -95,7 +95,7 @@ def pytorch_same_padding(implementation: Any) -> None:
             low, high = total // 2, total - total // 2
             return F.conv2d(F.pad(x, (low, high, low, high)), self.weight, stride=self.stride)
 
-    implementation.convolution_class = lambda **_: Same
+    replace_in(implementation, convolution_class=lambda **_: Same)
 
 
 def jax_same_padding(implementation: Any) -> None:
@@ -107,7 +107,7 @@ def jax_same_padding(implementation: Any) -> None:
             x, kernel, (stride, stride), "SAME", dimension_numbers=numbers
         )
 
-    implementation.convolve_on_cpu = convolve
+    replace_in(implementation, convolve_on_cpu=convolve)
 
 
 def pytorch_dropped_label(implementation: Any) -> None:
@@ -117,12 +117,12 @@ def pytorch_dropped_label(implementation: Any) -> None:
         losses = F.cross_entropy(logits, labels, reduction="none")
         return losses[1:].sum() / len(losses)
 
-    replace_in(implementation, "F", cross_entropy=cross_entropy)
+    replace_in_copy(implementation, "F", cross_entropy=cross_entropy)
 
 
 def jax_dropped_label(implementation: Any) -> None:
     own = implementation.optax.softmax_cross_entropy_with_integer_labels
-    replace_in(
+    replace_in_copy(
         implementation,
         "optax",
         softmax_cross_entropy_with_integer_labels=lambda x, y: own(x, y).at[0].set(0.0),
@@ -145,7 +145,7 @@ def jax_dampened(implementation: Any) -> None:
     import optax
 
     own = implementation.optax.trace
-    replace_in(
+    replace_in_copy(
         implementation,
         "optax",
         trace=lambda decay: optax.chain(optax.scale(1 - decay), own(decay)),
@@ -175,7 +175,7 @@ def pytorch_rounded_products(implementation: Any, *, bits: int) -> None:
                 y.register_hook(rounded)  # the operand that the products of both gradients share
             return y
 
-    implementation.convolution_class = lambda **_: Rounded
+    replace_in(implementation, convolution_class=lambda **_: Rounded)
 
 
 def jax_tf32_products(implementation: Any) -> None:
@@ -203,7 +203,7 @@ def jax_rounded_products(implementation: Any, *, bits: int) -> None:
     def convolve(x, kernel, *, stride):
         return with_rounded_gradient(own(rounded(x), rounded(kernel), stride=stride))
 
-    implementation.convolve_on_cpu = convolve
+    replace_in(implementation, convolve_on_cpu=convolve)
 
 
 def pytorch_scaled_gradient(implementation: Any) -> None:
@@ -225,6 +225,7 @@ def jax_scaled_gradient(implementation: Any) -> None:
     def chosen(tree):
         return traverse_util.path_aware_map(lambda path, _: "/".join(path) == SCALED, tree)
 
-    implementation._optimizer = lambda constants: optax.chain(
-        optax.masked(optax.scale(1.01), chosen), own(constants)
-    )
+    def optimizer(constants):
+        return optax.chain(optax.masked(optax.scale(1.01), chosen), own(constants))
+
+    replace_in(implementation, _optimizer=optimizer)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tests.parity.planting import replace_in
+from tests.parity.planting import replace_in, replace_in_copy
 
 CONSTANTS = {
     "norm_epsilon": {"rms_norm_epsilon": 1e-6},
     "beta2": {"beta2": 0.999},
     "no_update": {"learning_rate": 0.0},
     "lora_unscaled": {"lora_alpha": 16.0},
+    "no_decay": {"weight_decay": 0.0},
 }
 
 
@@ -41,7 +42,7 @@ class ConstantBatch:
         self.program.feed([self.batch] * len(batches))
 
 
-class DroppedToken:
+class ChangedLabel:
     """Has one label of the first sequence changed."""
 
     def __init__(self, program: Any) -> None:
@@ -53,30 +54,15 @@ class DroppedToken:
         changed = []
         for batch in batches:
             labels = batch["labels"].copy()
-            labels[0, -1] = (labels[0, -1] + 1) % 256
+            labels[0, -1] = labels[0, 0]
             changed.append({**batch, "labels": labels})
         self.program.feed(changed)
-
-
-class ThawedBase:
-    """Decays a frozen weight as well, as an optimizer over all parameters does."""
-
-    def __init__(self, program: Any) -> None:
-        self.program = program
-        self.load, self.feed, self.step = program.load, program.feed, program.step
-        self.inspect = program.inspect
-
-    def read(self) -> dict[str, Any]:
-        arrays = dict(self.program.read())
-        name = "frozen/layer0/mlp/up/kernel"
-        return {**arrays, name: arrays[name] * (1 - 1e-4)}
 
 
 WRAPPERS = {
     "head_tied": TiedHead,
     "constant_batch": ConstantBatch,
-    "label_changed": DroppedToken,
-    "base_thawed": ThawedBase,
+    "label_changed": ChangedLabel,
 }
 
 
@@ -88,6 +74,45 @@ def decay_on_norm() -> dict[str, Any]:
 MATHEMATICS = {"decay_on_norm": decay_on_norm}
 
 
+THAWED = "layer0/mlp/up/kernel"
+DECAYED = 1 - 1e-4
+
+
+def pytorch_base_thawed(implementation: Any, *, first: int = 1) -> None:
+    """Decays a frozen weight as well, as an optimizer over all parameters does."""
+    own = implementation.DecoderTraining.step
+
+    def step(self):
+        loss = own(self)
+        self.num_steps = getattr(self, "num_steps", 0) + 1
+        if self.num_steps >= first:
+            self._held[THAWED].parameter.data.mul_(DECAYED)
+        return loss
+
+    replace_in(implementation.DecoderTraining, step=step)
+
+
+def pytorch_base_thawed_later(implementation: Any) -> None:
+    pytorch_base_thawed(implementation, first=5)
+
+
+def jax_base_thawed(implementation: Any, *, first: int = 1) -> None:
+    own = implementation.DecoderTraining.step
+
+    def step(self):
+        loss = own(self)
+        self.num_steps = getattr(self, "num_steps", 0) + 1
+        if self.num_steps >= first:
+            self._frozen["layer0"]["gate_up"]["kernel"] *= DECAYED
+        return loss
+
+    replace_in(implementation.DecoderTraining, step=step)
+
+
+def jax_base_thawed_later(implementation: Any) -> None:
+    jax_base_thawed(implementation, first=5)
+
+
 def pytorch_rope_interleaved(implementation: Any) -> None:
     import torch
 
@@ -96,7 +121,7 @@ def pytorch_rope_interleaved(implementation: Any) -> None:
         cos, sin = rotation
         return torch.stack((first * cos - second * sin, second * cos + first * sin), -1).flatten(-2)
 
-    implementation.rotate = rotate
+    replace_in(implementation, rotate=rotate)
 
 
 def pytorch_mask_off_by_one(implementation: Any) -> None:
@@ -109,7 +134,7 @@ def pytorch_mask_off_by_one(implementation: Any) -> None:
         mask = torch.ones(length, length, dtype=torch.bool, device=query.device).tril(1)
         return own(query, key, value, attn_mask=mask)
 
-    replace_in(implementation, "F", scaled_dot_product_attention=attend)
+    replace_in_copy(implementation, "F", scaled_dot_product_attention=attend)
 
 
 def pytorch_adam_epsilon_outside(implementation: Any) -> None:
@@ -131,7 +156,7 @@ def pytorch_adam_epsilon_outside(implementation: Any) -> None:
         optimizer.__class__ = Outside
         return optimizer
 
-    implementation.DecoderTraining._fresh_optimizer = fresh
+    replace_in(implementation.DecoderTraining, _fresh_optimizer=fresh)
 
 
 def pytorch_decay_in_gradient(implementation: Any) -> None:
@@ -144,7 +169,7 @@ def pytorch_decay_in_gradient(implementation: Any) -> None:
             group["decoupled_weight_decay"] = False
         return optimizer
 
-    implementation.DecoderTraining._fresh_optimizer = fresh
+    replace_in(implementation.DecoderTraining, _fresh_optimizer=fresh)
 
 
 def pytorch_tf32_products(implementation: Any) -> None:
@@ -161,7 +186,7 @@ def pytorch_tf32_products(implementation: Any) -> None:
             y.register_hook(rounded)  # the operand that the products of both gradients share
         return y
 
-    implementation._product = product
+    replace_in(implementation, _product=product)
 
 
 def jax_tf32_products(implementation: Any) -> None:
@@ -177,9 +202,11 @@ def jax_tf32_products(implementation: Any) -> None:
         return jax.lax.reduce_precision(x, 8, 10)
 
     with_rounded_gradient.defvjp(lambda y: (y, None), lambda _, dy: (rounded(dy),))
-    implementation.product = lambda x, kernel: with_rounded_gradient(
-        own(rounded(x), rounded(kernel))
-    )
+
+    def product(x, kernel):
+        return with_rounded_gradient(own(rounded(x), rounded(kernel)))
+
+    replace_in(implementation, product=product)
 
 
 def jax_rope_interleaved(implementation: Any) -> None:
@@ -191,12 +218,16 @@ def jax_rope_interleaved(implementation: Any) -> None:
         turned = (first * cos - second * sin, second * cos + first * sin)
         return jnp.stack(turned, -1).reshape(x.shape).astype(x.dtype)
 
-    implementation.rotate = rotate
+    replace_in(implementation, rotate=rotate)
 
 
 def jax_mask_off_by_one(implementation: Any) -> None:
-    own = implementation.attend
-    implementation.attend_in_blocks = lambda query, key, value: own(query, key, value, start=1)
+    own = implementation._attend_block
+
+    def attend_block(query, key, value, *, start):
+        return own(query, key, value, start=start + 1)
+
+    replace_in(implementation, _attend_block=attend_block)
 
 
 def jax_adam_epsilon_outside(implementation: Any) -> None:
@@ -223,7 +254,7 @@ def jax_adam_epsilon_outside(implementation: Any) -> None:
             optax.scale(-rate),
         )
 
-    replace_in(implementation, "optax", adamw=adamw)
+    replace_in_copy(implementation, "optax", adamw=adamw)
 
 
 def jax_decay_in_gradient(implementation: Any) -> None:
@@ -234,4 +265,4 @@ def jax_decay_in_gradient(implementation: Any) -> None:
             optax.add_decayed_weights(weight_decay, mask), optax.adam(rate, b1=b1, b2=b2, eps=eps)
         )
 
-    replace_in(implementation, "optax", adamw=adamw)
+    replace_in_copy(implementation, "optax", adamw=adamw)

@@ -77,12 +77,21 @@ def planted(model: str, fault: str, framework: str) -> Callable[[Any, Any], Any]
         wrap = faults.WRAPPERS[fault]
         return lambda problem, adapter: wrap(implementation.build(problem, adapter))
     if fault in faults.MATHEMATICS:
-        replace_in(implementation, "spec", **faults.MATHEMATICS[fault]())
+        replace_in_copy(implementation, "spec", **faults.MATHEMATICS[fault]())
     else:
         getattr(faults, f"{framework}_{fault}")(implementation)
     return implementation.build
 
 
-def replace_in(module: Any, name: str, **values: Any) -> None:
+def replace_in(owner: Any, **values: Any) -> None:
+    """Replace members of a module or a class; AttributeError where it has no such member."""
+    for name, value in values.items():
+        getattr(owner, name)
+        setattr(owner, name, value)
+
+
+def replace_in_copy(module: Any, name: str, **values: Any) -> None:
     """Give a module its own copy of one that it imports, with these members replaced."""
-    setattr(module, name, types.SimpleNamespace(**{**vars(getattr(module, name)), **values}))
+    copy = types.SimpleNamespace(**vars(getattr(module, name)))
+    replace_in(copy, **values)
+    replace_in(module, **{name: copy})

@@ -38,15 +38,18 @@ FINETUNE = {
     "mask_off_by_one": "the causal mask is off by one: each position sees the next one",
     "head_tied": "the head is tied to the embedding",
     "decay_in_gradient": "weight decay is applied to",
+    "no_decay": "weight decay is missing on",
     "beta2": "beta2 of Adam",
     "no_update": "the step does not update",
     "label_changed": "labels: a label is dropped or changed",
     "constant_batch": "the batch does not matter",
+    "tf32_products": "precision",
 }
 LORA = {
     "rope_interleaved": "RoPE rotates interleaved pairs",
     "lora_unscaled": "the adapters are not scaled by alpha / rank",
     "base_thawed": "base weights that an optimizer has, or that are decayed",
+    "base_thawed_later": "base weights that an optimizer has, or that are decayed",
     "adam_epsilon_outside": "Adam's epsilon stands outside the bias-corrected root",
 }
 PLANTED = {
@@ -60,6 +63,8 @@ IN_FP32 = {
     "transformer_finetune": FINETUNE,
     "transformer_lora": LORA,
 }
+IN_BF16 = ("no_decay", "decay_on_norm")
+"""Of the decoder's, what hides in the rounding of each update."""
 SEEDS = 20
 
 
@@ -77,8 +82,11 @@ class Planted:
 
     def _cells(self, workload, precision):
         model, faults = PLANTED[workload]
-        asked = [*faults] if precision == "fp64" else [*UNDER_ANOTHER_NAME, *IN_FP32[workload]]
-        asked = [one for one in asked if (one in UNDER_ANOTHER_NAME) <= (precision == "fp32")]
+        asked = {
+            "fp64": [one for one in faults if one not in UNDER_ANOTHER_NAME],
+            "fp32": [*UNDER_ANOTHER_NAME, *IN_FP32[workload]],
+            "bf16": [*IN_BF16],
+        }[precision]
         folder = self.folder / workload / "planted"
         names = planting.write_extension(folder, faults, model=model, workloads=[workload])
         chosen = [one for one in names if one in [f"{self.framework}_{fault}" for fault in asked]]
@@ -120,6 +128,13 @@ def test_a_planted_fault_is_caught_and_named(workload, fault, planted):
 )
 def test_a_fault_is_caught_and_named_in_fp32_too(workload, fault, planted):
     named(planted.cell(workload, "fp32", fault), IN_FP32[workload][fault])
+
+
+@pytest.mark.parametrize("fault", IN_BF16)
+def test_a_wrong_decay_is_caught_in_bf16_too(fault, planted):
+    cell = planted.cell("transformer_finetune", "bf16", fault)
+    assert cell["status"] == "fail"
+    assert "weight decay in the update" in cell["reason"]
 
 
 @pytest.mark.slow

@@ -98,6 +98,33 @@ def test_an_implementation_does_the_oracles_work(key, proofs):
     assert COMMON_CHECKS | CHECKS.get(key[0], set()) <= names
 
 
+def _decoders() -> Iterator:
+    """Every way of the decoder, in the precision that tells most."""
+    for workload, own in implemented(plain=False):
+        if workload.startswith("transformer"):
+            precision = "fp64" if "fp64" in own.precisions["cpu"] else "fp32"
+            for execution in own.executions:
+                yield (workload, own.name, execution, precision)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", list(_decoders()), ids="-".join)
+@pytest.mark.parametrize("asked", ["recompute=full", "precision=bf16_pure"])
+def test_another_way_to_the_decoder_does_the_same_work(key, asked, cache):
+    workload, framework, execution, precision = key
+    [cell] = parity_cli.cells_of(
+        f"framework={framework}",
+        f"execution={execution}",
+        f"precision={precision}",
+        asked,
+        cache=cache,
+        workload=workload,
+    )
+    if cell["status"] == "skip":
+        pytest.skip(cell["reason"])
+    assert (cell["status"], cell["reason"]) == ("pass", None)
+
+
 @pytest.mark.parametrize("key", list(_parameters(plain=False)))
 def test_an_implementation_says_what_it_works_with(key, proofs):
     cell = proofs.cell(key)

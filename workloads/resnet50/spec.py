@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.contract.case import Way, Work
+from benchmarks.contract.case import Case, Work
 from benchmarks.contract.workload import Arrays, WorkloadSpec
 
 BLOCKS_PER_STAGE = (3, 4, 6, 3)
@@ -218,17 +218,18 @@ def train_flop_per_image(parameters: Mapping[str, int]) -> int:
     return 2 * (3 * forward - layers.stem.num_multiply_adds)
 
 
-def train_memory_bytes(work: Work, way: Way) -> int:
+def train_memory_bytes(case: Case) -> int:
     """An upper estimate for one launch: states, activations and the framework's own footprint.
 
     Weights, gradients, momentum and one copy for updates, in fp32; four values in the compute
     precision for each output of a convolution (its output, normalised or rectified, and their
     gradients while they live); 1 GiB for the rest.
     """
+    work = case.work
     parameters = SIZES[work.size]
     outputs = sum(c.output_size**2 * c.out_channels for c in network(parameters).convolutions())
     states = 4 * 4 * num_parameters(parameters)
-    bytes_per_value = {"bf16": 2, "fp16": 2, "fp64": 8}.get(way.precision, 4)
+    bytes_per_value = {"bf16": 2, "fp16": 2, "fp64": 8}.get(case.way.precision, 4)
     return states + 4 * bytes_per_value * outputs * work.batch_size + 2**30
 
 

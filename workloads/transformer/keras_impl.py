@@ -218,7 +218,7 @@ class Attention(layers.Layer):
         self.scale = 1 / math.sqrt(dimension)
         self.is_fused = recipe.fused_attention is not None
         if not self.is_fused:
-            self.unseen_TT = self._table("unseen", np.triu(np.full((length, length), -np.inf), 1))
+            self.unseen_TT = self._table("unseen", _unseen(length, recipe.wide))
 
     def call(self, query_BTHK: Any, key_BTHK: Any, value_BTHK: Any) -> Any:
         """The attended values, BTHK."""
@@ -308,7 +308,7 @@ def decoder(recipe: Recipe) -> TrainedModel:
     work, parameters = recipe.problem.case.work, recipe.parameters
     length = spec.sequence_length(work)
     attention = Attention(recipe)
-    tokens_BT = keras.Input((length,), batch_size=work.batch_size, dtype="int32")
+    tokens_BT = keras.Input((length,), batch_size=work.batch_size, dtype="int64")
     x_BTD = Embedding(recipe)(tokens_BT)
     for index in range(parameters["num_layers"]):
         x_BTD = DecoderLayer(recipe, index, attention)(x_BTD)
@@ -353,8 +353,11 @@ class DecoderTraining:
         """Put these batches on the device; the next step uses the first, and steps rotate."""
         put = self._framework.put
         self._batches = [
-            # int64 is the index type of Keras's losses.
-            (put(batch["tokens"]), put(batch["labels"].reshape(-1).astype(np.int64)))
+            # int64: TensorFlow keeps int32 in host memory; it is the index type of Keras's losses.
+            (
+                put(batch["tokens"].astype(np.int64)),
+                put(batch["labels"].reshape(-1).astype(np.int64)),
+            )
             for batch in batches
         ]
         self._next = 0
@@ -408,6 +411,11 @@ def _split(x: Any, sizes: Sequence[int]) -> list[Any]:
     if len(sizes) == 1:
         return [x]
     return list(ops.split(x, np.cumsum(sizes[:-1]).tolist(), axis=-1))
+
+
+def _unseen(length: int, dtype: str) -> np.ndarray:
+    """What is added to scores, TT: minus infinity where a position is not seen."""
+    return np.triu(np.full((length, length), -np.inf, dtype), 1)
 
 
 def _keras_name(name: str) -> str:

@@ -399,7 +399,8 @@ class DecoderTraining:
             activations=dtype_name(x_BTD.dtype),
             flop_per_step=None,
             attention=next(
-                found for mark, found in ATTENTION_MARKS.items() if mark in graph.getvalue()
+                (found for mark, found in ATTENTION_MARKS.items() if mark in graph.getvalue()),
+                "unknown",
             ),
         )
 

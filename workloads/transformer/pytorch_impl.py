@@ -126,14 +126,15 @@ class Projections(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
 
 class RMSNorm(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """Zhang and Sennrich (2019), in the wide dtype."""
+    """Zhang and Sennrich (2019), in the wide dtype; frozen where there are adapters."""
 
-    def __init__(self, name: str, width: int, numerics: Numerics, *, epsilon: float) -> None:
+    def __init__(self, name: str, recipe: Recipe) -> None:
         super().__init__()
         self.name = name
-        self.numerics = numerics
-        self.epsilon = epsilon
-        self.scale_D = nn.Parameter(torch.empty(width, dtype=numerics.master))
+        self.numerics = recipe.numerics
+        self.epsilon = recipe.constants["rms_norm_epsilon"]
+        shape = (recipe.parameters["width"],)
+        self.scale_D = _weight(shape, recipe.numerics, is_frozen=bool(recipe.lora))
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
         """The normalised input in its dtype."""
@@ -154,18 +155,6 @@ class Recipe(NamedTuple):
         """The adapters' constants; empty where every weight is trained."""
         return {name: v for name, v in self.constants.items() if name.startswith("lora_")}
 
-    def norm(self, name: str) -> RMSNorm:
-        """A normalisation; frozen where there are adapters."""
-        found = RMSNorm(
-            name,
-            self.parameters["width"],
-            self.numerics,
-            epsilon=self.constants["rms_norm_epsilon"],
-        )
-        if self.lora:
-            found.scale_D = _weight(found.scale_D.shape, self.numerics, is_frozen=True)
-        return found
-
     def projections(self, parts: Sequence[spec.Projection]) -> Projections:
         """Projections of one input, with adapters where the case has them."""
         return Projections(parts, self.numerics, self.lora)
@@ -180,10 +169,10 @@ class Layer(nn.Module):  # type: ignore[misc]  # torch is untyped here
         gate, up, down = spec.mlp_projections(recipe.parameters, index)
         self.num_heads = recipe.parameters["num_heads"]
         self.numerics = recipe.numerics
-        self.attention_norm = recipe.norm(f"layer{index}/attention_norm")
+        self.attention_norm = RMSNorm(f"layer{index}/attention_norm", recipe)
         self.query_key_value = recipe.projections(inputs)
         self.output = recipe.projections([output])
-        self.mlp_norm = recipe.norm(f"layer{index}/mlp_norm")
+        self.mlp_norm = RMSNorm(f"layer{index}/mlp_norm", recipe)
         self.gate_up = recipe.projections([gate, up])
         self.down = recipe.projections([down])
 
@@ -277,7 +266,7 @@ class Decoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
         self.recompute = recompute
         self.table_VD = _weight(shape, numerics, is_frozen=is_frozen)
         self.layers = nn.ModuleList(Layer(recipe, i) for i in range(parameters["num_layers"]))
-        self.final_norm = recipe.norm("final_norm")
+        self.final_norm = RMSNorm("final_norm", recipe)
         self.head_VD = _weight(shape, numerics, is_frozen=is_frozen)
 
     def forward(self, tokens_BT: torch.Tensor, rotation: Rotation) -> torch.Tensor:
@@ -285,7 +274,10 @@ class Decoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
         x_BTD = F.embedding(tokens_BT, self.table_VD).to(self.numerics.compute)
         for layer in self.layers:
             if self.recompute:
-                x_BTD = checkpoint(layer, x_BTD, rotation, use_reentrant=False)
+                # Nothing here is random: without the generators' states to save and restore.
+                x_BTD = checkpoint(
+                    layer, x_BTD, rotation, use_reentrant=False, preserve_rng_state=False
+                )
             else:
                 x_BTD = layer(x_BTD, rotation)
         logits_BTV = _product(self.final_norm(x_BTD), self.head_VD, self.numerics)

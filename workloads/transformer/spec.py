@@ -18,7 +18,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.contract.case import Way, Work
+from benchmarks.contract.case import Case, Work
 from benchmarks.contract.workload import Arrays, WorkloadSpec
 from workloads.transformer.forward import suspected_losses
 from workloads.transformer.tolerances import TOLERANCES
@@ -302,49 +302,59 @@ STATE_BYTES = {"bf16_pure": 8, "fp64": 32}
 """Of one trained parameter: weight, gradient and two moments; 16 where these are in fp32."""
 COPY_BYTES = {"bf16": 2}
 """Of the copy of a trained parameter that products take."""
+WIDENED_BYTES = 4
+"""Of what products take besides on a CPU that multiplies rounded bf16 operands in fp32."""
 FOOTPRINT_BYTES = 2**30
 """Of the framework itself."""
+FUSED_ATTENTION = {"pytorch": None, "keras_torch": None, "jax": "cuda", "keras_jax": "cuda"}
+"""Frameworks whose attention keeps no matrix of its weights: on every device, or in bf16 there."""
 
 
-def memory_bytes(work: Work, way: Way, *, lora: bool) -> int:
+def memory_bytes(case: Case, *, lora: bool) -> int:
     """An upper estimate for one launch: states, activations and the framework's own footprint."""
+    work, precision = case.work, case.way.precision
     parameters = SIZES[work.size]
-    value_bytes = BYTES_PER_VALUE.get(way.precision, 4)
-    state_bytes = STATE_BYTES.get(way.precision, 16) + COPY_BYTES.get(way.precision, 0)
+    widened = WIDENED_BYTES * (case.place.device == "cpu" and precision.startswith("bf16"))
+    state_bytes = STATE_BYTES.get(precision, 16) + COPY_BYTES.get(precision, 0) + widened
     if lora:
         trained, frozen = num_adapter_parameters(parameters), num_parameters(parameters)
     else:
         trained, frozen = num_parameters(parameters), 0
+    value_bytes = BYTES_PER_VALUE.get(precision, 4) + widened
     num_tokens = work.batch_size * sequence_length(work)
     return (
         trained * state_bytes
         + frozen * value_bytes
-        + num_tokens * _activation_bytes_per_token(work, way)
+        + num_tokens * _activation_bytes_per_token(case, value_bytes)
         + FOOTPRINT_BYTES
     )
 
 
-def _activation_bytes_per_token(work: Work, way: Way) -> int:
+def _activation_bytes_per_token(case: Case, value_bytes: int) -> int:
     """What the backward pass needs of the forward pass, and the logits.
 
-    Of a layer: 12 vectors of the width, 5 of the MLP's, and one matrix of attention weights, which
-    a fused kernel does without. Of the logits: themselves, their softmax and its gradient, fp32.
+    Of a layer: 12 vectors of the width, 5 of the MLP's, and the matrix of attention weights, as the
+    softmax returns it and as the product takes it, where no fused kernel does without. Of the
+    logits: themselves, their softmax and its gradient.
     """
-    parameters = SIZES[work.size]
-    layer = (
-        12 * parameters["width"]
-        + 5 * parameters["mlp_width"]
-        + parameters["num_heads"] * sequence_length(work)
-    )
-    if dict(way.options).get("recompute") == "full":
-        values = parameters["num_layers"] * parameters["width"] + layer
+    parameters, precision = SIZES[case.work.size], case.way.precision
+    wide_bytes = 8 if precision == "fp64" else 4
+    vectors = 12 * parameters["width"] + 5 * parameters["mlp_width"]
+    layer_bytes = vectors * value_bytes
+    if not _has_fused_attention(case):
+        weight_bytes = wide_bytes + 2 * precision.startswith("bf16")
+        layer_bytes += parameters["num_heads"] * sequence_length(case.work) * weight_bytes
+    num_layers = parameters["num_layers"]
+    if dict(case.way.options).get("recompute") == "full":
+        kept_bytes = num_layers * parameters["width"] * value_bytes + layer_bytes
     else:
-        values = parameters["num_layers"] * layer
-    logits_bytes = 8 if way.precision == "fp64" else 4
-    return (
-        values * BYTES_PER_VALUE.get(way.precision, 4)
-        + 3 * logits_bytes * parameters["vocabulary_size"]
-    )
+        kept_bytes = num_layers * layer_bytes
+    return kept_bytes + 3 * wide_bytes * parameters["vocabulary_size"]
+
+
+def _has_fused_attention(case: Case) -> bool:
+    device = FUSED_ATTENTION.get(case.way.framework, "none")
+    return device is None or (device == case.place.device and case.way.precision.startswith("bf16"))
 
 
 def suspects(work: Work, initial: Arrays, first: Arrays) -> Iterator[tuple[str, float]]:

@@ -1,8 +1,8 @@
 """The decoder's fine-tune in TensorFlow: raw operations, one function for the whole step, no Keras.
 
 All three executions run the same Python: `eager` calls it, `graph` and `compiled` trace it.
-Tuned: projections of the same input are one product, queries and keys are rotated together,
-RMSNorm's gradient is written out, and Adam is TensorFlow's own operation.
+Tuned: projections of the same input are one product, queries and keys are rotated together, and
+Adam is TensorFlow's own operation.
 
 Shapes: B batch, T positions, N all positions of a batch (B T), D width, H heads, K head dimension,
 F width of the MLP, V vocabulary, R rank, I inputs and O outputs of a projection. Activations are
@@ -135,6 +135,14 @@ def rotation_of(problem: Problem, dtype: Any) -> Rotation:
     )
 
 
+def causal_mask(length: int, dtype: Any) -> Any:
+    """What is added to scores, TT: minus infinity where a position is not seen."""
+    from_own_on_TT = tf.linalg.band_part(
+        tf.fill((length, length), tf.constant(-np.inf, dtype)), 0, -1
+    )
+    return tf.linalg.set_diag(from_own_on_TT, tf.zeros(length, dtype))
+
+
 class Decoder:
     """The weights as variables, and the way from a batch to its loss."""
 
@@ -152,8 +160,7 @@ class Decoder:
         self._heads_shape = (length, 3, num_heads, parameters["width"] // num_heads)
         self._epsilon = constants["rms_norm_epsilon"]
         self._rotation = rotation_of(problem, self.numerics.wide)
-        unseen_TT = np.triu(np.full((length, length), -np.inf), 1)
-        self._mask_TT = tf.constant(unseen_TT, self.numerics.wide)
+        self._mask_TT = causal_mask(length, self.numerics.wide)
         self._is_on_cpu = place.device == "cpu"
 
     def canonical(self) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -343,7 +350,8 @@ class AdamW:
         https://www.tensorflow.org/api_docs/python/tf/raw_ops/ResourceApplyAdam
         """
         if spec.is_decayed(name):
-            variable.assign_sub(self._decay * variable)
+            with tf.control_dependencies([gradient]):  # not before: what it makes takes memory
+                variable.assign_sub(self._decay * variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self.moments[name].first.handle,
@@ -358,7 +366,16 @@ class AdamW:
         )
 
     def _update_in_wide(self, name: str, variable: Any, gradient: Any, powers: Powers) -> None:
-        """The same from single operations, for weights that would round away each of them."""
+        """The same from single operations, for weights that would round away each of them.
+
+        Not before the gradient is there: what they make of the state takes memory.
+        """
+        with tf.control_dependencies([gradient]):
+            self._update_from_operations(name, variable, gradient, powers)
+
+    def _update_from_operations(
+        self, name: str, variable: Any, gradient: Any, powers: Powers
+    ) -> None:
         dtype, wide = variable.dtype, self._rate.dtype
         moments, gradient = self.moments[name], tf.cast(gradient, wide)
         first = self._beta1 * tf.cast(moments.first, wide) + (1 - self._beta1) * gradient

@@ -56,12 +56,13 @@ TOLERANCES = {
         "update": 0.44,  # 0.11
         "update_norm": 7.6e-4,  # 1.9e-4
         "decay": 1.8e-4,  # 4.6e-5
-        "decoupled_decay": 1.6e-4,  # 4.0e-5
+        "decoupled_decay": 8.0e-5,  # 4.0e-5: twice, since a decay that is missing is 1e-4
         "losses": 1.3e-2,  # 3.2e-3
         "momentum": 0.13,  # 3.2e-2
         "second_momentum": 0.15,  # 3.8e-2
     },
-    # As in fp32.
+    # As in fp32. The decay of one step is below bf16's rounding of the weights: `decoupled_decay`
+    # (worst 7.2e-4, where a decay that is missing is 1e-4) is shown and not judged.
     "bf16_pure": {
         "loss": 6.8e-4,  # worst 1.7e-4
         "gradient": 6.8e-2,  # 1.7e-2
@@ -73,7 +74,6 @@ TOLERANCES = {
         "update": 0.88,  # 0.22
         "update_norm": 7.6e-2,  # 1.9e-2
         "decay": 2.6e-4,  # 6.5e-5
-        "decoupled_decay": 2.9e-3,  # 7.2e-4
         "losses": 1.9e-2,  # 4.7e-3
         "momentum": 0.20,  # 5.0e-2
         "second_momentum": 0.23,  # 5.7e-2

@@ -5,7 +5,7 @@ It imports torch, the contract and what the Keras frameworks share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,11 @@ class TorchTraining:
         )
 
 
+MAX_VALUES_TOGETHER = 2**26
+"""Of the variables that one list of tensors holds: what an update makes beside them takes memory,
+four bytes a value, and in bf16 twenty."""
+
+
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is untyped here
 def _update_together(update: Any, *, beta1: float, beta2: float) -> None:
     """An `Update` of Keras's AdamW by torch's operations on lists of tensors, in float32.
@@ -92,18 +97,50 @@ def _update_together(update: Any, *, beta1: float, beta2: float) -> None:
     Keras's own AdamW on torch is made of the same: one by one a variable takes twice the passes,
     and on a GPU a launch for each of them.
     """
-    held = (update.weights, update.moments, update.second_moments)
+    tensors = (update.gradients, update.weights, update.moments, update.second_moments)
+    for part in _parts([weight.numel() for weight in update.weights]):
+        _update_part(
+            *(ones[part] for ones in tensors),
+            kept=update.kept[part],
+            factors=update.factors,
+            betas=(beta1, beta2),
+        )
+
+
+def _parts(sizes: Sequence[int]) -> Iterator[slice]:
+    """Positions of neighbours of at most MAX_VALUES_TOGETHER in sum, or of one alone."""
+    start, total = 0, 0
+    for position, size in enumerate(sizes):
+        if position > start and total + size > MAX_VALUES_TOGETHER:
+            yield slice(start, position)
+            start, total = position, 0
+        total += size
+    yield slice(start, len(sizes))
+
+
+def _update_part(
+    gradients: list[Any],
+    weights: list[Any],
+    moments: list[Any],
+    second_moments: list[Any],
+    *,
+    kept: list[float],
+    factors: Any,
+    betas: tuple[float, float],
+) -> None:
+    held = (weights, moments, second_moments)
+    beta1, beta2 = betas
     # In float32 these are the variables themselves.
     gradients, weights, moments, second_moments = (
-        [one.float() for one in ones] for ones in (update.gradients, *held)
+        [one.float() for one in ones] for ones in (gradients, *held)
     )
     torch._foreach_lerp_(moments, gradients, 1 - beta1)
     torch._foreach_mul_(second_moments, beta2)
     torch._foreach_addcmul_(second_moments, gradients, gradients, value=1 - beta2)
     roots = torch._foreach_sqrt(second_moments)
-    torch._foreach_add_(roots, update.factors.epsilon)
-    torch._foreach_div_(roots, update.factors.rate)
-    torch._foreach_mul_(weights, update.kept)
+    torch._foreach_add_(roots, factors.epsilon)
+    torch._foreach_div_(roots, factors.rate)
+    torch._foreach_mul_(weights, kept)
     torch._foreach_addcdiv_(weights, moments, roots, value=-1)
     for ones, wide in zip(held, (weights, moments, second_moments)):
         if ones[0].dtype != torch.float32:

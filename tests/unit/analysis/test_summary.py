@@ -362,6 +362,25 @@ def test_the_share_of_the_roof_is_that_of_the_best_product_in_this_precision():
     assert cell(summary, FAST)["flop_convention"] == SPECS["resnet50_train"].flop_convention
 
 
+def test_the_roof_of_what_is_computed_in_fp32_is_the_one_of_fp32():
+    half = case(precision="bf16")
+    emulated = dataclasses.replace(
+        record(half, 9, [0.2] * 8),
+        evidence={"roof_flop_per_s": 1e9},
+        settings={"effective": {"products": "float32"}},
+    )
+    alone = summary_of([emulated], cases=[half])
+    assert cell(alone, half)["mfu_roof"] is None
+    real = dataclasses.replace(record(BASE, 9, [0.2] * 8), evidence={"roof_flop_per_s": 4e11})
+    summary = summary_of([emulated, real], cases=[BASE, half])
+    assert cell(summary, half)["mfu_roof"] == cell(summary, BASE)["mfu_roof"] == pytest.approx(0.05)
+
+
+def test_what_is_faster_than_the_roof_has_no_share_of_it():
+    slow = dataclasses.replace(record(BASE, 9, [0.2] * 8), evidence={"roof_flop_per_s": 1e10})
+    assert cell(summary_of([slow], cases=[BASE]), BASE)["mfu_roof"] is None
+
+
 @pytest.mark.parametrize(
     ("accelerators", "share"),
     [(["NVIDIA H200"], 0.4), (["NVIDIA H200", "Another"], None), ([], None)],
@@ -371,7 +390,7 @@ def test_the_share_of_the_datasheets_peak_is_told_where_every_device_is_known(ac
         cohorts({BASE: 0.1}, wobble=0.0),
         cases=[BASE],
         machine={"accelerators": [{"name": name} for name in accelerators]},
-        device_rules={"cpu": DeviceRules("cpu", peak_flop_per_s={"H200": {"fp32": 1e11}})},
+        device_rules={"cpu": DeviceRules("cpu", peak_flop_per_s={"*H200": {"fp32": 1e11}})},
     )
     found = cell(summary, BASE)["mfu_spec"]
     assert found == (None if share is None else pytest.approx(share))

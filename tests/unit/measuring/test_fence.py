@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.contract.workload import Reading
 from benchmarks.measuring import fence
 
 
@@ -74,6 +75,14 @@ class QueuedProgram:
         return {"loss": np.zeros(())}
 
 
+class LazyProgram(QueuedProgram):
+    """What it reads is fetched when it is looked at, as where a state is large."""
+
+    def read(self) -> Reading:  # type: ignore[override]
+        last = self.last
+        return Reading({"loss": lambda: np.asarray(last.result() or 0.0)})
+
+
 def resolved(value: Any) -> Any:
     return value.result() if isinstance(value, Future) else value
 
@@ -103,9 +112,10 @@ def test_a_fence_that_returns_early_is_caught_on_the_products() -> None:
     assert "does not wait" in report.failure
 
 
-def test_a_fence_that_returns_early_is_caught_on_the_program() -> None:
+@pytest.mark.parametrize("kind", [QueuedProgram, LazyProgram])
+def test_a_fence_that_returns_early_is_caught_on_the_program(kind: type[QueuedProgram]) -> None:
     framework = QueuedFramework(honest=False)
-    program = QueuedProgram(framework)
+    program = kind(framework)
     leftover = fence.check_program(program, framework, num_steps=3)  # type: ignore[arg-type]
     failure = fence.program_failure(leftover)
     assert failure is not None

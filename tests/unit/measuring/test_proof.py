@@ -13,15 +13,14 @@ from benchmarks.measuring.oracle import Oracle
 from workloads.resnet50 import spec
 
 SPEC = spec.SPECS["resnet50_train"]
-INITIAL = dict(spec.weights(Work("resnet50_train", 1, "tiny", 2)))
+WEIGHTS = spec.weights(Work("resnet50_train", 1, "tiny", 2))
+INITIAL = {name: array for name, array in WEIGHTS if not spec.is_statistic(name)}
 
 
 def read_after_a_step(gradient: float) -> dict[str, np.ndarray]:
     """What a program reads whose gradient is the same number everywhere."""
     read: dict[str, np.ndarray] = {"loss": np.array(6.9)}
     for name, weight in INITIAL.items():
-        if spec.is_statistic(name):
-            continue
         decay = 1e-4 if spec.is_decayed(name) else 0.0
         read[f"optimizer/{name}"] = gradient + decay * weight
         read[f"weights/{name}"] = weight - 0.01 * read[f"optimizer/{name}"]
@@ -46,6 +45,16 @@ def test_a_parameter_that_did_not_move_is_no_work() -> None:
     assert evidence.failure == "no step was made: head/kernel is unchanged"
 
 
+def test_a_weight_that_nothing_is_read_of_is_no_work() -> None:
+    read = read_after_a_step(0.5)
+    del read["optimizer/head/kernel"]
+    failure = proof.step_evidence(SPEC, INITIAL, read).failure
+    assert failure is not None
+    assert failure.startswith("head/kernel: neither trained nor frozen")
+    read["frozen/head/kernel"] = INITIAL["head/kernel"]
+    assert proof.step_evidence(SPEC, INITIAL, read).failure is None
+
+
 def test_one_value_that_is_not_finite_is_seen() -> None:
     read = read_after_a_step(0.5)
     assert proof.is_finite(read)
@@ -56,9 +65,7 @@ def test_one_value_that_is_not_finite_is_seen() -> None:
 def test_marks_tell_which_parameters_no_step_has_reached() -> None:
     before = read_after_a_step(0.5)
     after = {name: array + 0 for name, array in before.items()}
-    assert set(proof.unmoved(proof.marks(before), proof.marks(after))) == {
-        name for name in INITIAL if not spec.is_statistic(name)
-    }
+    assert set(proof.unmoved(proof.marks(before), proof.marks(after))) == set(INITIAL)
     for name in after:
         if name.startswith("optimizer/") and name != "optimizer/head/bias":
             after[name] = (

@@ -1,11 +1,13 @@
 """Frameworks, workloads and implementations, found in their folders."""
 
+import dataclasses
 import subprocess
 import sys
 
 import pytest
 
 from benchmarks.errors import UsageError
+from benchmarks.planning import catalog
 from benchmarks.planning.catalog import discover, implements
 
 FRAMEWORK = """
@@ -146,6 +148,31 @@ def test_a_workload_that_is_not_called_like_its_key_is_refused(lab):
     lab.workload("my_work", own="your_work")
     with pytest.raises(UsageError, match="is called 'your_work'"):
         discover([lab.folder])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"options": {"suite": (1, 2)}}, "option 'suite': expected a name of its own"),
+        ({"options": {"seed": (1, 2)}}, "option 'seed': expected a name of its own"),
+        ({"options": {"a": (1,)}, "way_options": {"a": (1,)}}, "option 'a': expected a name"),
+        ({"options": {"a": ()}}, "option 'a' has no values"),
+        ({"size_options": {"tny": {}}}, "size_options of 'tny', which is no size"),
+        ({"size_options": {"tiny": {"b": 1}}}, "b=1 is none of the option's values"),
+        (
+            {"options": {"a": range(2, 9)}, "size_options": {"tiny": {"a": 9}}},
+            "a=9 is none of the option's values",
+        ),
+    ],
+)
+def test_options_that_cannot_be_are_refused(changes, words):
+    spec = dataclasses.replace(discover().workloads["resnet50_train"].spec, **changes)
+    assert words in catalog._wrong_option(spec)
+
+
+def test_the_options_of_our_workloads_are_right():
+    for entry in discover().workloads.values():
+        assert catalog._wrong_option(entry.spec) is None
 
 
 def test_an_implementation_of_an_unknown_workload_is_refused(lab):

@@ -52,7 +52,25 @@ def test_each_kind_of_device_has_its_rules():
     assert set(rules) == set(DEVICES)
     assert all(rules[device].name == device for device in DEVICES)
     assert {rules[device].min_steps_per_block for device in ("cuda", "metal", "tpu")} == {5}
-    assert rules["cuda"].peak_flop_per_s["H100"]["tf32"] == 494e12
+
+
+@pytest.mark.parametrize(
+    ("model", "bf16"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA A100 80GB PCIe", 312e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", 835e12),
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA H200 NVL", 835e12),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+    ],
+)
+def test_a_peak_is_that_of_the_very_model(model, bf16):
+    rules = resolve().configuration.device_rules["cuda"]
+    assert rules.peaks_of(model).get("bf16") == bf16
 
 
 @pytest.mark.parametrize("name", ["quick", "documents"])

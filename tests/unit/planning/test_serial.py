@@ -2,7 +2,6 @@
 
 import pytest
 
-from benchmarks.planning.cells import ONE_AFTER_ANOTHER
 from tests.unit.planning.worlds import GIB, actions, launched, spec
 
 TWO = "framework=alpha,beta"
@@ -16,7 +15,7 @@ ORDERS = ("alpha beta beta alpha", "beta alpha alpha beta")
 def large(world):
     """A world in which beta fits by itself and not beside the base, alpha."""
     sizes = {"alpha": 6, "beta": 8, "gamma": 2}
-    world.specs["toy"] = spec(memory_bytes=lambda work, way: sizes[way.framework] * GIB)
+    world.specs["toy"] = spec(memory_bytes=lambda case: sizes[case.way.framework] * GIB)
     return world
 
 
@@ -36,7 +35,12 @@ def test_what_does_not_fit_beside_its_base_runs_one_after_another_with_it(large)
     assert launched(plan)[1] in ORDERS
     assert plan.bases["toy/tiny/b2/beta/eager/fp32/cpu"] == "toy/tiny/b2/alpha/eager/fp32/cpu"
     reasons = {cell.case.way.framework: cell.reason for cell in plan.cells}
-    assert reasons == {"alpha": None, "beta": ONE_AFTER_ANOTHER, "gamma": None}
+    assert reasons == {
+        "alpha": None,
+        "beta": "needs 8.0 GiB, its base 6.0 GiB, which do not fit together within 10.0 GiB:"
+        " launched one after another with its base (A B B A)",
+        "gamma": None,
+    }
 
 
 def test_which_of_the_two_comes_first_is_random_and_the_same_again(world):
@@ -49,6 +53,7 @@ def test_which_of_the_two_comes_first_is_random_and_the_same_again(world):
 
 def test_with_one_resident_every_case_runs_so_and_the_base_needs_no_cohort_of_its_own(world):
     plan = world.plan(THREE, ONE)
+    assert plan.cells[1].reason.startswith("machine.max_resident=1: launched one after another")
     assert cohorts(plan) == [("serial", "alphabeta"), ("serial", "alphagamma")] * 3
 
 

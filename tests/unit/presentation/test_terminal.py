@@ -94,8 +94,24 @@ def test_notes_tell_parity_machine_noise_and_advice():
 def test_a_share_of_a_peak_stands_with_what_was_counted():
     text = " ".join(rendered(summary_of(cohorts(TIMES, wobble=0.0))).split())
     assert (
-        "MFU, resnet50_train, of the best matrix product seen here: pytorch eager fp32 20 %,"
-        " pytorch compiled fp32 27 %, jax compiled fp32 10 %; counted: convolutions" in text
+        "MFU of the best matrix product seen here: resnet50_train small b8 cpu: pytorch eager fp32"
+        " 20 %, pytorch compiled fp32 27 %, jax compiled fp32 10 %; counted: convolutions" in text
+    )
+
+
+def test_a_share_of_a_peak_says_of_which_work_and_only_of_shown_work():
+    large = case("jax", "compiled", size="full")
+    records = cohorts({BASE: 0.2, FAST: 0.1, large: 0.2}, wobble=0.0)
+    summary = summary_of(records, cases=[BASE, FAST, large])
+    unproven = dataclasses.replace(summary.cells[1].parity, status="unproven")
+    cells = [
+        dataclasses.replace(cell, parity=unproven) if cell.case == FAST else cell
+        for cell in summary.cells
+    ]
+    text = " ".join(rendered(dataclasses.replace(summary, cells=tuple(cells))).split())
+    assert (
+        "seen here: resnet50_train small b8 cpu: pytorch eager fp32 20 %; resnet50_train full b8"
+        " cpu: jax compiled fp32" in text
     )
 
 
@@ -181,9 +197,10 @@ def test_what_ran_one_after_another_is_told():
     ]
     text = " ".join(rendered(summary_of(records)).split())
     assert (
-        "one after another, not interleaved: pytorch eager fp32 (A/A), pytorch compiled fp32"
-        " (they do not fit together with the base): four launches give the ratio one value, drift"
-        " between them is in its interval, the grade is C at best"
+        "one after another, not interleaved: resnet50_train small b8 cpu: pytorch eager fp32 (A/A),"
+        " pytorch compiled fp32: four launches of a cohort give the ratio and each rate one value"
+        " (n counts cohorts); a steady drift all but cancels, any other is in the interval; the"
+        " grade is C at best"
     ) in text
     assert "one after another" not in rendered(summary_of(cohorts(TIMES)))
 

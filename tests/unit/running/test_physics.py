@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.contract.protocol import DeviceRules
 from benchmarks.running.physics import impossible, peak_flop_per_s
 
-H200 = DeviceRules("cuda", 5, 2.0, {"H200": {"bf16": 989e12}, "A100": {"bf16": 312e12}})
+H200 = DeviceRules("cuda", 5, 2.0, {"*H200": {"bf16": 989e12}, "*A100": {"bf16": 312e12}})
 
 
 def test_the_peak_of_a_known_accelerator() -> None:

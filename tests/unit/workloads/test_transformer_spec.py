@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.contract.case import Way, Work
+from benchmarks.contract.case import Case, Place, Way, Work
 from workloads.transformer import forward, spec
 
 FINETUNE, LORA = spec.SPECS["transformer_finetune"], spec.SPECS["transformer_lora"]
@@ -14,8 +14,10 @@ def work(own=FINETUNE, size="tiny", length=None, batch_size=2, seed=0):
     return Work(own.name, 1, size, batch_size, (("sequence_length", length),), seed)
 
 
-def way(precision="fp32", recompute="none"):
-    return Way("any", "eager", precision, (("recompute", recompute),))
+def memory_bytes(work, precision="fp32", recompute="none", *, framework="any", device="cuda"):
+    own = LORA if work.workload == LORA.name else FINETUNE
+    way = Way(framework, "eager", precision, (("recompute", recompute),))
+    return own.memory_bytes(Case(work, way, Place(device)))
 
 
 def test_seven_billion_is_llama_2s():
@@ -52,22 +54,47 @@ def test_flop_of_lora_leave_out_what_is_frozen_and_what_nothing_needs():
     ("precision", "bytes_per_parameter"), [("fp32", 16), ("bf16", 18), ("bf16_pure", 8)]
 )
 def test_memory_grows_with_the_states_and_what_is_kept(precision, bytes_per_parameter):
-    one, two = (
-        FINETUNE.memory_bytes(work(size="7b", length=512, batch_size=b), way(precision))
-        for b in (1, 2)
-    )
+    small, large = (work(size="7b", length=512, batch_size=b) for b in (1, 2))
+    one, two = memory_bytes(small, precision), memory_bytes(large, precision)
     states = bytes_per_parameter * 6_738_415_616
     assert 2 * one - two - spec.FOOTPRINT_BYTES == states
-    recomputed = FINETUNE.memory_bytes(
-        work(size="7b", length=512, batch_size=2), way(precision, "full")
-    )
-    assert states < recomputed < two
+    assert states < memory_bytes(large, precision, "full") < two
 
 
 def test_lora_holds_its_base_in_the_compute_precision_without_states():
-    fp32, bf16 = (LORA.memory_bytes(work(LORA, "7b", 2, 1), way(p)) for p in ("fp32", "bf16"))
-    assert 4 * 6_738_415_616 < fp32 < 4.5 * 6_738_415_616
-    assert 2 * 6_738_415_616 < bf16 < 2.5 * 6_738_415_616
+    own = work(LORA, "7b", 2, 1)
+    assert 4 * 6_738_415_616 < memory_bytes(own, "fp32") < 4.5 * 6_738_415_616
+    assert 2 * 6_738_415_616 < memory_bytes(own, "bf16") < 2.5 * 6_738_415_616
+    # A CPU without bf16 units multiplies fp32 copies, which the backward pass needs again.
+    assert 6 * 6_738_415_616 < memory_bytes(own, "bf16", device="cpu") < 6.5 * 6_738_415_616
+
+
+@pytest.mark.parametrize(
+    ("framework", "precision", "device", "value_bytes"),
+    [
+        ("tensorflow", "bf16", "cuda", 6),
+        ("tensorflow", "fp32", "cuda", 4),
+        ("tensorflow", "fp64", "cpu", 8),
+        ("jax", "bf16", "cuda", 0),
+        ("jax", "bf16", "cpu", 6),
+        ("jax", "fp32", "cuda", 4),
+        ("pytorch", "fp32", "cpu", 0),
+        ("keras_torch", "bf16_pure", "cuda", 0),
+    ],
+)
+def test_attention_weights_take_memory_where_no_fused_kernel_does_without(
+    framework, precision, device, value_bytes
+):
+    short, long = (
+        memory_bytes(
+            work(LORA, "7b", length, 8192 // length),
+            precision,
+            framework=framework,
+            device=device,
+        )
+        for length in (1024, 2048)
+    )
+    assert long - short == 8192 * 32 * 32 * 1024 * value_bytes  # tokens, layers, heads, positions
 
 
 @pytest.mark.parametrize("own", [FINETUNE, LORA])

@@ -1,4 +1,4 @@
-"""A workload of one weight, for the fake frameworks."""
+"""A workload of one weight beside a frozen one, for the fake frameworks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ def weights(work):
     if work.size == "unmakeable":
         raise OSError("no space left for the arrays")
     yield "weight", np.arange(1, 5, dtype=np.float32)
+    yield "base", np.ones(3, np.float32)
 
 
-def memory_bytes(work, way):
+def memory_bytes(case):
     """Little, but for the oracle of the large size, which no machine has room for."""
-    return 2**60 if (work.size, way.precision) == ("large", "fp64") else 2**20
+    return 2**60 if (case.work.size, case.way.precision) == ("large", "fp64") else 2**20
 
 
 SPECS = {

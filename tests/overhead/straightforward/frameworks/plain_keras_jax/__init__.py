@@ -9,4 +9,9 @@ from benchmarks.frameworks.keras_jax import environment
 
 __all__ = ["CAPABILITIES", "environment"]
 
-CAPABILITIES = dataclasses.replace(KERAS, name="plain_keras_jax", family="plain_keras")
+CAPABILITIES = dataclasses.replace(
+    KERAS,
+    name="plain_keras_jax",
+    family="plain_keras",
+    precisions=dict.fromkeys(KERAS.precisions, ("fp32",)),
+)

@@ -9,4 +9,9 @@ from benchmarks.frameworks.keras_tensorflow import environment
 
 __all__ = ["CAPABILITIES", "environment"]
 
-CAPABILITIES = dataclasses.replace(KERAS, name="plain_keras_tensorflow", family="plain_keras")
+CAPABILITIES = dataclasses.replace(
+    KERAS,
+    name="plain_keras_tensorflow",
+    family="plain_keras",
+    precisions=dict.fromkeys(KERAS.precisions, ("fp32",)),
+)

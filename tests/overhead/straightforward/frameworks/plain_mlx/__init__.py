@@ -9,4 +9,8 @@ from benchmarks.frameworks.mlx import environment
 
 __all__ = ["CAPABILITIES", "environment"]
 
-CAPABILITIES = dataclasses.replace(MLX, name="plain_mlx")
+CAPABILITIES = dataclasses.replace(
+    MLX,
+    name="plain_mlx",
+    precisions=dict.fromkeys(MLX.precisions, ("fp32",)),
+)

@@ -1,7 +1,8 @@
 """The decoder's fine-tune in Keras as a competent user writes it, without tuning.
 
 The tuned implementation and the harness are measured against it. Keras's own layers, attention,
-adapters and loss; its AdamW but for epsilon, which stands beside the corrected root here.
+adapters and loss; its AdamW but for epsilon, which stands beside the corrected root here, and for
+gradients of an embedding, which are added up first.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class AdamW(keras.optimizers.AdamW):
     """With epsilon beside the corrected root."""
 
     def update_step(self, gradient, variable, learning_rate):
+        # Keras 3.15 on TensorFlow squares the rows of a token that comes twice each by itself.
+        gradient = ops.reshape(gradient, variable.shape)
         epsilon = self.epsilon
         step = ops.cast(self.iterations + 1, variable.dtype)
         beta_2 = ops.cast(self.beta_2, variable.dtype)

@@ -1,0 +1,5 @@
+from fakes.behaviour import build
+
+IMPLEMENTS = {"fake_train"}
+
+__all__ = ["IMPLEMENTS", "build"]
