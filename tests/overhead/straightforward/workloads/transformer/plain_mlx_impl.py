@@ -128,21 +128,24 @@ class PlainTraining:
         if "lora_rank" in constants:
             self.model.freeze()
             self.model.unfreeze(keys=["lora_a", "lora_b"], strict=False)
+        self.constants = constants
+        self.compiles = way.execution == "compiled"
+        self.loss_and_grad = nn.value_and_grad(self.model, self.loss_of)
+
+    def fresh_optimizer(self):
         config = {
-            "learning_rate": constants["learning_rate"],
-            "betas": [constants["beta1"], constants["beta2"]],
-            "eps": constants["epsilon"],
+            "learning_rate": self.constants["learning_rate"],
+            "betas": [self.constants["beta1"], self.constants["beta2"]],
+            "eps": self.constants["epsilon"],
             "bias_correction": True,
         }
-        self.optimizer = optim.MultiOptimizer(
+        return optim.MultiOptimizer(
             [
                 optim.AdamW(**config, weight_decay=0.0),
-                optim.AdamW(**config, weight_decay=constants["weight_decay"]),
+                optim.AdamW(**config, weight_decay=self.constants["weight_decay"]),
             ],
             [lambda path, _: "norm" in path],
         )
-        self.compiles = way.execution == "compiled"
-        self.loss_and_grad = nn.value_and_grad(self.model, self.loss_of)
 
     def train_step(self, tokens, labels):
         loss, gradients = self.loss_and_grad(tokens, labels)
@@ -157,9 +160,8 @@ class PlainTraining:
         put = self.framework.put
         values = [(path, put(turned(name, weights[name]))) for path, name in self.names.items()]
         self.model.load_weights(values)
+        self.optimizer = self.fresh_optimizer()
         self.optimizer.init(self.model.trainable_parameters())
-        for optimizer in self.optimizer.optimizers:
-            optimizer.state["step"] = mx.array(0, mx.uint64)
         mx.eval(self.model.parameters(), self.optimizer.state)
         self.run = self.train_step
         if self.compiles:
