@@ -37,18 +37,22 @@ def implemented(*, plain: bool) -> list[tuple[str, Capabilities]]:
     ]
 
 
-def is_slow(own: Capabilities, execution: str, precision: str) -> bool:
-    """What runs a C++ compiler for a minute, and all but one precision."""
-    return precision != FAST_PRECISION or (execution, "cpu") in own.needs_compiler
+def is_slow(own: Capabilities, key: Key) -> bool:
+    """What runs a C++ compiler for a minute, and all but one precision.
+
+    Of LoRA all but the first execution too: the others are traced as the whole fine-tune is.
+    """
+    workload, _, execution, precision = key
+    further = workload == "transformer_lora" and execution != own.executions[0]
+    return further or precision != FAST_PRECISION or (execution, "cpu") in own.needs_compiler
 
 
 def _parameters(*, plain: bool) -> Iterator:
     for workload, own in implemented(plain=plain):
         for execution in own.executions:
             for precision in PRECISIONS:
-                slow = plain or is_slow(own, execution, precision)
-                marks = [pytest.mark.slow] if slow else []
                 key = (workload, own.name, execution, precision)
+                marks = [pytest.mark.slow] if plain or is_slow(own, key) else []
                 yield pytest.param(key, id="-".join(key), marks=marks)
 
 
