@@ -200,7 +200,10 @@ def _advice(summary: RunSummary) -> Iterator[str]:
     assert widest.ratio is not None
     effort = widest.effort
     cell = next(cell for cell in summary.cells if cell.case.case_id == widest.case)
-    num_cohorts = widest.ratio.num_launches + effort.more_cohorts
+    # From those that were measured, of which a disturbed one may be in the rate alone.
+    rate = cell.measured.step_s if cell.measured else None
+    measured = max(widest.ratio.num_launches, rate.num_launches if rate else 0)
+    num_cohorts = measured + effort.more_cohorts
     yield (
         f"{count(effort.more_cohorts, 'more cohort')} would halve the interval of"
         f" {way_name(cell.case)} (protocol.num_cohorts={num_cohorts})"
