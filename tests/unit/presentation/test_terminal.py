@@ -126,6 +126,20 @@ def test_advice_on_more_rounds_names_the_setting_that_takes_them():
     assert "(protocol.min_rounds=20)" in text
 
 
+def test_advice_on_more_cohorts_counts_the_one_that_left_no_ratio():
+    summary = summary_of(cohorts(TIMES, wobble=0.03))
+    ratios = [
+        dataclasses.replace(
+            one,
+            ratio=dataclasses.replace(one.ratio, num_launches=2),
+            effort=dataclasses.replace(one.effort, more_cohorts=1),
+        )
+        for one in summary.ratios
+    ]
+    text = rendered(dataclasses.replace(summary, ratios=ratios))
+    assert "(protocol.num_cohorts=4)" in text  # 3 were measured
+
+
 def test_different_work_and_failing_grades_are_spelled_out():
     proof = Verdict(FAIL, reason="gradient: off by 0.5").to_json()
     records = [
