@@ -75,9 +75,12 @@ class CellSummary:
     unit: str | None
     measured: Measured | None
     mfu_roof: float | None
-    """Achieved FLOP/s over the best matrix product seen on this device in this precision."""
+    """Achieved FLOP/s over the best matrix product seen on this device in the precision that is
+    computed in; None where work was faster than it, which was no roof then."""
     mfu_spec: float | None
     """Achieved FLOP/s over the dense peak of the device's datasheet, where that is known."""
+    above_roof: float | None
+    """How many times faster than every such product this case was, where it was."""
     flop_convention: str | None
     """What is counted as FLOP of the model."""
     parity: CellParity
@@ -145,11 +148,10 @@ def _flags(own: pd.DataFrame, steady: list[Any]) -> tuple[str, ...]:
 
 
 def utilisation(measured: Measured | None, peak_flop_per_s: float | None) -> float | None:
-    """Achieved FLOP/s over this peak; None where either is not known, or it was no peak."""
+    """Achieved FLOP/s over this peak; None where either is not known."""
     if not peak_flop_per_s or measured is None or measured.step_s is None:
         return None
-    share = measured.flop_per_step / measured.step_s.estimate / peak_flop_per_s
-    return share if share <= 1 else None
+    return measured.flop_per_step / measured.step_s.estimate / peak_flop_per_s
 
 
 def _geometric_mean(values: pd.Series[float]) -> float:

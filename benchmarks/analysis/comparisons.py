@@ -22,6 +22,8 @@ from benchmarks.statistics.ratios import Ratio, paired_ratio, superiority_p_valu
 class Effort:
     """What would narrow the interval."""
 
+    num_cohorts: int
+    """Cohorts that the two have shared, disturbed ones too."""
     more_cohorts: int
     """Cohorts that would halve it, if the spread between launches stays as it is."""
     num_rounds: int | None = None
@@ -131,12 +133,13 @@ def _effort(
     if more is None:
         return None
     if not cohorts:
-        return Effort(more)
+        return Effort(len(found), more)
     parts = variances(cohorts)
     together = [pair for pair in found if not pair.is_serial]
     cost_s = sum(launch_s(one) for pair in together for side in pair for one in side)
     round_s = float(rounds["round_s"].mean())
     return Effort(
+        num_cohorts=len(found),
         more_cohorts=more,
         num_rounds=len(rounds) // len(cohorts),
         best_rounds=parts

@@ -147,11 +147,11 @@ def _cells(
     bases: Mapping[str, Basis],
     specs: Mapping[str, WorkloadSpec],
 ) -> tuple[CellSummary, ...]:
-    roofs = _roofs([record for standing in found.values() for record in standing.records])
+    shares, above = _shares_of_roofs(found, measured, parity)
     cells = []
     for case_id, standing in found.items():
         case, numbers, basis = standing.cell.case, measured[case_id], bases.get(case_id)
-        spec = specs.get(case.work.workload)
+        spec, is_ranked = specs.get(case.work.workload), parity[case_id].is_ranked
         cells.append(
             CellSummary(
                 case=case,
@@ -160,8 +160,9 @@ def _cells(
                 log=standing.log,
                 unit=standing.records[-1].unit if standing.records else None,
                 measured=numbers,
-                mfu_roof=utilisation(numbers, roofs.get(_roof_key(case, parity[case_id]))),
-                mfu_spec=utilisation(numbers, _datasheet_peak(plan, case)),
+                mfu_roof=shares.get(case_id),
+                mfu_spec=utilisation(numbers, _datasheet_peak(plan, case)) if is_ranked else None,
+                above_roof=above.get(case_id),
                 flop_convention=spec.flop_convention if spec and numbers else None,
                 parity=parity[case_id],
                 grade=(grade(basis) if standing.is_ok else "F") if basis else None,
@@ -192,6 +193,30 @@ def _withdraw(
     return one
 
 
+def _shares_of_roofs(
+    found: Mapping[str, Standing],
+    measured: Mapping[str, Measured | None],
+    parity: Mapping[str, CellParity],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """By case_id the shares of roofs, and the rates in roofs of what was faster than its own.
+
+    The FLOP counted are those of work that was shown. A roof below any such rate was none, and
+    nobody has a share of it.
+    """
+    roofs = _roofs([record for standing in found.values() for record in standing.records])
+    keys = {
+        case_id: _roof_key(standing.cell.case, parity[case_id])
+        for case_id, standing in found.items()
+        if standing.is_ok and parity[case_id].is_ranked
+    }
+    rates = {case_id: utilisation(measured[case_id], roofs.get(keys[case_id])) for case_id in keys}
+    known = {case_id: rate for case_id, rate in rates.items() if rate is not None}
+    above = {case_id: rate for case_id, rate in known.items() if rate > 1}
+    broken = {keys[case_id] for case_id in above}
+    shares = {case_id: rate for case_id, rate in known.items() if keys[case_id] not in broken}
+    return shares, above
+
+
 def _roofs(records: Sequence[Record]) -> Roofs:
     """The best matrix product, FLOP/s, seen on each device in each precision.
 
@@ -214,12 +239,13 @@ def _roof_key(case: Case, parity: CellParity) -> tuple[Place, str]:
 
 
 def _datasheet_peak(plan: Plan, case: Case) -> float | None:
-    """The dense peak of a case's device, FLOP/s, where its model is known and all are alike."""
+    """The dense peak of a case's device, FLOP/s, where it is known and the same for all."""
     rules = plan.device_rules.get(case.place.device)
-    models = {str(one.get("name")) for one in plan.machine.get("accelerators") or ()}
-    if rules is None or len(models) != 1:
+    if rules is None:
         return None
-    return rules.peaks_of(models.pop()).get(case.way.precision)
+    devices = plan.machine.get("accelerators") or ()
+    peaks = {rules.peak_of(one, case.way.precision) for one in devices}
+    return peaks.pop() if len(peaks) == 1 else None
 
 
 def _rounds(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:

@@ -6,7 +6,9 @@ Standard library only; the dataclass is also the schema that Hydra's configurati
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 PROTOCOL_VERSION = 2
 """Raised by every change to what is timed; results of unlike versions do not compare."""
@@ -113,7 +115,13 @@ class DeviceRules:
     """Datasheet dense peak by device model, a shell pattern of its whole name, and by precision;
     above 1.05 of it a result is suspect."""
 
-    def peaks_of(self, model: str) -> dict[str, float]:
-        """The peaks of the first pattern that the device's name matches; empty if none does."""
-        patterns = (one for one in self.peak_flop_per_s if fnmatch.fnmatchcase(model, one))
-        return self.peak_flop_per_s.get(next(patterns, ""), {})
+    def peak_of(self, accelerator: Mapping[str, Any], precision: str) -> float | None:
+        """The dense peak of a device as the machine's description has it; None if not known.
+
+        Of a GPU that is divided (MIG) the description is the whole one's: a launch gets a part.
+        """
+        if accelerator.get("mig"):
+            return None
+        name = str(accelerator.get("name"))
+        patterns = (one for one in self.peak_flop_per_s if fnmatch.fnmatchcase(name, one))
+        return self.peak_flop_per_s.get(next(patterns, ""), {}).get(precision)

@@ -23,8 +23,7 @@ LARGE = 2e-2
 """Relative error of a layer's statistics from which another operation, and not a slightly other
 constant, is likely."""
 LARGEST_ROUNDING = 4e-3
-"""Relative error of the first layer's statistics, or of the loss where there are none, that
-rounding operands to bf16 can make."""
+"""Relative error of the first layer's statistics that rounding operands to bf16 can make."""
 EPSILON_RESIDUAL = 0.02
 """How far an epsilon that is found may be from one that is known."""
 ADAM_CONSTANTS = {"learning_rate", "beta1", "beta2", "epsilon"}
@@ -163,10 +162,12 @@ def _in_the_loss(trace: Trace) -> Iterator[str]:
             )
             return
     matrices = [e for e in stable if not _is_vector(trace, e)]
-    if not trace.errors.statistics and trace.errors.loss <= LARGEST_ROUNDING:
-        yield "precision: TF32 or bf16 products under the name of a finer precision"
     if not trace.errors.statistics:
-        yield "the forward pass or the loss: nothing in between was read"
+        # Beyond this precision's limit, and within that of the coarsest.
+        coarsest = max(one.get("loss", 0.0) for one in trace.spec.tolerances.values())
+        rounded = trace.errors.loss <= coarsest
+        also = ", or the precision: TF32 or bf16 products under a finer name" if rounded else ""
+        yield f"the forward pass or the loss{also}: nothing in between was read"
     elif matrices:
         yield (
             f"transposed dense kernel {matrices[0].name}, or another loss: every layer before it"

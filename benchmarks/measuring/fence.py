@@ -31,7 +31,7 @@ MAX_LEFTOVER = 0.5
 """Share of a block that may remain to be done after its fence, where more than 5 ms."""
 NOISE_S = 0.005
 MAX_READ_BYTES = 2**28
-"""Of a program's state, read back each time: enough to be of every kind that it holds."""
+"""Of a program's state, read back each time beside one array of each kind."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,19 @@ def _block_then_read(
 
 
 def _read_back(program: Program) -> None:
-    """Fetch what the program holds, or of a large state the first of it.
+    """Fetch the first array of each kind that the program holds, then others up to a size.
 
-    One by one: what holds gigabytes returns arrays that are not fetched yet (`Reading`).
+    One by one: what holds gigabytes returns arrays that are not fetched yet (`Reading`). A kind is
+    a name's first part: of a step the loss is there before the weights and their moments are.
     """
+    state = program.read()
+    names = list(state)
+    firsts = {name.partition("/")[0]: name for name in reversed(names)}
     num_bytes = 0
-    for array in program.read().values():
-        num_bytes += array.nbytes
-        if num_bytes > MAX_READ_BYTES:
+    for name in sorted(names, key=lambda name: name not in firsts.values()):
+        if name not in firsts.values() and num_bytes > MAX_READ_BYTES:
             break
+        num_bytes += state[name].nbytes
 
 
 def _choose_size(framework: Framework) -> tuple[int, Any, Any]:

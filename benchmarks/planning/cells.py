@@ -79,14 +79,15 @@ class Drafting:
 
     def _why_serial(self, cell: Cell, part: Part) -> str:
         max_resident = self._configuration.machine.max_resident
-        limit_bytes = self._limits[cell.case.place.device].limit_bytes
-        if max_resident < 2 or limit_bytes is None:
+        memory = self._limits[cell.case.place.device]
+        if max_resident < 2 or memory.limit_bytes is None:
             why = f"machine.max_resident={max_resident}"
         else:
             sizes = [(one.memory_bytes or 0) / 2**30 for one in (cell, part.base)]
+            halves = "halves of " * memory.is_shared_equally
             why = (
                 f"needs {sizes[0]:.1f} GiB, its base {sizes[1]:.1f} GiB, which do not fit together"
-                f" within {limit_bytes / 2**30:.1f} GiB"
+                f" within {halves}{memory.limit_bytes / 2**30:.1f} GiB"
             )
         return f"{why}: launched one after another with its base (A B B A)"
 

@@ -37,6 +37,7 @@ class History:
         self._counting: dict[str, list[Record]] = {}
         self._seconds: dict[_Launches, list[float]] = defaultdict(list)
         self._last_index: dict[str, int] = {}
+        self._broken_parts = {_part(record) for record in records if _has_failed(record)}
         by_key: dict[str, list[Record]] = defaultdict(list)
         for record in records:
             by_key[record.result_key].append(record)
@@ -48,14 +49,18 @@ class History:
             self._failed = {key for key, found in by_key.items() if _ends_failed(found)}
 
     def cohorts(self, result_key: str | None, replica: int = 0) -> frozenset[CohortKey]:
-        """The cohorts in which this launch, or both of a serial cohort, ended ok and counts."""
+        """The cohorts in which this launch, or both of a serial cohort, ended ok and counts.
+
+        Where a serial pair has lost the other case, one launch is all there is to have.
+        """
         counting = self._counting.get(str(result_key), [])
         own = [record for record in counting if record.replica == replica]
         num_launches = Counter(_cohort(record) for record in own)
         return frozenset(
             _cohort(record)
             for record in own
-            if num_launches[_cohort(record)] >= LAUNCHES_PER_CASE[record.resident]
+            if _part(record) in self._broken_parts
+            or num_launches[_cohort(record)] >= LAUNCHES_PER_CASE[record.resident]
         )
 
     def has_failed(self, result_key: str | None) -> bool:
@@ -100,6 +105,15 @@ def _counting(records: Iterable[Record]) -> list[Record]:
     last = failures[-1]
     later = [record for record in finished if record.started_at > last.started_at]
     return [record for record in later if _cohort(record) != _cohort(last)]
+
+
+def _has_failed(record: Record) -> bool:
+    return record.status not in ("ok", "interrupted")
+
+
+def _part(record: Record) -> str:
+    """The run and the part of its plan: of a serial cohort two cases, in all of their cohorts."""
+    return record.cohort_id.rpartition("/")[0]
 
 
 def _cohort(record: Record) -> CohortKey:

@@ -18,6 +18,7 @@ HOW_TO_READ = (
     " against base: base's time / case's time, above 1 is faster, within 2 % is a tie;"
     " first step: with a filled compile cache where not marked cold; GiB: 2**30 bytes, at the peak"
 )
+BEST_PRODUCT = "the best matrix product seen here"
 AA_WORDS = {
     True: "contains 1 as it should",
     False: "does not contain 1, so nothing is ranked against it",
@@ -121,18 +122,20 @@ def _difference(name: str, family: Sequence[CellSummary]) -> str | None:
 
 
 def _utilisation(summary: RunSummary) -> Iterator[str]:
-    """Shares of a peak, workload by workload, with what was counted; of shown work alone."""
-    proven = [cell for cell in summary.cells if cell.status == "ok" and cell.parity.is_ranked]
-    for workload in dict.fromkeys(cell.case.work.workload for cell in proven):
-        cells = [cell for cell in proven if cell.case.work.workload == workload]
+    """Shares of a peak, workload by workload, with what was counted."""
+    for workload in dict.fromkeys(cell.case.work.workload for cell in summary.cells):
+        cells = [cell for cell in summary.cells if cell.case.work.workload == workload]
         for peak, shares in (
-            ("the best matrix product seen here", [(one, one.mfu_roof) for one in cells]),
-            ("the datasheet's dense peak", [(one, one.mfu_spec) for one in cells]),
+            (f"FLOP/s, of {BEST_PRODUCT}", [(one, one.mfu_roof) for one in cells]),
+            ("MFU, of the datasheet's dense peak", [(one, one.mfu_spec) for one in cells]),
         ):
             parts = [(one, f" {100 * share:.0f} %") for one, share in shares if share]
             if parts:
-                counted = clean(str(cells[0].flop_convention))
-                yield f"MFU of {peak}: {_by_group(parts)}; counted: {counted}"
+                counted = clean(str(parts[0][0].flop_convention))
+                yield f"{peak}: {_by_group(parts)}; counted: {counted}"
+        faster = [(one, f" {one.above_roof:.2f} times") for one in cells if one.above_roof]
+        if faster:
+            yield f"no roof, {BEST_PRODUCT}: work was faster, {_by_group(faster)}"
 
 
 def _aa(summary: RunSummary) -> Iterator[str]:
@@ -182,12 +185,12 @@ def _machine(machine: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _grades(summary: RunSummary) -> Iterator[str]:
-    by_reason: dict[str, list[str]] = {}
+    by_reason: dict[str, list[tuple[CellSummary, str]]] = {}
     for cell in summary.cells:
         if cell.grade_reason:
-            by_reason.setdefault(cell.grade_reason, []).append(way_name(cell.case))
-    for reason, names in by_reason.items():
-        yield f"grade F: {', '.join(names)}: {reason}"
+            by_reason.setdefault(cell.grade_reason, []).append((cell, ""))
+    for reason, cells in by_reason.items():
+        yield f"grade F, {reason}: {_by_group(cells)}"
 
 
 def _advice(summary: RunSummary) -> Iterator[str]:
@@ -200,13 +203,10 @@ def _advice(summary: RunSummary) -> Iterator[str]:
     assert widest.ratio is not None
     effort = widest.effort
     cell = next(cell for cell in summary.cells if cell.case.case_id == widest.case)
-    # From those that were measured, of which a disturbed one may be in the rate alone.
-    rate = cell.measured.step_s if cell.measured else None
-    measured = max(widest.ratio.num_launches, rate.num_launches if rate else 0)
-    num_cohorts = measured + effort.more_cohorts
+    num_cohorts = effort.num_cohorts + effort.more_cohorts
     yield (
         f"{count(effort.more_cohorts, 'more cohort')} would halve the interval of"
-        f" {way_name(cell.case)} (protocol.num_cohorts={num_cohorts})"
+        f" {_by_group([(cell, '')])} (protocol.num_cohorts={num_cohorts})"
         + _advice_on_rounds(effort.num_rounds, effort.best_rounds)
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from benchmarks.contract.protocol import DeviceRules
 
@@ -15,13 +16,18 @@ Architectures Optimization Reference Manual. Other processors do less."""
 
 
 def peak_flop_per_s(
-    rules: DeviceRules, *, precision: str, num_cores: int, accelerators: Sequence[str]
+    rules: DeviceRules,
+    *,
+    precision: str,
+    num_cores: int,
+    accelerators: Sequence[Mapping[str, Any]],
 ) -> float | None:
-    """The rate that the device cannot exceed, or None where it is not known."""
+    """The rate that no device of these kinds can exceed, or None where one's is not known."""
     if rules.name == "cpu":
         return num_cores * CPU_CLOCK_HZ * CPU_FLOP_PER_CYCLE.get(precision, 2048)
-    peaks = [rules.peaks_of(name).get(precision) for name in accelerators]
-    return max((peak for peak in peaks if peak is not None), default=None)
+    peaks = [rules.peak_of(one, precision) for one in accelerators]
+    known = [peak for peak in peaks if peak is not None]
+    return max(known) if known and len(known) == len(peaks) else None
 
 
 def impossible(flop_per_s: float, peak: float | None) -> str | None:

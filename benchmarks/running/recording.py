@@ -78,7 +78,7 @@ def _suspicion(plan: Plan, case: Case, live: Live, flop_per_step: int) -> Failur
         plan.device_rules[case.place.device],
         precision=case.way.precision,
         num_cores=live.launch.settings.num_threads,
-        accelerators=[str(device["name"]) for device in plan.machine["accelerators"]],
+        accelerators=plan.machine["accelerators"],
     )
     reason = impossible(flop_per_step / step_s, peak)
     return Failure("suspect", reason, "turn") if reason else None

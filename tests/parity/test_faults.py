@@ -65,6 +65,13 @@ IN_FP32 = {
 }
 IN_BF16 = ("no_decay", "decay_on_norm")
 """Of the decoder's, what hides in the rounding of each update."""
+IN_TF32 = {
+    "no_decay": "weight decay in the update",
+    "decay_on_norm": "weight decay in the update",
+    "beta2": "second moment",
+    "rope_interleaved": "loss",
+}
+"""Of the decoder's, with the check that catches each: products of fp32 pass for those of TF32."""
 SEEDS = 20
 
 
@@ -86,6 +93,7 @@ class Planted:
             "fp64": [one for one in faults if one not in UNDER_ANOTHER_NAME],
             "fp32": [*UNDER_ANOTHER_NAME, *IN_FP32[workload]],
             "bf16": [*IN_BF16],
+            "tf32": ["tf32_products", *IN_TF32],
         }[precision]
         folder = self.folder / workload / "planted"
         names = planting.write_extension(folder, faults, model=model, workloads=[workload])
@@ -135,6 +143,18 @@ def test_a_wrong_decay_is_caught_in_bf16_too(fault, planted):
     cell = planted.cell("transformer_finetune", "bf16", fault)
     assert cell["status"] == "fail"
     assert "weight decay in the update" in cell["reason"]
+
+
+def test_products_that_are_rounded_as_tf32_pass_for_it(planted):
+    cell = planted.cell("transformer_finetune", "tf32", "tf32_products")
+    assert (cell["status"], cell["reason"]) == ("pass", None)
+
+
+@pytest.mark.parametrize("fault", IN_TF32)
+def test_a_fault_is_caught_in_tf32_too(fault, planted):
+    cell = planted.cell("transformer_finetune", "tf32", fault)
+    assert cell["status"] == "fail"
+    assert IN_TF32[fault] in cell["reason"]
 
 
 @pytest.mark.slow

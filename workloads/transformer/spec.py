@@ -306,8 +306,19 @@ WIDENED_BYTES = 4
 """Of what products take besides on a CPU that multiplies rounded bf16 operands in fp32."""
 FOOTPRINT_BYTES = 2**30
 """Of the framework itself."""
-FUSED_ATTENTION = {"pytorch": None, "keras_torch": None, "jax": "cuda", "keras_jax": "cuda"}
-"""Frameworks whose attention keeps no matrix of its weights: on every device, or in bf16 there."""
+TORCH_FUSED_ATTENTION = {
+    "cpu": ("fp32", "bf16", "bf16_pure", "fp64"),
+    "cuda": ("fp32", "tf32", "bf16", "bf16_pure"),
+}
+CUDNN_ATTENTION = {"cuda": ("bf16", "bf16_pure")}
+FUSED_ATTENTION: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "pytorch": TORCH_FUSED_ATTENTION,
+    "keras_torch": TORCH_FUSED_ATTENTION,
+    "jax": CUDNN_ATTENTION,
+    "keras_jax": CUDNN_ATTENTION,
+}
+"""For each framework the devices and precisions where a trained attention keeps no matrix of its
+weights. On Metal PyTorch's does."""
 
 
 def memory_bytes(case: Case, *, lora: bool) -> int:
@@ -353,8 +364,8 @@ def _activation_bytes_per_token(case: Case, value_bytes: int) -> int:
 
 
 def _has_fused_attention(case: Case) -> bool:
-    device = FUSED_ATTENTION.get(case.way.framework, "none")
-    return device is None or (device == case.place.device and case.way.precision.startswith("bf16"))
+    fused = FUSED_ATTENTION.get(case.way.framework, {})
+    return case.way.precision in fused.get(case.place.device, ())
 
 
 def suspects(work: Work, initial: Arrays, first: Arrays) -> Iterator[tuple[str, float]]:

@@ -97,14 +97,9 @@ def _update_together(update: Any, *, beta1: float, beta2: float) -> None:
     Keras's own AdamW on torch is made of the same: one by one a variable takes twice the passes,
     and on a GPU a launch for each of them.
     """
-    tensors = (update.gradients, update.weights, update.moments, update.second_moments)
     for part in _parts([weight.numel() for weight in update.weights]):
-        _update_part(
-            *(ones[part] for ones in tensors),
-            kept=update.kept[part],
-            factors=update.factors,
-            betas=(beta1, beta2),
-        )
+        some = {name: ones[part] for name, ones in update._asdict().items() if name != "factors"}
+        _update_part(update._replace(**some), beta1=beta1, beta2=beta2)
 
 
 def _parts(sizes: Sequence[int]) -> Iterator[slice]:
@@ -118,29 +113,19 @@ def _parts(sizes: Sequence[int]) -> Iterator[slice]:
     yield slice(start, len(sizes))
 
 
-def _update_part(
-    gradients: list[Any],
-    weights: list[Any],
-    moments: list[Any],
-    second_moments: list[Any],
-    *,
-    kept: list[float],
-    factors: Any,
-    betas: tuple[float, float],
-) -> None:
-    held = (weights, moments, second_moments)
-    beta1, beta2 = betas
+def _update_part(update: Any, *, beta1: float, beta2: float) -> None:
+    held = (update.weights, update.moments, update.second_moments)
     # In float32 these are the variables themselves.
     gradients, weights, moments, second_moments = (
-        [one.float() for one in ones] for ones in (gradients, *held)
+        [one.float() for one in ones] for ones in (update.gradients, *held)
     )
     torch._foreach_lerp_(moments, gradients, 1 - beta1)
     torch._foreach_mul_(second_moments, beta2)
     torch._foreach_addcmul_(second_moments, gradients, gradients, value=1 - beta2)
     roots = torch._foreach_sqrt(second_moments)
-    torch._foreach_add_(roots, factors.epsilon)
-    torch._foreach_div_(roots, factors.rate)
-    torch._foreach_mul_(weights, kept)
+    torch._foreach_add_(roots, update.factors.epsilon)
+    torch._foreach_div_(roots, update.factors.rate)
+    torch._foreach_mul_(weights, update.kept)
     torch._foreach_addcdiv_(weights, moments, roots, value=-1)
     for ones, wide in zip(held, (weights, moments, second_moments)):
         if ones[0].dtype != torch.float32:

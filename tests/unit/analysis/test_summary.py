@@ -10,7 +10,7 @@ import pytest
 from benchmarks.analysis.summary import summarise
 from benchmarks.contract.plan import Cell
 from benchmarks.contract.protocol import DeviceRules
-from benchmarks.equivalence.verdict import INHERITED, Verdict
+from benchmarks.equivalence.verdict import FAIL, INHERITED, Verdict
 from tests.unit.analysis.records import (
     STEP1,
     case,
@@ -364,21 +364,47 @@ def test_the_share_of_the_roof_is_that_of_the_best_product_in_this_precision():
 
 def test_the_roof_of_what_is_computed_in_fp32_is_the_one_of_fp32():
     half = case(precision="bf16")
+    emulated = record(half, 9, [0.2] * 8)
     emulated = dataclasses.replace(
-        record(half, 9, [0.2] * 8),
-        evidence={"roof_flop_per_s": 1e9},
+        emulated,
+        evidence={**emulated.evidence, "roof_flop_per_s": 1e9},
         settings={"effective": {"products": "float32"}},
     )
     alone = summary_of([emulated], cases=[half])
     assert cell(alone, half)["mfu_roof"] is None
-    real = dataclasses.replace(record(BASE, 9, [0.2] * 8), evidence={"roof_flop_per_s": 4e11})
+    real = record(BASE, 9, [0.2] * 8)
+    real = dataclasses.replace(real, evidence={**real.evidence, "roof_flop_per_s": 4e11})
     summary = summary_of([emulated, real], cases=[BASE, half])
     assert cell(summary, half)["mfu_roof"] == cell(summary, BASE)["mfu_roof"] == pytest.approx(0.05)
 
 
-def test_what_is_faster_than_the_roof_has_no_share_of_it():
-    slow = dataclasses.replace(record(BASE, 9, [0.2] * 8), evidence={"roof_flop_per_s": 1e10})
-    assert cell(summary_of([slow], cases=[BASE]), BASE)["mfu_roof"] is None
+def test_nothing_has_a_share_of_a_roof_that_work_was_faster_than():
+    half = case(precision="bf16")
+    records = cohorts({BASE: 0.2, FAST: 0.1, half: 0.2}, wobble=0.0)
+    records = [
+        dataclasses.replace(one, evidence={**one.evidence, "roof_flop_per_s": 3e10})
+        for one in records
+    ]
+    summary = summary_of(records, cases=[BASE, FAST, half])
+    assert {one.case: one.mfu_roof for one in summary.cells} == {
+        BASE: None,  # 2e10, but 4e10 was reached
+        FAST: None,
+        half: pytest.approx(2 / 3),
+    }
+    above = {one.case: one.above_roof for one in summary.cells if one.above_roof}
+    assert above == {FAST: pytest.approx(4 / 3)}
+
+
+def test_work_that_was_not_shown_has_no_share_and_breaks_no_roof():
+    records = cohorts({BASE: 0.2, FAST: 0.1}, wobble=0.0)
+    for place, one in enumerate(records):
+        evidence = {**one.evidence, "roof_flop_per_s": 3e10}
+        if one.case == FAST:
+            evidence["parity"] = Verdict(FAIL, reason="half of the layers").to_json()
+        records[place] = dataclasses.replace(one, evidence=evidence)
+    summary = summary_of(records, cases=[BASE, FAST])
+    assert cell(summary, FAST)["mfu_roof"] is None
+    assert cell(summary, BASE)["mfu_roof"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(

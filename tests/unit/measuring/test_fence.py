@@ -83,6 +83,21 @@ class LazyProgram(QueuedProgram):
         return Reading({"loss": lambda: np.asarray(last.result() or 0.0)})
 
 
+class LossFirstProgram(QueuedProgram):
+    """The loss is there at once, before a large array that no step changes; the weights are not."""
+
+    def read(self) -> Reading:  # type: ignore[override]
+        last = self.last
+        return Reading(
+            {
+                "loss": lambda: np.zeros(()),
+                "frozen/table": lambda: np.empty(fence.MAX_READ_BYTES + 1, np.uint8),
+                "frozen/kernel": lambda: np.zeros(1),
+                "weights/kernel": lambda: np.asarray(last.result() or 0.0),
+            }
+        )
+
+
 def resolved(value: Any) -> Any:
     return value.result() if isinstance(value, Future) else value
 
@@ -112,7 +127,7 @@ def test_a_fence_that_returns_early_is_caught_on_the_products() -> None:
     assert "does not wait" in report.failure
 
 
-@pytest.mark.parametrize("kind", [QueuedProgram, LazyProgram])
+@pytest.mark.parametrize("kind", [QueuedProgram, LazyProgram, LossFirstProgram])
 def test_a_fence_that_returns_early_is_caught_on_the_program(kind: type[QueuedProgram]) -> None:
     framework = QueuedFramework(honest=False)
     program = kind(framework)

@@ -59,18 +59,24 @@ def test_each_kind_of_device_has_its_rules():
     [
         ("NVIDIA A100-SXM4-80GB", 312e12),
         ("NVIDIA A100 80GB PCIe", 312e12),
+        ("NVIDIA A100-10C", None),
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA H100 PCIe", 756e12),
         ("NVIDIA H100 NVL", 835e12),
         ("NVIDIA H200", 989e12),
         ("NVIDIA H200 NVL", 835e12),
         ("NVIDIA GH200 480GB", None),
-        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
     ],
 )
 def test_a_peak_is_that_of_the_very_model(model, bf16):
     rules = resolve().configuration.device_rules["cuda"]
-    assert rules.peaks_of(model).get("bf16") == bf16
+    assert rules.peak_of({"name": model, "mig": None}, "bf16") == bf16
+    assert rules.peak_of({"name": model, "mig": False}, "bf16") == bf16
+
+
+def test_a_divided_gpu_has_no_peak():
+    rules = resolve().configuration.device_rules["cuda"]
+    assert rules.peak_of({"name": "NVIDIA H100 80GB HBM3", "mig": True}, "bf16") is None
 
 
 @pytest.mark.parametrize("name", ["quick", "documents"])

@@ -105,6 +105,14 @@ def test_a_failed_case_is_retried_with_its_base(world):
     assert cohorts(world.plan(THREE, ONE)) == [("serial", "alphabeta")] * 3
 
 
+def test_a_base_whose_other_case_failed_has_its_cohorts(world):
+    world.store.run(world.plan(TWO, ONE), failing=("beta",))
+    failed = next(one for one in world.store.stored if one.status != "ok")
+    alone = {one.cohort_id: one for one in world.store.stored if one.status == "ok"}
+    world.store.stored = [failed, *alone.values()]  # as a run that gives up on beta leaves them
+    assert actions(world.plan("framework=alpha", ONE)) == {"alpha": "have"}
+
+
 def test_a_base_that_fails_is_retried_alone(world):
     world.store.run(world.plan(TWO, ONE), failing=("alpha",))
     assert cohorts(world.plan(TWO, ONE)) == [("together", "alpha")] * 3
