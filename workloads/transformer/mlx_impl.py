@@ -2,10 +2,10 @@
 
 The two executions run the same Python: `eager` evaluates what a step recorded, `compiled` traces it
 once. Parameters are flat dictionaries, the trained apart from the frozen, of which MLX is asked for
-no gradients. Projections of the same input are one product.
+no gradients. Projections of the same input are one product. Kernels are held OI, as in MLX's Linear.
 
 Shapes: B batch, T positions, D width, H heads, K head dimension, F width of the MLP, V vocabulary,
-R rank, I inputs and O outputs of a projection. Kernels are IO.
+R rank, I inputs and O outputs of a projection.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _below_largest(x: mx.array) -> mx.array:
 
 
 class Group(NamedTuple):
-    """Projections of one input: their kernels lie side by side, and so do their adapters' A."""
+    """Projections of one input: their kernels are one, and so are their adapters' A."""
 
     parts: tuple[spec.Projection, ...]
 
@@ -168,7 +168,7 @@ class Group(NamedTuple):
         return f"{prefix}/{'+'.join(part.name.rpartition('/')[2] for part in self.parts)}"
 
     @property
-    def columns(self) -> list[slice]:
+    def outputs(self) -> list[slice]:
         """Where each part's outputs are."""
         ends = np.cumsum([part.num_outputs for part in self.parts]).tolist()
         return [slice(end - part.num_outputs, end) for part, end in zip(self.parts, ends)]
@@ -197,6 +197,12 @@ class Held(NamedTuple):
 
     name: str
     columns: slice = slice(None)
+    """Of the canonical layout: of a kernel the rows here."""
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether it is held OI, and canonical IO."""
+        return self.name.endswith("/kernel")
 
 
 def held_arrays(layers: Sequence[Layer], *, rank: int | None) -> Iterator[tuple[str, Held]]:
@@ -206,7 +212,7 @@ def held_arrays(layers: Sequence[Layer], *, rank: int | None) -> Iterator[tuple[
     for name in ("embedding/table", "head/kernel", *scales):
         yield name, Held(name)
     for group in (group for layer in layers for group in layer[1:]):
-        for index, (part, columns) in enumerate(zip(group.parts, group.columns)):
+        for index, (part, columns) in enumerate(zip(group.parts, group.outputs)):
             yield f"{part.name}/kernel", Held(f"{group.name}/kernel", columns)
             if rank is not None:
                 columns = slice(index * rank, (index + 1) * rank)
@@ -248,7 +254,7 @@ class Decoder:
         for layer in self.layers:
             x_BTD = pass_layer(layer, arrays, x_BTD)
         x_BTD = self._operations.normalise(x_BTD, arrays["final_norm/scale"])
-        return self._operations.loss(x_BTD @ self._narrow(arrays["head/kernel"]), labels_BT)
+        return self._operations.loss(x_BTD @ self._narrow(arrays["head/kernel"]).T, labels_BT)
 
     def embed(self, arrays: Mapping[str, mx.array], tokens_BT: mx.array) -> mx.array:
         """The tokens' rows of the table, BTD."""
@@ -291,8 +297,8 @@ class Decoder:
         self, arrays: Mapping[str, mx.array], group: Group, x_BTI: mx.array
     ) -> list[mx.array]:
         """The output of each part, BTO; with LoRA as in Hu et al. (2021), section 4.1."""
-        y_BTO = x_BTI @ self._narrow(arrays[f"{group.name}/kernel"])
-        outputs = y_BTO.split(tuple(columns.start for columns in group.columns[1:]), -1)
+        y_BTO = x_BTI @ self._narrow(arrays[f"{group.name}/kernel"]).T
+        outputs = y_BTO.split(tuple(part.start for part in group.outputs[1:]), -1)
         if self.rank is None:
             return outputs
         low_BTR = self._adapter_factor * (x_BTI @ self._narrow(arrays[f"{group.name}/lora_a"]))
@@ -335,11 +341,13 @@ class DecoderTraining:
         The dictionaries stay, which the compiled step reads and writes.
         """
         numerics = self._decoder.numerics
-        parts: dict[str, list[str]] = {}
+        parts: dict[str, list[np.ndarray]] = {}
         for canonical, held in self._held.items():
-            parts.setdefault(held.name, []).append(canonical)
-        for name, names in parts.items():
-            value = self._framework.put(np.concatenate([weights[one] for one in names], -1))
+            array = weights[canonical]
+            parts.setdefault(held.name, []).append(array.T if held.is_turned else array)
+        for name, arrays in parts.items():
+            axis = 0 if Held(name).is_turned else -1
+            value = self._framework.put(np.concatenate(arrays, axis))
             if self._decoder.is_trained(name):
                 self._trained[name] = value.astype(numerics.master)
                 self._first_moments[name] = mx.zeros_like(self._trained[name])
@@ -405,6 +413,8 @@ class DecoderTraining:
         )
 
     def _get_part(self, array: mx.array, held: Held) -> np.ndarray:
+        if held.is_turned:
+            return self._framework.get(array[held.columns]).T
         return self._framework.get(array[..., held.columns])
 
     def _recorded_step(self, tokens_BT: mx.array, labels_BT: mx.array) -> mx.array:
@@ -430,10 +440,10 @@ class DecoderTraining:
         first = beta1 * first + (1 - beta1) * gradient
         second = beta2 * second + (1 - beta2) * mx.square(gradient)
         # Scalars, which take no pass over the parameters.
-        first_rate = rate / (1 - self._powers["beta1"])
-        root_factor = mx.rsqrt(1 - self._powers["beta2"])
-        change = first_rate * first / (root_factor * mx.sqrt(second) + constants["epsilon"])
+        scale = (1 - self._powers["beta1"]) / rate
+        root_scale = scale * mx.rsqrt(1 - self._powers["beta2"])
+        change = first / (root_scale * mx.sqrt(second) + scale * constants["epsilon"])
         if spec.is_decayed(name):
-            change = change + rate * constants["weight_decay"] * weight
+            weight = weight * (1 - rate * constants["weight_decay"])
         for state, value in zip(states, (weight - change, first, second)):
             state[name] = value.astype(numerics.master)
