@@ -2,7 +2,8 @@
 
 The two executions run the same Python: `eager` evaluates what a step recorded, `compiled` traces it
 once. Parameters are flat dictionaries, the trained apart from the frozen, of which MLX is asked for
-no gradients. Projections of the same input are one product. Kernels are held OI, as in MLX's Linear.
+no gradients. Projections of the same input are one product. Kernels are held OI, as MLX's Linear
+holds them.
 
 Shapes: B batch, T positions, D width, H heads, K head dimension, F width of the MLP, V vocabulary,
 R rank, I inputs and O outputs of a projection.
