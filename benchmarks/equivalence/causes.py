@@ -287,12 +287,17 @@ def _factors(trace: Trace, off: Sequence[TensorError]) -> list[str]:
 
 def _common_factor(errors: Sequence[TensorError]) -> float | None:
     """The one factor by which all of these are off, or None."""
-    scales = [e.scale for e in errors if e.scale and e.residual < FACTOR_RESIDUAL]
+    scales = [e.scale for e in errors if e.scale and _is_factor(e.scale, e.residual)]
     if not scales or len(scales) < len(errors):
         return None
     factor = float(np.median(scales))
     allowed = FACTOR_RESIDUAL * abs(factor - 1)
     return factor if max(abs(scale - factor) for scale in scales) <= allowed else None
+
+
+def _is_factor(scale: float, residual: float) -> bool:
+    """Whether the factor is most of what a tensor is off by."""
+    return residual < min(FACTOR_RESIDUAL, abs(scale - 1))
 
 
 def _first_off(off: Sequence[TensorError]) -> list[str]:

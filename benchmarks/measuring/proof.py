@@ -118,12 +118,9 @@ def prove_first_step(
     if missing:
         return judge([parameters], oracle=oracle.identity)
     errors = step_errors(spec, initial, read, oracle.step1)
-    checks = [
-        parameters,
-        *step_checks(errors, tolerance, stable=spec.stable_gradients),
-        *frozen_checks(initial, read),
-    ]
-    if first_failure(checks) is None:
+    of_step = step_checks(errors, tolerance, stable=spec.stable_gradients)
+    checks = [parameters, *of_step, *frozen_checks(initial, read)]
+    if first_failure(of_step) is None:
         return judge(checks, oracle=oracle.identity)
     trace = Trace(spec, initial, read, oracle.step1, errors, tolerance, suspects)
     return judge(

@@ -67,6 +67,17 @@ def diagnosed(initial, read, suspects=tuple):
     return first_failure(step_checks(errors, TOLERANCE)), likely_causes(trace)
 
 
+def test_rounding_of_one_update_is_no_learning_rate(initial):
+    read = step(initial)
+    generator = np.random.default_rng(2)
+    update = read["weights/head/kernel"] - initial["head/kernel"]
+    noise = 1e-4 * np.abs(update).mean() * generator.standard_normal(update.shape)
+    read["weights/head/kernel"] = read["weights/head/kernel"] + noise
+    _, causes = diagnosed(initial, read)
+    assert causes
+    assert not any("learning rate" in cause for cause in causes)
+
+
 def test_an_equal_step_has_no_causes(initial):
     assert diagnosed(initial, step(initial)) == (None, [])
 

@@ -93,6 +93,20 @@ def test_the_oracles_own_step_passes() -> None:
     assert max(check.error for check in verdict.checks) < 1e-9
 
 
+def test_a_frozen_weight_that_changed_is_the_cause_where_the_step_is_right() -> None:
+    head = {"head/kernel": INITIAL["head/kernel"]}
+    oracle = read_after_a_step(0.5) | {f"frozen/{name}": array for name, array in head.items()}
+    read = dict(oracle) | {"frozen/head/kernel": head["head/kernel"] * np.float32(0.9999)}
+    name = "weights/stem/conv/bn/bias"  # all updates together agree, of one rounding is much
+    read[name] = read[name] + np.float32(2e-3) * (read[name] - INITIAL["stem/conv/bn/bias"])
+    verdict = proof.prove_first_step(SPEC, INITIAL, read, oracle_of(oracle), TOLERANCE)
+    assert verdict.status == "fail"
+    assert verdict.causes == ()
+    assert verdict.first_difference is None
+    (cause,) = proof.causes_of(verdict.checks, verdict.causes)
+    assert cause == "base weights that an optimizer has, or that are decayed"
+
+
 def test_another_step_fails_with_its_first_difference_and_cause() -> None:
     verdict = proven(read_after_a_step(0.55))
     assert verdict.status == "fail"
