@@ -54,5 +54,6 @@ def _why(summary: RunSummary) -> str:
     if all(one.ratio is None for one in compared):
         return "no round in which a case and its base both count"
     if all(one.ratio is None or one.ratio.num_launches < MIN_LAUNCHES for one in compared):
-        return f"fewer than {MIN_LAUNCHES} launches (protocol={summary.protocol})"
+        left = " left undisturbed" * (summary.rounds.num_dropped > 0)
+        return f"fewer than {MIN_LAUNCHES} launches{left} (protocol={summary.protocol})"
     return "no difference is beyond what launches differ by themselves"

@@ -331,3 +331,15 @@ def test_sentence_of_a_slower_case_and_of_a_tie():
 )
 def test_sentence_says_why_nothing_is_ranked(records, why):
     assert sentence(summary_of(records)).startswith(f"nothing is ranked: {why}")
+
+
+def test_sentence_says_that_launches_were_disturbed():
+    flags = {number: ["FOREIGN_LOAD"] for number in range(8)}
+    records = [
+        record(one.case, 2, [TIMES[one.case]] * 8, flags=flags)
+        if one.cohort_id.endswith("2")
+        else one
+        for one in cohorts(TIMES)
+    ]
+    said = "nothing is ranked: fewer than 3 launches left undisturbed (protocol=quick)"
+    assert sentence(summary_of(records)) == said
