@@ -198,7 +198,7 @@ class Held(NamedTuple):
 
     name: str
     columns: slice = slice(None)
-    """Of the canonical layout: of a kernel the rows here."""
+    """Of the canonical layout; of what is turned the rows here."""
 
     @property
     def is_turned(self) -> bool:
@@ -342,13 +342,12 @@ class DecoderTraining:
         The dictionaries stay, which the compiled step reads and writes.
         """
         numerics = self._decoder.numerics
-        parts: dict[str, list[np.ndarray]] = {}
+        parts: dict[str, list[str]] = {}
         for canonical, held in self._held.items():
-            array = weights[canonical]
-            parts.setdefault(held.name, []).append(array.T if held.is_turned else array)
-        for name, arrays in parts.items():
-            axis = 0 if Held(name).is_turned else -1
-            value = self._framework.put(np.concatenate(arrays, axis))
+            parts.setdefault(held.name, []).append(canonical)
+        for name, names in parts.items():
+            joined = np.concatenate([weights[one] for one in names], -1)
+            value = self._framework.put(joined.T if Held(name).is_turned else joined)
             if self._decoder.is_trained(name):
                 self._trained[name] = value.astype(numerics.master)
                 self._first_moments[name] = mx.zeros_like(self._trained[name])
