@@ -14,7 +14,7 @@ Option = Union[int, str]
 Options = tuple[tuple[str, Option], ...]
 
 EXECUTIONS = ("eager", "graph", "compiled")
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64", "int8")
 DEVICES = ("cpu", "cuda", "metal", "tpu")
 
 

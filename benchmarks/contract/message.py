@@ -108,6 +108,8 @@ class Ready:
     cold_cache: bool | None
     warmup_ns: tuple[tuple[int, int], ...]
     steady: bool
+    steps_per_turn: int | None = None
+    """Of its blocks; None where their number follows from how long a block should last."""
     evidence: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -124,6 +126,8 @@ class BlockDone:
     """Compilations during the block."""
     suspended: bool
     """Whether the machine slept during the block."""
+    request_ns: tuple[int, ...] = ()
+    """Of inference the duration of each request, which make up the block's."""
 
 
 @dataclass(frozen=True)
@@ -198,4 +202,6 @@ def _typed(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
             "first_steps_ns": tuple(body["first_steps_ns"]),
             "warmup_ns": tuple((n, ns) for n, ns in body["warmup_ns"]),
         }
+    if cls is BlockDone:
+        return {**body, "request_ns": tuple(body["request_ns"])}
     return body

@@ -17,6 +17,7 @@ PHASES = (
     "start",
     "import",
     "build",
+    "export",
     "load",
     "first_step",
     "self_test",
@@ -34,6 +35,7 @@ def default_timeouts_s() -> dict[str, float]:
         "start": 60.0,
         "import": 300.0,
         "build": 300.0,
+        "export": 600.0,
         "load": 300.0,
         "first_step": 1800.0,
         "self_test": 300.0,
@@ -60,6 +62,11 @@ class MeasuringProtocol:
     """Seconds that a block should last at least."""
     max_launch_s: float = 4.0
     """Seconds of turns after which a launch ends once it has min_rounds."""
+    requests_per_turn: int = 25
+    """Requests of a turn where each is timed by itself: inference."""
+    percentiles: list[int] = field(default_factory=lambda: [50, 90])
+    """Percentiles of latency to be shown: rounds go on, up to max_rounds, until the launches of all
+    cohorts together have the samples that these take."""
     target_half_width: float = 0.01
     """Relative half-width of a launch's mean log step time at which its rounds may end."""
     min_warmup_steps: int = 10
@@ -79,9 +86,16 @@ class MeasuringProtocol:
 
     def __post_init__(self) -> None:
         """Refuse values outside their range; ValueError names the field."""
-        for name in ("num_cohorts", "min_rounds", "max_rounds", "warmup_window"):
+        for name in (
+            *("num_cohorts", "min_rounds", "max_rounds", "warmup_window"),
+            *("requests_per_turn",),
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"protocol.{name}={getattr(self, name)}: expected 1 or more")
+        if not all(50 <= one < 100 for one in self.percentiles):
+            raise ValueError(
+                f"protocol.percentiles={list(self.percentiles)}: expected numbers from 50 to 99"
+            )
         if self.max_rounds < self.min_rounds:
             raise ValueError(
                 f"protocol.max_rounds={self.max_rounds}: expected {self.min_rounds} or more"

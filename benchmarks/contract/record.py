@@ -3,6 +3,7 @@
 Schema history (SCHEMA_VERSION):
     1  first version
     2  resident: how the launches of a cohort were resident; in all before, together
+    3  request_ns: of inference the duration of each request in a block; before there was none
 
 Standard library only. Raw samples are stored; every summary is computed from them again.
 """
@@ -11,13 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.contract.case import Case, case_from_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 STATUSES = (
     "ok",
@@ -76,6 +77,8 @@ class Block:
     foreign_cpu_share: float | None = None
     """Share of the machine's CPU time that other processes took during the turn, 0 to 1."""
     flags: tuple[str, ...] = ()
+    request_ns: tuple[int, ...] = ()
+    """Of inference the duration of each request, which make up the block's; else empty."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +139,17 @@ class Record:
         Blocks that a flag invalidates are left out, unless they are more than half: then all are
         kept, because a result that says that it was disturbed is worth more than none.
         """
+        return [block.duration_ns / block.num_steps / 1e9 for block in self._kept_blocks]
+
+    @property
+    def request_seconds(self) -> list[float]:
+        """Seconds of each request of the blocks that count, in their order; empty in training."""
+        return [ns / 1e9 for block in self._kept_blocks for ns in block.request_ns]
+
+    @property
+    def _kept_blocks(self) -> Sequence[Block]:
         valid = [b for b in self.blocks if not set(b.flags) & set(INVALIDATING_FLAGS)]
-        kept = valid if 2 * len(valid) >= len(self.blocks) else self.blocks
-        return [block.duration_ns / block.num_steps / 1e9 for block in kept]
+        return valid if 2 * len(valid) >= len(self.blocks) else self.blocks
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON, the inverse of `record_from_json`."""
@@ -183,11 +194,19 @@ def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _block(data: Mapping[str, Any]) -> Block:
-    block = Block(**{**data, "flags": tuple(data["flags"])})
+    requests = tuple(data.get("request_ns", ()))
+    block = Block(**{**data, "flags": tuple(data["flags"]), "request_ns": requests})
     for name in ("round", "order", "num_steps", "duration_ns", "opening_fence_ns"):
         value = getattr(block, name)
         if type(value) is not int or value < 0:
             raise ValueError(f"block.{name}={value!r}: expected an integer of 0 or more")
+    if not all(type(one) is int and one > 0 for one in requests):
+        raise ValueError("block.request_ns: expected integers above 0")
+    if requests and (len(requests), sum(requests)) != (block.num_steps, block.duration_ns):
+        raise ValueError(
+            f"block of {block.num_steps} requests in {block.duration_ns} ns,"
+            f" received {len(requests)} in {sum(requests)} ns"
+        )
     if block.num_steps == 0 or block.duration_ns == 0:
         raise ValueError(f"block of {block.num_steps} steps in {block.duration_ns} ns")
     return block

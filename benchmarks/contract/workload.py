@@ -21,6 +21,12 @@ Arrays = Mapping[str, np.ndarray]
 
 NUM_BATCHES = 8
 """Distinct batches that a program's steps rotate through, so that no step repeats its input."""
+NUM_REQUESTS = 64
+"""Distinct requests that an inference program rotates through: no answer is at hand in a cache."""
+NUM_WITHHELD = 4
+"""Requests beyond those, for the proof: none of them is ever among the timed ones."""
+WITHHELD = tuple(range(NUM_REQUESTS, NUM_REQUESTS + NUM_WITHHELD))
+"""Their indices among the canonical batches."""
 
 
 Values = Union[tuple[Option, ...], range]
@@ -32,9 +38,37 @@ check of `equivalence.checks`, by its name. A check that is not named is shown a
 The derivation stands beside the values in the spec."""
 
 
-def _no_suspects(work: Work, initial: Arrays, batch: Arrays) -> Iterator[tuple[str, float]]:
+def _no_suspects(work: Work, initial: Arrays, batch: Arrays) -> Iterator[tuple[str, Any]]:
     del work, initial, batch
     return iter(())
+
+
+def _no_gradients(initial: Arrays, read: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+    del initial, read
+    return iter(())
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What makes a workload one of requests, each answered and timed by itself: inference.
+
+    Its canonical batches are requests: those up to NUM_REQUESTS are rotated through and timed, the
+    WITHHELD ones are for the proof.
+    """
+
+    per_batch: Callable[[Work], int]
+    """Requests that one batch makes, one after another: 1, or the tokens that are decoded."""
+    answer_error: Callable[[np.ndarray, Arrays], float]
+    """(the answer as the client got it, `RequestProgram.read` after it) to how far it is from what
+    it should be of these; 0 where it is that."""
+    suspects: Callable[[Work, Arrays, Arrays], Iterator[tuple[str, np.ndarray]]] = _no_suspects
+    """(work, weights, batch) to known mistakes, each with the logits of all requests of the batch
+    that it leads to, RBV: where logits are off, the mistake whose they are is named. NumPy only."""
+    recompute: Callable[[Work, Arrays, Arrays], np.ndarray] | None = None
+    """(work, weights, batch) to the logits of all its requests without any state between them, RBV:
+    where answers are made from a cache, they must be these. NumPy, float64."""
+    num_weight_bytes: Callable[[Case], int] | None = None
+    """Bytes of the weights in the case's precision, which an exported model holds at least."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +96,13 @@ class WorkloadSpec:
     """FLOP of the model's tensor operations in one step, 2 per multiply-add, analytic."""
     memory_bytes: Callable[[Case], int]
     """An upper estimate of one launch's memory for weights, gradients, states and activations."""
-    gradients: Callable[[Arrays, Arrays], Iterator[tuple[str, np.ndarray]]]
+    tolerances: Mapping[str, Tolerance]
+    gradients: Callable[[Arrays, Arrays], Iterator[tuple[str, np.ndarray]]] = _no_gradients
     """(initial weights, `Program.read` after step 1) to the gradient of each parameter, taken from
     the optimizer's state, so that no twin of the timed program is checked in its stead. Element by
     element: of a slice of one parameter's arrays it makes that slice of its gradient."""
-    tolerances: Mapping[str, Tolerance]
+    requests: Requests | None = None
+    """Of inference: each step is then a request. None: training."""
     flop_convention: str = "2 FLOP for each multiply-add of a matrix product or a convolution"
     """What `flop_per_step` counts, for people: it stands beside every share of a peak."""
     options: Mapping[str, Values] = field(default_factory=dict)
@@ -83,9 +119,16 @@ class WorkloadSpec:
     some of them at the true width."""
     stable_gradients: tuple[str, ...] = ()
     """Parameters whose gradients rounding leaves comparable even in reduced precision."""
+    every_value_of: tuple[str, ...] = ()
+    """Options of which each value is a cell where none is asked for, in place of the default."""
     suspects: Callable[[Work, Arrays, Arrays], Iterator[tuple[str, float]]] = _no_suspects
     """(work, initial weights, batch) to known mistakes of the forward pass, each with the loss of
     step 1 that it leads to: where a loss is off, the one that it equals is named. NumPy only."""
+
+    @property
+    def num_batches(self) -> int:
+        """Canonical batches that there are."""
+        return NUM_BATCHES if self.requests is None else NUM_REQUESTS + NUM_WITHHELD
 
     def default_option(self, name: str, size: str) -> Option:
         """What an option is at this size where nothing is asked for."""
@@ -101,6 +144,8 @@ class Problem:
     parameters: Mapping[str, int]
     """The size's parameter set."""
     hyperparameters: Mapping[str, float]
+    scratch_folder: str = ""
+    """The launch's private folder, which is removed after it."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +154,21 @@ class Effective:
 
     parameters: str
     """Dtype, as the other dtypes here by NumPy's name or bfloat16."""
-    gradients: str
-    optimizer: str
     activations: str
     """Dtype of what a layer in the middle returns."""
     flop_per_step: int | None
     """The framework's own count for one step, None where it has none."""
+    gradients: str | None = None
+    """As the optimizer's state only where there is training."""
+    optimizer: str | None = None
     layout: str | None = None
     """Of images where the program fixes it: NHWC or NCHW."""
     attention: str | None = None
     """The kernel of the attention that ran, where there is one."""
+    folded: str | None = None
+    """What was computed into the weights beforehand, as batch normalisation is for inference."""
+    integer_products: str | None = None
+    """Of a quantised model, how many of its products are of integers: `53 of 54`."""
 
 
 class Reading(Mapping[str, np.ndarray]):
@@ -172,10 +222,42 @@ class Program(Protocol):
         """
 
 
-def problem_of(case: Case, spec: WorkloadSpec) -> Problem:
+class RequestProgram(Protocol):
+    """One implementation of an inference workload: a request is in flight at a time.
+
+    After `feed` it answers the requests of the first batch, then of the next, and so on in a ring.
+    """
+
+    def export(self, weights: Arrays) -> None:
+        """Make the files that `load` takes, in the launch's private folder; often nothing."""
+
+    def load(self, weights: Arrays) -> None:
+        """Take canonical weights and statistics, and make everything that is made once of them."""
+
+    def feed(self, batches: Sequence[Arrays]) -> None:
+        """Put these batches on the device; the next request is the first one's first."""
+
+    def prepare(self) -> Any:
+        """Bring about what the next request finds, untimed; what to wait for, or None."""
+
+    def step(self) -> Any:
+        """Enqueue the next request and return its answer, still on the device; never block."""
+
+    def read(self) -> Arrays:
+        """Of the last request: `logits`, BV, float32 or wider, as a copy."""
+
+    def inspect(self) -> Effective:
+        """What the program works with; may take a request's time."""
+
+    def artefact_bytes(self) -> int | None:
+        """Size of what `export` has made; None where it makes nothing."""
+
+
+def problem_of(case: Case, spec: WorkloadSpec, *, scratch_folder: str = "") -> Problem:
     """The problem that a case poses; KeyError where the spec has no such size."""
     return Problem(
         case=case,
         parameters=spec.sizes[case.work.size],
         hyperparameters=spec.hyperparameters,
+        scratch_folder=scratch_folder,
     )

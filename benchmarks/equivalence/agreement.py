@@ -21,9 +21,16 @@ UNPROVEN = "unproven"
 Evidence = Mapping[str, Any]
 
 
-NAMES = ("loss", "gradient_norm", "update_norm", "statistics_norm")
-"""What is compared of the first step: a wrong learning rate shows in the update, a wrong momentum
-of the batch normalisation in the statistics."""
+LIMITS = {
+    "loss": "loss",
+    "gradient_norm": "gradient_norm",
+    "update_norm": "gradient_norm",
+    "statistics_norm": "gradient_norm",
+    "answer_norm": "logits",
+}
+"""What is compared of the first step, each with the tolerance that it has: a wrong learning rate
+shows in the update, a wrong momentum of the batch normalisation in the statistics; of inference
+there is the norm of all logits."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def agreement(
 ) -> Agreement:
     """Whether every launch of a case agrees with the reference within the tolerance.
 
-    `case` holds the step-1 evidence of each launch, a number for each of NAMES, a norm None where
+    `case` holds the step-1 evidence of each launch, a number for each of LIMITS, a norm None where
     the workload has nothing of the kind. What is missing leaves it unproven; one launch that is
     off, or not finite, makes it disagree. The norms share the gradient's tolerance.
     """
@@ -65,10 +72,10 @@ def agreement(
 
 
 def _compare(launch: Evidence, reference: Evidence, tolerance: Tolerance) -> Agreement:
-    errors = {name: relative_error(launch.get(name), reference.get(name)) for name in NAMES}
+    errors = {name: relative_error(launch.get(name), reference.get(name)) for name in LIMITS}
     loss, norm = errors["loss"], errors["gradient_norm"]
     for name, error in errors.items():
-        limit = tolerance["loss" if name == "loss" else "gradient_norm"]
+        limit = tolerance.get(LIMITS[name], 0.0)
         if error is not None and not error <= limit:
             what = name.replace("_", " ")
             reason = f"step-1 {what} is off by {error:.2g}, expected at most {limit:.2g}"

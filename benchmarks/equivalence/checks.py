@@ -38,6 +38,8 @@ GROUPS = ("optimizer", "weights")
 
 REQUIRED = ("loss", "gradient_norm", "cosine", "update_norm")
 """Checks without which nothing is proven: the loss, and length and direction of the gradient."""
+REQUIRED_OF_ANSWERS = ("logits", "logits_worst")
+"""The same of inference."""
 
 
 @dataclass(frozen=True)
@@ -219,8 +221,9 @@ def _unless_finite(value: float) -> float:
 
 
 def not_judged(checks: Iterable[Check]) -> list[str]:
-    """The required checks of step 1 that have no tolerance: without them nothing is proven."""
-    return [one.name for one in checks if one.name in REQUIRED and one.tolerance is None]
+    """The required checks that have no tolerance: without them nothing is proven."""
+    required = (*REQUIRED, *REQUIRED_OF_ANSWERS)
+    return [one.name for one in checks if one.name in required and one.tolerance is None]
 
 
 def _statistics_checks(errors: Sequence[TensorError], tolerance: Tolerance) -> Iterator[Check]:

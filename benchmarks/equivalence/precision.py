@@ -22,8 +22,8 @@ ROUNDING_ERRORS = {"bf16": 1.1e-3, "tf32": 1.4e-4, "fp32": 1e-7, "fp64": 1e-16}
 p bits leaves a relative error of 2**-p / sqrt(3) or a little less, rms; half of the terms have it.
 fp16 has the significant bits of TF32."""
 
-RANKS = {"bf16": 0, "bf16_pure": 0, "tf32": 1, "fp16": 1, "fp32": 2, "fp64": 3}
-"""Precisions by how finely they multiply."""
+RANKS = {"int8": 0, "bf16": 0, "bf16_pure": 0, "tf32": 1, "fp16": 1, "fp32": 2, "fp64": 3}
+"""Precisions by how finely they multiply; of int8 only its model does, and nothing else."""
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,18 @@ NAMES = {
     "losses": "losses of ten steps",
     "momentum": "optimizer's state after ten steps",
     "second_momentum": "optimizer's second moment after ten steps",
+    "distinct": "requests that were answered like another one",
+    "answer": "what the client got, beside what was computed",
+    "logits": "logits",
+    "logits_worst": "logits of one item",
+    "argmax": "share of items with another largest logit",
+    "recomputed": "logits beside those of a full re-computation",
+    "timed": "answers to timed requests",
 }
 """What each check looks at, for people."""
 
 
-COUNTS = ("changed", "parameters", "frozen", "frozen_after")
+COUNTS = ("changed", "parameters", "frozen", "frozen_after", "distinct")
 """Checks whose error is a number of tensors."""
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.contract.case import Work, work_from_json
-from benchmarks.contract.workload import NUM_BATCHES, WorkloadSpec
+from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.measuring import process
 
 ORDER_FILE = "order.json"
@@ -34,7 +34,7 @@ def write(spec: WorkloadSpec, work: Work, folder: Path) -> None:
             _save(partial / "weights" / f"{name}.npy", array)
             names.append(name)
         (partial / ORDER_FILE).write_text(json.dumps(names), encoding="utf-8")
-        for index in range(NUM_BATCHES):
+        for index in range(spec.num_batches):
             for name, array in spec.batch(work, index).items():
                 _save(partial / f"batch{index}" / f"{name}.npy", array)
         partial.rename(folder)
@@ -53,7 +53,8 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
 
 def read_batches(folder: Path) -> list[dict[str, np.ndarray]]:
     """The canonical batches in their order, mapped from their files."""
-    return [dict(_load_below(folder / f"batch{index}")) for index in range(NUM_BATCHES)]
+    num_batches = sum(1 for _ in folder.glob("batch*"))
+    return [dict(_load_below(folder / f"batch{index}")) for index in range(num_batches)]
 
 
 def _save(path: Path, array: np.ndarray) -> None:

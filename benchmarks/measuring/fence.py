@@ -10,12 +10,12 @@ import math
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Program
+from benchmarks.contract.workload import Arrays
 
 MATMUL_SECONDS = 0.02
 MATMUL_MARGIN = 1.2
@@ -32,6 +32,16 @@ MAX_LEFTOVER = 0.5
 NOISE_S = 0.005
 MAX_READ_BYTES = 2**28
 """Of a program's state, read back each time beside one array of each kind."""
+
+
+class Stepping(Protocol):
+    """What is tested of a program."""
+
+    def step(self) -> Any:
+        """Enqueue one step; what to wait for."""
+
+    def read(self) -> Arrays:
+        """What the program holds."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def check_matmul(framework: Framework) -> FenceReport:
     )
 
 
-def check_program(program: Program, framework: Framework, *, num_steps: int) -> float:
+def check_program(program: Stepping, framework: Framework, *, num_steps: int) -> float:
     """The share of a block of this program that was still to be done when its fence returned.
 
     Reading back right after the fence must take no longer than reading back once the device has
@@ -97,7 +107,7 @@ def program_failure(leftover: float) -> str | None:
     )
 
 
-def _leftover_share(program: Program, framework: Framework, num_steps: int) -> float:
+def _leftover_share(program: Stepping, framework: Framework, num_steps: int) -> float:
     block_s, early_s = _block_then_read(program, framework, num_steps, idle_s=0.0)
     # Whatever a fence that lies left over, the early reading waited for: as much time is enough.
     _, late_s = _block_then_read(program, framework, num_steps, idle_s=early_s)
@@ -108,7 +118,7 @@ def _leftover_share(program: Program, framework: Framework, num_steps: int) -> f
 
 
 def _block_then_read(
-    program: Program, framework: Framework, num_steps: int, *, idle_s: float
+    program: Stepping, framework: Framework, num_steps: int, *, idle_s: float
 ) -> tuple[float, float]:
     begin = time.perf_counter()
     for _ in range(num_steps):
@@ -121,7 +131,7 @@ def _block_then_read(
     return fenced - begin, time.perf_counter() - begin_read
 
 
-def _read_back(program: Program) -> None:
+def _read_back(program: Stepping) -> None:
     """Fetch the first array of each kind that the program holds, then others up to a size.
 
     One by one: what holds gigabytes returns arrays that are not fetched yet (`Reading`). A kind is

@@ -5,6 +5,10 @@
     followed/<name>.npy     the optimizer's state after the ten steps, where they were followed
     followed_second/<name>.npy      its second moment, where it keeps one
 
+Of inference:
+
+    answers/batch<i>.npy    the logits behind the answers to a batch's requests, RBV
+
 Standard library, NumPy and the contract only.
 """
 
@@ -24,6 +28,7 @@ NUMBERS_FILE = "numbers.json"
 STEP_FOLDER = "step1"
 FOLLOWED_FOLDER = "followed"
 SECOND_FOLDER = "followed_second"
+ANSWERS_FOLDER = "answers"
 OPTIMIZER_PREFIX = "optimizer/"
 SECOND_MOMENT_PREFIX = "second_moment/"
 OTHER_BATCH = 1
@@ -69,6 +74,16 @@ def keep_followed(folder: Path, read: Arrays) -> None:
     """Write the optimizer's state after the followed steps."""
     _save(folder / FOLLOWED_FOLDER, states_of(read, OPTIMIZER_PREFIX))
     _save(folder / SECOND_FOLDER, states_of(read, SECOND_MOMENT_PREFIX))
+
+
+def keep_answers(folder: Path, logits: Arrays) -> None:
+    """Write what a holder of the oracle answered, by batch."""
+    _save(folder / ANSWERS_FOLDER, logits)
+
+
+def load_answers(folder: Path) -> Arrays:
+    """The logits in this oracle's folder, by batch."""
+    return _arrays(folder / ANSWERS_FOLDER)
 
 
 def states_of(read: Arrays, prefix: str) -> dict[str, np.ndarray]:

@@ -42,6 +42,8 @@ CAUSES = {
     "second_momentum": "the second moment's decay (beta2)",
     "frozen": "base weights that an optimizer has, or that are decayed",
     "frozen_after": "base weights that an optimizer has, or that are decayed",
+    "recomputed": "the KV cache, or the positions of what is decoded",
+    "answer": "what is handed out is not the token, or the logits, of this request",
 }
 """What is likely wrong where step 1 agrees with the oracle and this check fails."""
 HELD = ("optimizer", "frozen", "statistics")

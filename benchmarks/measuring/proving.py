@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import gc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.contract.message import Prove, Proved
-from benchmarks.contract.workload import Arrays
+from benchmarks.contract.workload import WITHHELD, Arrays
 from benchmarks.equivalence.checks import (
     Check,
     flop_check,
@@ -22,6 +23,7 @@ from benchmarks.equivalence.checks import (
 )
 from benchmarks.equivalence.verdict import FAIL, UNPROVEN, Verdict, judge
 from benchmarks.measuring import oracle, proof
+from benchmarks.measuring.answering import Asker, first_withheld, reproduction_check
 from benchmarks.measuring.oracle import (
     NUM_FOLLOWED_STEPS,
     OPTIMIZER_PREFIX,
@@ -49,14 +51,10 @@ class ProofSession:
         self.stage.enter("self_test")
         self._checks += self.stage.check_precision()
         self.stage.build()
-        self.stage.enter("load")
-        self.stage.load()
-        self.stage.enter("first_step")
-        first = self._first_step()
-        if self._is_judged:
-            self._inspect()
-        if self._verdict.status != FAIL:
-            self._go_on(first)
+        if self.stage.spec.requests is None:
+            self._prove_training()
+        else:
+            self._prove_requests()
         self.stage.evidence["parity"] = self._judged().to_json()
         self.stage.channel.send(
             Proved(
@@ -67,6 +65,44 @@ class ProofSession:
                 },
             )
         )
+
+    def _prove_training(self) -> None:
+        self.stage.enter("load")
+        self.stage.load()
+        self.stage.enter("first_step")
+        first = self._first_step()
+        if self._is_judged:
+            self._inspect()
+        if self._verdict.status != FAIL:
+            self._go_on(first)
+
+    def _prove_requests(self) -> None:
+        """Every answer to the proven requests, and the first of them once more."""
+        stage = self.stage
+        stage.load_requests_program()
+        stage.enter("first_step")
+        asker = Asker(stage)
+        answers = asker.ask(asker.proven())
+        first = first_withheld(answers)
+        stage.evidence["step1"] = dataclasses.asdict(asker.evidence(first))
+        stage.evidence["placement"] = self._placement(asker.outputs)
+        if self._request.keep_folder is not None:
+            oracle.keep_answers(Path(self._request.keep_folder), answers.logits)
+        if self._is_judged:
+            self._verdict = asker.judge(answers)
+            self._checks += self._verdict.checks
+            self._inspect()
+        self._checks += asker.recomputed_check(first)
+        again = asker.ask(WITHHELD[:1])
+        self._checks.append(reproduction_check(first, again, stage.tolerance.get("logits")))
+
+    def _placement(self, outputs: Any) -> str:
+        """Where values lie; LaunchFailedError where that is not where it was asked for."""
+        self.stage.framework.wait(outputs)
+        where = self.stage.framework.placement(outputs)
+        if where != self._request.settings.device:
+            raise LaunchFailedError("not_placed", f"it ran on {where}")
+        return where
 
     @property
     def _is_judged(self) -> bool:
@@ -87,12 +123,7 @@ class ProofSession:
 
     def _first_step(self) -> proof.StepEvidence:
         stage = self.stage
-        outputs = stage.program.step()
-        stage.framework.wait(outputs)
-        stage.evidence["placement"] = stage.framework.placement(outputs)
-        if stage.evidence["placement"] != self._request.settings.device:
-            where = stage.evidence["placement"]
-            raise LaunchFailedError("not_placed", f"it ran on {where}")
+        stage.evidence["placement"] = self._placement(stage.program.step())
         read = stage.program.read()
         if not proof.is_finite(read):
             raise LaunchFailedError("nonfinite", f"not finite after step 1, loss {read['loss']}")

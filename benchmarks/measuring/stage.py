@@ -16,7 +16,14 @@ import numpy as np
 
 from benchmarks.contract.framework import Capabilities, Framework
 from benchmarks.contract.message import Failed, Launch, Phase, Prove
-from benchmarks.contract.workload import Arrays, Program, Tolerance, WorkloadSpec, problem_of
+from benchmarks.contract.workload import (
+    Arrays,
+    Program,
+    RequestProgram,
+    Tolerance,
+    WorkloadSpec,
+    problem_of,
+)
 from benchmarks.equivalence import precision
 from benchmarks.equivalence.checks import Check, first_failure
 from benchmarks.equivalence.verdict import describe
@@ -38,6 +45,9 @@ class Stage:
 
     framework: Framework
     program: Program
+    """Of training."""
+    requests_program: RequestProgram
+    """Of inference: a launch has one of the two."""
     spec: WorkloadSpec
 
     def __init__(self, launch: Launch | Prove, channel: Channel) -> None:
@@ -87,12 +97,25 @@ class Stage:
         self.enter("build")
         specs = importlib.import_module(self.launch.spec_module).SPECS
         self.spec = specs[self.launch.case.work.workload]
-        problem = problem_of(self.launch.case, self.spec)
+        scratch = self.launch.settings.scratch_folder
+        problem = problem_of(self.launch.case, self.spec, scratch_folder=scratch)
         if replaced:
             values = {**problem.hyperparameters, **replaced}
             problem = dataclasses.replace(problem, hyperparameters=values)
         implementation = importlib.import_module(self.launch.implementation_module)
-        self.program = implementation.build(problem, self.framework)
+        program = implementation.build(problem, self.framework)
+        if self.spec.requests is None:
+            self.program = program
+        else:
+            self.requests_program = program
+
+    def load_requests_program(self) -> None:
+        """Have the inference program export what it runs, and take the canonical weights."""
+        weights = self.initial()
+        self.enter("export")
+        self.requests_program.export(weights)
+        self.enter("load")
+        self.requests_program.load(weights)
 
     def load(self, *, first_batch: int = 0) -> None:
         """Load the canonical weights, and the batches from one on, the earlier ones last."""
@@ -136,8 +159,9 @@ class Stage:
 
         An inspection that fails is said to have failed: it takes nothing from what was measured.
         """
+        program = self.program if self.spec.requests is None else self.requests_program
         try:
-            found = dataclasses.asdict(self.program.inspect())
+            found = dataclasses.asdict(program.inspect())
         except Exception as error:  # noqa: BLE001 - a framework's tracing may raise anything
             found = {"failure": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
         self.evidence["effective"] = found

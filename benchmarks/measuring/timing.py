@@ -1,6 +1,7 @@
 """The timed block, and the clock.
 
-Inside the timed region: step, wait, read the clock. Nothing else. Standard library only.
+Inside the timed region: step, wait, read the clock; of a request also what brings its answer to the
+host. Nothing else. Standard library and the contract only.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Program
+from benchmarks.contract.workload import Program, RequestProgram
 
 SUSPENDED_NS = 100_000_000
 """Difference of the clocks with and without sleep above which the machine slept."""
@@ -26,6 +29,10 @@ class BlockTime:
     suspended: bool
     outputs: Any
     """What the last step returned, kept alive so that its release is not timed."""
+    request_ns: tuple[int, ...] = ()
+    """Of requests the duration of each."""
+    answers: tuple[np.ndarray, ...] = ()
+    """Of requests the answer to each, on the host."""
 
 
 def time_block(
@@ -53,6 +60,51 @@ def time_block(
     slept = _asleep_ns() - slept
     gc.enable()
     return BlockTime(end - begin, opening_fence_ns, slept > SUSPENDED_NS, outputs)
+
+
+def time_requests(
+    program: RequestProgram,
+    framework: Framework,
+    *,
+    num_requests: int,
+    previous: Any,
+    rewarm: bool,
+) -> BlockTime:
+    """The duration of each of num_requests requests, one in flight at a time.
+
+    A request lasts from its step until its answer is on the host. What comes before it, such as the
+    prompt whose continuation is timed, is waited for outside of it. With `rewarm` one request goes
+    untimed before the others.
+    """
+    wait, get, now = framework.wait, framework.get, time.perf_counter_ns
+    prepare, step = program.prepare, program.step
+    fence_begins = now()
+    wait(previous)
+    opening_fence_ns = now() - fence_begins
+    if rewarm:
+        wait(prepare())
+        get(step())
+    durations_ns, answers = [], []
+    gc.disable()
+    slept = _asleep_ns()
+    for _ in range(num_requests):
+        wait(prepare())
+        begin = now()
+        outputs = step()
+        wait(outputs)
+        answer = get(outputs)
+        durations_ns.append(now() - begin)
+        answers.append(answer)
+    slept = _asleep_ns() - slept
+    gc.enable()
+    return BlockTime(
+        sum(durations_ns),
+        opening_fence_ns,
+        slept > SUSPENDED_NS,
+        outputs,
+        tuple(durations_ns),
+        tuple(answers),
+    )
 
 
 def _asleep_ns() -> int:

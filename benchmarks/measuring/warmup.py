@@ -11,14 +11,13 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Callable
 
 import numpy as np
 
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
-from benchmarks.contract.workload import Program
-from benchmarks.measuring.timing import time_block
+from benchmarks.measuring.timing import BlockTime
 
 MINI_BLOCK_S = 0.02
 MAX_STRETCH = 5
@@ -42,11 +41,10 @@ class WarmUp:
     step_s: float
     """Median seconds per step of the last window."""
     steady: bool
-    outputs: Any
 
 
 def warm_up(
-    program: Program,
+    time_steps: Callable[[int], BlockTime],
     framework: Framework,
     *,
     protocol: MeasuringProtocol,
@@ -55,18 +53,18 @@ def warm_up(
 ) -> WarmUp:
     """Step until the step time is steady, or until the protocol's limit.
 
-    Where steps are so slow that the limit leaves too few of them to judge, it is stretched.
+    `time_steps` times as many steps as it is asked for. Where steps are so slow that the limit
+    leaves too few of them to judge, it is stretched.
     `step_s` is a first estimate of the seconds per step, which sizes the mini-blocks.
     """
     num_steps = max(1, math.ceil(MINI_BLOCK_S / step_s))
     blocks: list[tuple[int, int]] = []
-    quiet, outputs, steady = 0, None, False
+    quiet, steady = 0, False
     begin = time.perf_counter()
     limit_s = protocol.max_warmup_s
     while not steady and time.perf_counter() - begin < limit_s:
         compiled = framework.num_compilations()
-        block = time_block(program, framework, num_steps=num_steps, previous=outputs, rewarm=False)
-        outputs = block.outputs
+        block = time_steps(num_steps)
         blocks.append((num_steps, block.duration_ns))
         quiet = quiet + 1 if framework.num_compilations() == compiled else 0
         enough = quiet >= NUM_QUIET and _is_long_enough(blocks, begin, protocol, rules)
@@ -74,7 +72,7 @@ def warm_up(
         can_judge = len(blocks) >= 2 * protocol.warmup_window
         limit_s = protocol.max_warmup_s * (1 if can_judge else MAX_STRETCH)
     last = _step_seconds(blocks)[-protocol.warmup_window :]
-    return WarmUp(tuple(blocks), statistics.median(last), steady, outputs)
+    return WarmUp(tuple(blocks), statistics.median(last), steady)
 
 
 def is_steady(step_seconds: Sequence[float], *, window: int) -> bool:

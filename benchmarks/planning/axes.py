@@ -147,7 +147,7 @@ def _of_config(
             devices=_chosen(given["device"], DEVICES, "device", further=(AUTO_DEVICE,)),
             num_devices=_integers(given["num_devices"], "num_devices"),
             seeds=_integers(given["seed"], "seed"),
-            options=_option_axes(spec.options, options),
+            options=_option_axes(spec.options, options, each=spec.every_value_of),
             way_options=_option_axes(spec.way_options, options),
         )
 
@@ -200,9 +200,12 @@ def _integers(given: _Given, axis: str, *, optional: bool = False) -> tuple[Any,
 
 
 def _option_axes(
-    known: Mapping[str, Values], given: Mapping[str, _Given]
+    known: Mapping[str, Values], given: Mapping[str, _Given], *, each: Sequence[str] = ()
 ) -> tuple[OptionAxis, ...]:
-    return tuple((name, _option(given.get(name), name, values)) for name, values in known.items())
+    """The values of each option; of those in `each`, all where none is asked for."""
+    found = {name: _option(given.get(name), name, values) for name, values in known.items()}
+    whole = {name: tuple(known[name]) for name in each if found.get(name) == (None,)}
+    return tuple({**found, **whole}.items())
 
 
 def _option(given: _Given | None, name: str, known: Values) -> tuple[Option | None, ...]:

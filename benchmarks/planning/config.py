@@ -7,6 +7,7 @@ OmegaConf then drops the key without a word (reference: style, section C2).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ class SuiteConfig:
 
     description: str = ""
     """One line for `dyno ls suites`."""
+    percentiles: list[int] | None = None
+    """Percentiles of latency that the suite is about, in place of the protocol's."""
     matrices: list[MatrixConfig] = field(default_factory=list)
 
 
@@ -96,8 +99,22 @@ def resolve(overrides: Overrides) -> Resolved:
     configuration = typed(composed, where=f"suite={suite}: " if suite_file else "")
     if not configuration.suite.matrices:
         raise UsageError(f"suite={suite}: it has no matrices")
+    _take_percentiles(configuration, overrides)
     _refuse_impossible(configuration)
     return Resolved(suite_file.stem if suite_file else suite, configuration)
+
+
+def _take_percentiles(configuration: Configuration, overrides: Overrides) -> None:
+    """Ask for the suite's percentiles of latency, where the command line names no others."""
+    asked = any(one.lstrip("+").startswith("protocol.percentiles") for one in overrides.hydra)
+    chosen = configuration.suite.percentiles
+    if chosen is None or asked:
+        return
+    try:
+        protocol = dataclasses.replace(configuration.protocol, percentiles=chosen)
+    except ValueError as error:
+        raise UsageError(f"suite.percentiles: {error}") from error
+    configuration.protocol = protocol
 
 
 def names(group: str) -> list[str]:

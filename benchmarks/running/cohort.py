@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import statistics
@@ -18,11 +19,14 @@ from benchmarks.running.live import LaunchEndedError, Live
 from benchmarks.running.progress import Progress
 from benchmarks.running.stopping import Stopping
 from benchmarks.statistics.intervals import half_width_reached
+from benchmarks.statistics.percentiles import required_samples
 
 CHECK_EVERY = 5
 """Rounds between two looks at the spread."""
 MAX_REDONE_SHARE = 0.25
 """Rounds beyond max_rounds, or min_rounds where time is up, that may replace invalid ones."""
+SPARE_REQUESTS = 1.1
+"""Times the requests that a percentile takes: rounds are dropped, slow ones may come in runs."""
 FENCES_PER_BLOCK = 1000
 """A block lasts at least this many empty fences."""
 
@@ -42,6 +46,7 @@ def take_rounds(
     """Grant turns until the spread is small enough or the protocol's limits are reached."""
     order = random.Random(rounds.seed)  # noqa: S311 - an order of turns, no secret
     num_steps = {live.launch_id: steps_per_block(live, rounds) for live in lives}
+    protocol = _with_enough_requests(rounds.protocol, lives)
     begin, index, num_valid = time.monotonic(), 0, 0
     while alive := [live for live in lives if live.is_alive]:
         order.shuffle(alive)
@@ -51,17 +56,37 @@ def take_rounds(
             for i, live in enumerate(alive)
         ]
         index, num_valid = index + 1, num_valid + all(turns)
-        progress.round_done(index, rounds.protocol.max_rounds)
+        progress.round_done(index, protocol.max_rounds)
         with suppress(LaunchEndedError):
             alive[-1].tick()
         elapsed_s = (time.monotonic() - begin) / len(alive)
-        if stopping.requested or _is_enough(alive, index, num_valid, elapsed_s, rounds.protocol):
+        if stopping.requested or _is_enough(alive, index, num_valid, elapsed_s, protocol):
             return
 
 
+def _with_enough_requests(protocol: MeasuringProtocol, lives: Sequence[Live]) -> MeasuringProtocol:
+    """The protocol with the rounds that its percentiles of latency take, as far as it allows.
+
+    Its cohorts' requests are pooled; a launch by itself has those that all but the highest take.
+    """
+    ready = next((live.ready for live in lives if live.ready), None)
+    if ready is None or ready.steps_per_turn is None or not protocol.percentiles:
+        return protocol
+    *lower, highest = sorted(map(required_samples, protocol.percentiles))
+    needed = max(math.ceil(SPARE_REQUESTS * highest / protocol.num_cohorts), *lower, 0)
+    num_rounds = math.ceil(needed / ready.steps_per_turn)
+    least = min(protocol.max_rounds, max(protocol.min_rounds, num_rounds))
+    return dataclasses.replace(protocol, min_rounds=least)
+
+
 def steps_per_block(live: Live, rounds: Rounds) -> int:
-    """Steps that make a block as long as the protocol, the fence and the device ask."""
+    """Steps that make a block as long as the protocol, the fence and the device ask.
+
+    Where each step is a request that is timed by itself, the launch says how many.
+    """
     assert live.ready is not None
+    if live.ready.steps_per_turn is not None:
+        return live.ready.steps_per_turn
     target_s = max(rounds.protocol.block_target_s, FENCES_PER_BLOCK * live.ready.fence_s)
     return max(rounds.rules.min_steps_per_block, math.ceil(target_s / live.ready.step_s))
 
@@ -84,6 +109,7 @@ def _take_turn(live: Live, turn: Turn, position: int, num_alive: int) -> bool:
             opening_fence_ns=done.opening_fence_ns,
             foreign_cpu_share=conditions.foreign_cpu_share,
             flags=conditions.flags,
+            request_ns=done.request_ns,
         )
     )
     return not set(conditions.flags) & set(INVALIDATING_FLAGS)

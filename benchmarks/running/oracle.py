@@ -63,6 +63,7 @@ class Oracles:
 
         Raises ProofStoppedError where the user wants to stop.
         """
+        follows = follows and self.prover.catalog.workloads[work.workload].spec.requests is None
         key = (work, follows)
         if key not in self._found:
             self._found[key] = self._stored(work, follows) or self._computed(work, follows)

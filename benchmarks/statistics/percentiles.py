@@ -131,4 +131,4 @@ def _worth(launches: Sequence[Sequence[float]], pooled: np.ndarray, percentile: 
     correlation = min((num_slow_pairs / num_pairs - share**2) / (share - share**2), 0.95)
     if by_chance > 1 - CONFIDENCE or correlation <= MIN_CORRELATION:
         return 1.0
-    return (1 - correlation) / (1 + correlation)
+    return float((1 - correlation) / (1 + correlation))

@@ -86,10 +86,9 @@ class Slow:
 
     def __init__(self, monkeypatch, *, growth=1.0):
         self.now, self.step_s, self.growth, self.num_blocks = 0.0, 10.0, growth, 0
-        monkeypatch.setattr(warmup, "time_block", self.block)
         monkeypatch.setattr(warmup.time, "perf_counter", lambda: self.now)
 
-    def block(self, *_, num_steps, **__):
+    def block(self, num_steps):
         self.now += num_steps * self.step_s
         self.num_blocks += 1
         self.step_s *= self.growth
@@ -100,7 +99,7 @@ class Slow:
 
     def warm_up(self, window):
         protocol = MeasuringProtocol(max_warmup_s=60.0, min_warmup_steps=3, warmup_window=window)
-        return warmup.warm_up(None, self, protocol=protocol, rules=DeviceRules(), step_s=10.0)
+        return warmup.warm_up(self.block, self, protocol=protocol, rules=DeviceRules(), step_s=10.0)
 
 
 def test_a_program_of_slow_steps_gets_as_many_as_a_verdict_needs(monkeypatch):

@@ -1,0 +1,227 @@
+"""Whether the answers of an inference program are the oracle's, and if not, what is likely wrong.
+
+An answer is judged by the logits behind it. NumPy, the contract and equivalence only.
+
+Shapes: R requests that one batch makes, B items of a request, V classes or tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.contract.workload import Arrays, Tolerance
+from benchmarks.equivalence.checks import Check, check, first_failure
+from benchmarks.equivalence.errors import ratio
+from benchmarks.equivalence.verdict import Verdict, judge
+
+Suspects = Callable[[str], Iterable[tuple[str, np.ndarray]]]
+"""The name of a batch to known mistakes, each with the logits RBV that it leads to."""
+
+MIN_WEIGHTS_SHARE = 0.9
+"""Of the weights' bytes that an exported model holds at least; folding takes a few away."""
+SAME_ANSWER = "the input does not matter: different requests have the same answer"
+STALE_STATE = (
+    "state of the sequence before is left over (a stale KV cache, or a position that is not reset):"
+    " the first sequence is right and a later one is not"
+)
+
+
+def _nothing(name: str) -> Iterator[tuple[str, np.ndarray]]:
+    del name
+    return iter(())
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a program answered, and what is known of how."""
+
+    logits: Mapping[str, np.ndarray]
+    """By batch, in the order in which they were asked, RBV."""
+    answer_error: float
+    """How far what the clients got is from what the program computed, the largest."""
+    artefact_bytes: int | None = None
+    """Size of the exported model that answered."""
+    weight_bytes: int | None = None
+    """What its weights take at least."""
+
+
+def judge_answers(
+    own: Answers,
+    oracle: Arrays,
+    tolerance: Tolerance,
+    *,
+    identity: str | None = None,
+    suspects: Suspects = _nothing,
+    coarsest: float = 0.0,
+) -> Verdict:
+    """The verdict on these answers beside the oracle's, with the likely causes where they differ.
+
+    `coarsest` is the tolerance of the coarsest precision that there is: an error within it may be
+    that of products of a coarser precision.
+    """
+    names = [name for name in own.logits if name in oracle]
+    missing = [n for n in names if own.logits[n].shape != oracle[n].shape]
+    if missing or not names:
+        worst = next(iter(missing), None)
+        return judge([Check("parameters", float(len(missing) or 1), 0.0, worst)], oracle=identity)
+    checks = answer_checks(own, oracle, tolerance)
+    failed = first_failure(checks)
+    if failed is None:
+        return judge(checks, oracle=identity)
+    causes = likely_causes(own, oracle, tolerance, suspects=suspects, coarsest=coarsest)
+    return judge(
+        checks,
+        oracle=identity,
+        first_difference=_first_difference(own.logits, oracle, tolerance),
+        causes=list(causes),
+    )
+
+
+def answer_checks(own: Answers, oracle: Arrays, tolerance: Tolerance) -> list[Check]:
+    """The checks of answers whose logits have the oracle's shapes."""
+    names = [name for name in own.logits if name in oracle]
+    errors = {name: _relative_RB(own.logits[name], oracle[name]) for name in names}
+    worst = max(names, key=lambda name: _largest(errors[name]))
+    squares = [(np.square(_off(own.logits[n], oracle[n])).sum(), _square(oracle[n])) for n in names]
+    whole = ratio(
+        float(sum(a for a, _ in squares)) ** 0.5, float(sum(b for _, b in squares)) ** 0.5
+    )
+    return [
+        check("distinct", float(_num_alike([own.logits[name] for name in names])), 0.0),
+        check("answer", own.answer_error, 0.0),
+        check("logits", whole, tolerance.get("logits")),
+        Check(
+            "logits_worst",
+            _finite(_largest(errors[worst])),
+            tolerance.get("logits_worst"),
+            _position(worst, errors[worst]),
+        ),
+        check("argmax", _share_of_other_argmax(own.logits, oracle, names), None),
+    ]
+
+
+def relative_error(own: np.ndarray, reference: np.ndarray) -> float:
+    """|own - reference| / |reference| over all elements, infinite where own is not finite."""
+    error = ratio(float(np.linalg.norm(_off(own, reference))), _square(reference) ** 0.5)
+    return error if np.isfinite(error) else float("inf")
+
+
+def likely_causes(
+    own: Answers,
+    oracle: Arrays,
+    tolerance: Tolerance,
+    *,
+    suspects: Suspects = _nothing,
+    coarsest: float = 0.0,
+) -> Iterator[str]:
+    """The mistakes whose traces are there, the likeliest first."""
+    num_bytes = own.artefact_bytes
+    if num_bytes is not None and num_bytes < MIN_WEIGHTS_SHARE * (own.weight_bytes or 0):
+        yield (
+            f"the exported model lacks weights: {num_bytes:,} bytes, its weights take"
+            f" {own.weight_bytes:,}: variables that were not frozen into it"
+        )
+        return
+    names = [name for name in own.logits if name in oracle]
+    if _num_alike([own.logits[name] for name in names]):
+        yield SAME_ANSWER
+        return
+    limit = tolerance.get("logits", 0.0)
+    off = [n for n in names if not relative_error(own.logits[n], oracle[n]) <= limit]
+    if not off:
+        return
+    if off[0] != names[0] and len(names) > 1:
+        yield STALE_STATE
+        return
+    found = list(_by_suspects(own.logits[off[0]], oracle[off[0]], suspects(off[0])))
+    if found:
+        yield from found
+        return
+    error = relative_error(own.logits[off[0]], oracle[off[0]])
+    if error <= coarsest:
+        yield "precision: products of a coarser precision than its name's (TF32, bf16 or integers)"
+    first = _first_off(own.logits[off[0]], oracle[off[0]], limit)
+    if first:
+        yield (
+            f"the state between requests: {first} of a sequence are right, and the next is the"
+            " first to be off"
+        )
+
+
+def _by_suspects(
+    own: np.ndarray, right: np.ndarray, suspects: Iterable[tuple[str, np.ndarray]]
+) -> Iterator[str]:
+    """The mistakes that explain nearly all of the difference, the nearest first."""
+    error = relative_error(own, right)
+    found = [(relative_error(own, wrong), mistake) for mistake, wrong in suspects]
+    near = sorted((one, mistake) for one, mistake in found if one < error / 3)
+    yield from (mistake for _, mistake in near)
+
+
+def _first_off(own: np.ndarray, right: np.ndarray, limit: float) -> int:
+    """How many requests of a batch are right before the first one that is not."""
+    errors_RB = _relative_RB(own, right)
+    off_R = ~(errors_RB <= limit).all(axis=1)
+    return int(np.argmax(off_R)) if off_R.any() else 0
+
+
+def _first_difference(own: Arrays, oracle: Arrays, tolerance: Tolerance) -> str | None:
+    limit = tolerance.get("logits_worst", tolerance.get("logits"))
+    if limit is None:
+        return None
+    for name in own:
+        if name in oracle:
+            off = ~(_relative_RB(own[name], oracle[name]) <= limit)
+            if off.any():
+                return f"logits of {_position(name, off)}"
+    return None
+
+
+def _num_alike(logits: Sequence[np.ndarray]) -> int:
+    """Batches whose logits are those of one before them, bit by bit."""
+    seen = [np.ascontiguousarray(one).tobytes() for one in logits]
+    return len(seen) - len(set(seen))
+
+
+def _relative_RB(own: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """The relative L2 error of each item of each request; NaN where own is not finite."""
+    off = np.linalg.norm(_off(own, reference), axis=-1)
+    return np.asarray(off / np.linalg.norm(np.asarray(reference, np.float64), axis=-1))
+
+
+def _off(own: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    difference: np.ndarray = np.asarray(own, np.float64) - np.asarray(reference, np.float64)
+    return difference
+
+
+def _square(array: np.ndarray) -> float:
+    return float(np.square(array, dtype=np.float64).sum())
+
+
+def _largest(errors: np.ndarray) -> float:
+    return float(np.nan_to_num(errors, nan=np.inf).max())
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _position(name: str, values_RB: np.ndarray) -> str:
+    """`batch64, request 3, item 0`: where the largest of these values is."""
+    request, item = np.unravel_index(
+        int(np.argmax(np.nan_to_num(np.asarray(values_RB, np.float64), nan=np.inf))),
+        values_RB.shape,
+    )
+    parts = [name]
+    parts += [f"request {request}"] * (values_RB.shape[0] > 1)
+    parts += [f"item {item}"] * (values_RB.shape[1] > 1)
+    return ", ".join(parts)
+
+
+def _share_of_other_argmax(own: Arrays, oracle: Arrays, names: Sequence[str]) -> float:
+    """Share of the items whose largest logit is another one: it tells little of equal work."""
+    other = [(own[n].argmax(-1) != oracle[n].argmax(-1)).ravel() for n in names]
+    return float(np.concatenate(other).mean())

@@ -1,0 +1,123 @@
+"""The trial of an inference program: requests one by one, and the proof that they are answered.
+
+Standard library, NumPy, the contract and measuring.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contract.message import Launch
+from benchmarks.contract.workload import NUM_REQUESTS, WITHHELD, Arrays
+from benchmarks.equivalence.answers import Answers
+from benchmarks.equivalence.verdict import FAIL
+from benchmarks.measuring.answering import Asker, first_withheld, reproduction_check
+from benchmarks.measuring.stage import LaunchFailedError, Stage, require
+from benchmarks.measuring.timing import BlockTime, time_requests
+from benchmarks.measuring.trial import require_share
+
+
+class RequestTrial:
+    """One inference program under trial; see `Trial`."""
+
+    def __init__(self, stage: Stage) -> None:
+        assert isinstance(stage.launch, Launch)
+        self.steps_per_turn: int | None = stage.launch.protocol.requests_per_turn
+        self.outputs: Any = None
+        self._stage = stage
+        self._program = stage.requests_program
+        self._asker = Asker(stage)
+        self._first: Answers | None = None
+        self._num_asked = 0
+        """Requests since the timed ones were fed."""
+        self._timed: dict[int, np.ndarray] = {}
+        """By batch the last answer to a timed request, of those that the oracle knows."""
+        self._request_ns: list[int] = []
+
+    def load(self) -> None:
+        """Go through export and load, and put the requests before the program."""
+        self._stage.load_requests_program()
+        self._feed()
+
+    def time_steps(self, num_steps: int, *, rewarm: bool) -> BlockTime:
+        """Time as many requests."""
+        block = time_requests(
+            self._program,
+            self._stage.framework,
+            num_requests=num_steps,
+            previous=self.outputs,
+            rewarm=rewarm,
+        )
+        self.outputs = block.outputs
+        self._num_asked += rewarm
+        self._notice(block)
+        return block
+
+    def step(self) -> Any:
+        """Enqueue one request, once what it finds is there."""
+        self._num_asked += 1
+        self._stage.framework.wait(self._program.prepare())
+        return self._program.step()
+
+    def read(self) -> Arrays:
+        """What is known of the last request."""
+        return self._program.read()
+
+    def prove_first(self) -> None:
+        """The gate: every answer to the proven requests is the oracle's, or nothing is timed."""
+        answers = self._asker.ask(self._asker.proven())
+        self._first = first_withheld(answers)
+        self._stage.evidence["step1"] = dataclasses.asdict(self._asker.evidence(self._first))
+        verdict = self._asker.judge(answers)
+        self._stage.evidence["parity"] = verdict.to_json()
+        if verdict.status == FAIL:
+            raise LaunchFailedError("invalid_work", str(verdict.reason))
+        self._feed()
+
+    def begin_turns(self) -> None:
+        """Forget what was answered before the first turn."""
+        self._timed.clear()
+        self._request_ns.clear()
+
+    def keep(self, block: BlockTime, *, num_steps: int) -> None:
+        """Remember how long the requests of a turn took."""
+        del num_steps
+        self._request_ns += block.request_ns
+
+    def prove_end(self) -> None:
+        """The timed answers are the oracle's, and requests that were never timed take as long.
+
+        They are answered as before the turns, by the same program, weights and all. Whatever is
+        quick because it knows the answers of the timed requests is not with these.
+        """
+        require(list(self._asker.timed_check(self._timed)))
+        self._asker.feed(WITHHELD)
+        audited_ns = [
+            self.time_steps(1, rewarm=False).duration_ns
+            for _ in range(self._asker.per_batch * len(WITHHELD))
+        ]
+        share = statistics.median(self._request_ns or audited_ns) / min(audited_ns)
+        again = self._asker.ask(WITHHELD)
+        assert self._first is not None
+        limit = self._stage.tolerance.get("logits")
+        require([reproduction_check(self._first, first_withheld(again), limit)])
+        verdict = self._asker.judge(again)
+        if verdict.status == FAIL:
+            raise LaunchFailedError("invalid_work", f"once more: {verdict.reason}")
+        require_share(self._stage, share)
+
+    def _feed(self) -> None:
+        self._asker.feed(range(NUM_REQUESTS))
+        self._num_asked = 0
+
+    def _notice(self, block: BlockTime) -> None:
+        """Keep the answers to requests that the oracle knows."""
+        for answer in block.answers:
+            batch = self._num_asked // self._asker.per_batch % NUM_REQUESTS
+            if batch in self._asker.proven():
+                self._timed[batch] = answer
+            self._num_asked += 1
