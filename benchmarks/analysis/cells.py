@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
+from benchmarks.analysis.latency import Latency
 from benchmarks.analysis.parity import CellParity
 from benchmarks.analysis.standing import Standing
 from benchmarks.analysis.tables import COHORT_KEY
@@ -32,6 +33,12 @@ class Measured:
     """Median over the launches that found a filled compile cache, or have none."""
     first_step_cold_s: float | None
     """Median over the launches that compiled from nothing."""
+    export_s: float | None
+    """Median seconds in which a model was exported or converted; None in training."""
+    first_answer_s: float | None
+    """Median seconds from the weights to the first answer, as of `first_step_s`; of requests."""
+    first_answer_cold_s: float | None
+    """The same as of `first_step_cold_s`."""
     peak_memory_bytes: int | None
     """The largest of any launch."""
     num_rounds: int
@@ -87,6 +94,8 @@ class CellSummary:
     grade: str | None
     grade_reason: str | None
     """Why the grade is F."""
+    latency: Latency | None = None
+    """Of requests; None where the work is none of requests, or nothing was timed."""
 
     def to_json(self) -> dict[str, Any]:
         """The cell of the `dyno.run/1` document; a missing number is null."""
@@ -104,11 +113,7 @@ class CellSummary:
             "parity": self.parity.status,
             "parity_reason": self.parity.reason,
             "effective": dict(self.parity.effective),
-            # A latency needs requests that are timed one by one, which no workload has here.
-            "latency_p50_ms": None,
-            "latency_p90_ms": None,
-            "latency_p99_ms": None,
-            "latency_num_samples": None,
+            **(_NO_LATENCY if self.latency is None else self.latency.to_json()),
         }
 
 
@@ -128,6 +133,9 @@ def measure(standing: Standing, launches: pd.DataFrame) -> Measured | None:
         flop_per_step=int(own["flop_per_step"].iloc[-1]),
         first_step_s=_median(own[~cold]["first_step_s"]),
         first_step_cold_s=_median(own[cold]["first_step_s"]),
+        export_s=_median(own["export_s"]),
+        first_answer_s=_median(own[~cold]["first_answer_s"]),
+        first_answer_cold_s=_median(own[cold]["first_answer_s"]),
         peak_memory_bytes=None if memory.empty else int(memory.max()),
         num_rounds=int(own["num_rounds"].sum()),
         num_rounds_invalid=int(own["num_rounds_invalid"].sum()),
@@ -175,12 +183,19 @@ def _numbers(measured: Measured) -> dict[str, Any]:
         "step_s": step.estimate if step else None,
         "first_step_s": measured.first_step_s,
         "first_step_cold_s": measured.first_step_cold_s,
+        "export_s": measured.export_s,
+        "first_answer_s": measured.first_answer_s,
+        "first_answer_cold_s": measured.first_answer_cold_s,
         "peak_memory_bytes": measured.peak_memory_bytes,
         "steady": measured.steady,
         "flags": list(measured.flags),
     }
 
 
+_NO_LATENCY: Mapping[str, Any] = {
+    **dict.fromkeys(Latency(0).to_json()),
+    "latency_reasons": {},
+}
 _NOTHING: Mapping[str, Any] = {
     "items_per_s": None,
     "items_per_s_low": None,
@@ -191,6 +206,9 @@ _NOTHING: Mapping[str, Any] = {
     "step_s": None,
     "first_step_s": None,
     "first_step_cold_s": None,
+    "export_s": None,
+    "first_answer_s": None,
+    "first_answer_cold_s": None,
     "peak_memory_bytes": None,
     "steady": None,
     "flags": [],

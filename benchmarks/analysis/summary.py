@@ -15,6 +15,7 @@ import pandas as pd  # noqa: TID253 - works on the tables; commands import it wh
 from benchmarks.analysis.cells import CellSummary, Measured, measure, utilisation
 from benchmarks.analysis.comparisons import Comparison, compare_all
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
+from benchmarks.analysis.latency import latency_of
 from benchmarks.analysis.parity import CellParity, computed_in, effective_of, parities
 from benchmarks.analysis.standing import Standing, standings
 from benchmarks.analysis.tables import (
@@ -167,6 +168,7 @@ def _cells(
                 parity=parity[case_id],
                 grade=(grade(basis) if standing.is_ok else "F") if basis else None,
                 grade_reason=reason_for_f(basis) if basis and standing.is_ok else None,
+                latency=latency_of(standing.launches(), plan.protocol.percentiles),
             )
         )
     return tuple(cells)

@@ -49,6 +49,8 @@ LAUNCH_COLUMNS = [
     "num_rounds_invalid",
     "causes",
     "first_step_s",
+    "export_s",
+    "first_answer_s",
     "cold_cache",
     "steady",
     "trend",
@@ -148,12 +150,25 @@ def _launch_row(record: Record, disturbed: Sequence[bool]) -> dict[str, Any]:
         "num_rounds_invalid": sum(disturbed),
         "causes": tuple(sorted({c for block in record.blocks for c in causes_of(block)})),
         "first_step_s": record.first_steps_ns[0] / 1e9 if record.first_steps_ns else math.nan,
+        "export_s": _or_nan(record.phases_s.get("export")),
+        "first_answer_s": _first_answer_s(record),
         "cold_cache": record.cold_cache,
         "steady": record.steady,
         "trend": classify(steps),
         "peak_memory_bytes": _or_nan(record.peak_memory_bytes),
         "launch_s": launch_s(record),
     }
+
+
+def _first_answer_s(record: Record) -> float:
+    """Seconds from the weights to the first answer; NaN in training.
+
+    That is the export or conversion of a model, its loading, and the first request.
+    """
+    phases, first = record.phases_s, record.first_steps_ns
+    if "export" not in phases or not first:
+        return math.nan
+    return phases["export"] + phases.get("load", 0.0) + first[0] / 1e9
 
 
 def case_frame(document: Mapping[str, Any]) -> pd.DataFrame:

@@ -18,6 +18,11 @@ HOW_TO_READ = (
     " against base: base's time / case's time, above 1 is faster, within 2 % is a tie;"
     " first step: with a filled compile cache where not marked cold; GiB: 2**30 bytes, at the peak"
 )
+HOW_TO_READ_LATENCY = (
+    "latency: one request in flight, until its answer is on the host; p50 and p90 of each launch's"
+    " requests; a higher percentile is an upper bound with 99 % confidence, of the requests of all"
+    " launches; first answer: export or conversion, loading and the first request"
+)
 BEST_PRODUCT = "the best matrix product seen here"
 AA_WORDS = {
     True: "contains 1 as it should",
@@ -31,6 +36,7 @@ def notes(summary: RunSummary) -> list[str]:
     return [
         f"run {clean(summary.run_id)}, protocol {clean(summary.protocol)}",
         *([HOW_TO_READ] if any(cell.status == "ok" for cell in summary.cells) else []),
+        *_latency(summary),
         *_bases(summary),
         *_serial(summary),
         *_parity(summary),
@@ -50,6 +56,30 @@ def _bases(summary: RunSummary) -> Iterator[str]:
     names = dict.fromkeys(way_name(cells[base].case) for base in bases)
     if names:
         yield f"base: {', '.join(names)}"
+
+
+def _latency(summary: RunSummary) -> Iterator[str]:
+    """How to read latencies, the rates that they come with, and why a percentile is not there."""
+    cells = [cell for cell in summary.cells if cell.latency and cell.status in SHOWN]
+    if not cells:
+        return
+    yield HOW_TO_READ_LATENCY
+    for unit in dict.fromkeys(str(cell.unit) for cell in cells):
+        rates = ((one, one.measured.items_per_s) for one in cells if one.measured)
+        known = [
+            (one, f" {with_interval(rate.estimate, rate.low, rate.high)}")
+            for one, rate in rates
+            if rate and str(one.unit) == unit
+        ]
+        if known:
+            yield f"{clean(unit)}s/s in the same loop: {_by_group(known)}"
+    reasons: dict[str, list[tuple[CellSummary, str]]] = {}
+    for cell in cells:
+        assert cell.latency is not None
+        for percentile, reason in cell.latency.reasons.items():
+            reasons.setdefault(f"no p{percentile}, {reason}", []).append((cell, ""))
+    for reason, concerned in reasons.items():
+        yield f"{reason}: {_by_group(concerned)}"
 
 
 def _serial(summary: RunSummary) -> Iterator[str]:
@@ -73,12 +103,14 @@ def _by_group(named: Iterable[tuple[CellSummary, str]]) -> str:
     return "; ".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
 
 
+SHOWN = ("ok", "unproven")
+"""Statuses whose numbers are shown."""
 PARITY_WORDS = {FAIL: "different work", INHERITED: "inherited parity"}
 
 
 def _parity(summary: RunSummary) -> Iterator[str]:
     """Whether the work is equal, and each case where it is not shown to be."""
-    measured = [cell for cell in summary.cells if cell.status in ("ok", "unproven")]
+    measured = [cell for cell in summary.cells if cell.status in SHOWN]
     passed = [cell.parity for cell in measured if cell.parity.status == PASS]
     if passed:
         losses = [one.loss_error for one in passed if one.loss_error is not None]

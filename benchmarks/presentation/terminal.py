@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from typing import NamedTuple, TextIO
+from typing import Literal, NamedTuple, TextIO
 
 from rich import box  # noqa: TID253 - works with rich; commands import it when they run
 from rich.console import Console  # noqa: TID253 - as above
@@ -19,7 +19,7 @@ from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.comparisons import Comparison
 from benchmarks.analysis.parity import computed_in
 from benchmarks.analysis.summary import RunSummary
-from benchmarks.presentation.notes import notes
+from benchmarks.presentation.notes import SHOWN, notes
 from benchmarks.presentation.sentence import sentence
 from benchmarks.presentation.wording import (
     clean,
@@ -36,8 +36,6 @@ WIDE = 100
 """Columns from which an interval stands beside its estimate instead of beneath it."""
 PIPED_WIDTH = 110
 NONE = "-"
-SHOWN = ("ok", "unproven")
-"""Statuses whose numbers are shown."""
 STYLES = {"faster": "green", "slower": "red", "unproven": "yellow"}
 
 
@@ -83,47 +81,111 @@ def _print_group(
     console.print()
 
 
+class _Column(NamedTuple):
+    """One column of a table of what was measured."""
+
+    header: str
+    texts: list[Text]
+    justify: Literal["left", "right"] = "left"
+    min_width: int | None = None
+    """From which the column may be wrapped; None: it stays as wide as it is."""
+
+    @property
+    def width(self) -> int:
+        """Cells that the column takes where it is not wrapped."""
+        lines = [line for text in self.texts for line in text.plain.split("\n")]
+        return max(len(self.header), *map(len, lines))
+
+
 def _measured_table(
     cells: list[CellSummary], ratios: dict[str, Comparison], console: Console
 ) -> Table:
-    rows = [_row(cell, ratios.get(cell.case.case_id), console) for cell in cells]
+    """The table of a group; where it would be too wide, intervals stand beneath their estimates."""
+    columns = _columns(cells, ratios, console, is_wide=console.width >= WIDE)
+    if sum(column.width + 1 for column in columns) > console.width:
+        columns = _columns(cells, ratios, console, is_wide=False)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1))
-    longest_word = max(len(word) for row in rows for word in row.case.plain.split())
-    longest_time = max(len(row.first_step.plain) for row in rows)
-    table.add_column("case", min_width=longest_word)
-    for header in (f"{clean(cells[0].unit or 'item')}s/s", "against base"):
-        table.add_column(header, no_wrap=True)
-    table.add_column("first step", justify="right", min_width=max(len("first"), longest_time))
-    for header in ("GiB", "grade", "n"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for row in rows:
+    for column in columns:
+        table.add_column(
+            column.header,
+            justify=column.justify,
+            min_width=column.min_width,
+            no_wrap=column.min_width is None,
+        )
+    for row in zip(*(column.texts for column in columns), strict=True):
         table.add_row(*row)
     return table
 
 
-class _Row(NamedTuple):
-    case: Text
-    rate: Text
-    against_base: Text
-    first_step: Text
-    memory: Text
-    grade: Text
-    num_launches: Text
+def _columns(
+    cells: list[CellSummary], ratios: dict[str, Comparison], console: Console, *, is_wide: bool
+) -> list[_Column]:
+    names = [Text(f"{way_name(cell.case)}{_real_precision(cell)}") for cell in cells]
+    longest_word = max(len(word) for name in names for word in name.plain.split())
+    is_latency = cells[0].latency is not None
+    numbers = _latency_columns if is_latency else _rate_columns
+    against = [
+        _against_base(cell, ratios.get(cell.case.case_id), console, is_wide=is_wide)
+        for cell in cells
+    ]
+    first = [Text(_first_answer(cell) if is_latency else _first_step(cell)) for cell in cells]
+    longest_time = max(len(text.plain) for text in first)
+    return [
+        _Column("case", names, min_width=longest_word),
+        *numbers(cells, console, is_wide=is_wide),
+        _Column("against base", against),
+        _Column(
+            "first answer" if is_latency else "first step",
+            first,
+            "right",
+            min_width=max(len("answer" if is_latency else "first"), longest_time),
+        ),
+        _Column("GiB", [Text(_memory(cell)) for cell in cells], "right"),
+        _Column("grade", [Text(cell.grade or NONE) for cell in cells], "right"),
+        _Column("n", [Text(_num_launches(cell)) for cell in cells], "right"),
+    ]
 
 
-def _row(cell: CellSummary, one: Comparison | None, console: Console) -> _Row:
-    rate, memory = _rate(cell), cell.measured.peak_memory_bytes if cell.measured else None
-    assert rate is not None
-    separator = " " if console.width >= WIDE else "\n"
-    return _Row(
-        case=Text(f"{way_name(cell.case)}{_real_precision(cell)}"),
-        rate=Text(with_interval(rate.estimate, rate.low, rate.high, separator=separator)),
-        against_base=_against_base(cell, one, console),
-        first_step=Text(_first_step(cell)),
-        memory=Text(NONE if memory is None else gib(memory)),
-        grade=Text(cell.grade or NONE),
-        num_launches=Text(str(rate.num_launches)),
-    )
+def _rate_columns(cells: list[CellSummary], console: Console, *, is_wide: bool) -> list[_Column]:
+    del console
+    unit = clean(cells[0].unit or "item")
+    return [_Column(f"{unit}s/s", [_interval(_rate(cell), is_wide=is_wide) for cell in cells])]
+
+
+def _latency_columns(cells: list[CellSummary], console: Console, *, is_wide: bool) -> list[_Column]:
+    """A column for each percentile that was asked for; a bound is marked as one."""
+    asked = sorted({one for cell in cells if cell.latency for one in cell.latency.asked})
+    at_most = "≤" if console.encoding.startswith("utf") else "<="
+    return [
+        _Column(f"p{one} ms", [_latency(c, one, at_most, is_wide=is_wide) for c in cells])
+        for one in asked
+    ]
+
+
+def _latency(cell: CellSummary, percentile: int, at_most: str, *, is_wide: bool) -> Text:
+    assert cell.latency is not None
+    bound = cell.latency.bounds.get(percentile)
+    if bound is not None:
+        return Text(f"{at_most} {with_interval(1e3 * bound, None, None)}")
+    interval = cell.latency.percentiles.get(percentile)
+    return _interval(interval and interval.scaled(1e3), is_wide=is_wide)
+
+
+def _interval(value: Interval | None, *, is_wide: bool) -> Text:
+    if value is None:
+        return Text(NONE)
+    separator = " " if is_wide else "\n"
+    return Text(with_interval(value.estimate, value.low, value.high, separator=separator))
+
+
+def _memory(cell: CellSummary) -> str:
+    memory = cell.measured.peak_memory_bytes if cell.measured else None
+    return NONE if memory is None else gib(memory)
+
+
+def _num_launches(cell: CellSummary) -> str:
+    rate = _rate(cell)
+    return NONE if rate is None else str(rate.num_launches)
 
 
 def _real_precision(cell: CellSummary) -> str:
@@ -144,8 +206,10 @@ def _rate(cell: CellSummary) -> Interval | None:
     return cell.measured.items_per_s if cell.measured else None
 
 
-def _against_base(cell: CellSummary, one: Comparison | None, console: Console) -> Text:
-    """`1.32 [1.28, 1.36] ^ faster`, or on two lines where the console is narrow."""
+def _against_base(
+    cell: CellSummary, one: Comparison | None, console: Console, *, is_wide: bool
+) -> Text:
+    """`1.32 [1.28, 1.36] ^ faster`, or on two lines where the table is too wide for it."""
     if one is None and cell.status == "unproven":
         unproven = verdict_text("unproven", ascii_only=not console.encoding.startswith("utf"))
         return Text(unproven, style=STYLES["unproven"])
@@ -157,20 +221,29 @@ def _against_base(cell: CellSummary, one: Comparison | None, console: Console) -
         return verdict
     shown = with_interval(one.ratio.ratio, one.ratio.low, one.ratio.high)
     estimate, _, interval = shown.partition(" ")
-    if console.width >= WIDE or not interval:
+    if is_wide or not interval:
         return Text.assemble(shown, " ", verdict)
     return Text.assemble(estimate, " ", verdict, "\n", interval)
 
 
 def _first_step(cell: CellSummary) -> str:
     """The first step with a filled compile cache; else with an empty one, and marked so."""
-    measured = cell.measured
-    if measured is None:
+    if cell.measured is None:
         return NONE
-    if measured.first_step_s is not None:
-        return seconds(measured.first_step_s)
-    cold = measured.first_step_cold_s
-    return NONE if cold is None else f"{seconds(cold)} cold"
+    return _either(cell.measured.first_step_s, cell.measured.first_step_cold_s)
+
+
+def _first_answer(cell: CellSummary) -> str:
+    """The same of the time from the weights to the first answer."""
+    if cell.measured is None:
+        return NONE
+    return _either(cell.measured.first_answer_s, cell.measured.first_answer_cold_s)
+
+
+def _either(warm_s: float | None, cold_s: float | None) -> str:
+    if warm_s is not None:
+        return seconds(warm_s)
+    return NONE if cold_s is None else f"{seconds(cold_s)} cold"
 
 
 def _missing_table(cells: list[CellSummary], store: str) -> Table:

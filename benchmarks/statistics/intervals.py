@@ -52,6 +52,11 @@ class Interval:
             return None
         return math.log(self.high / self.low) / 2
 
+    def scaled(self, factor: float) -> Interval:
+        """The same in another unit."""
+        low, high = (None if one is None else factor * one for one in (self.low, self.high))
+        return Interval(factor * self.estimate, low, high, self.num_launches)
+
 
 def t_quantile(probability: float, degrees_of_freedom: float) -> float:
     """The quantile of Student's t distribution."""

@@ -474,9 +474,12 @@ def test_every_cell_has_the_same_keys():
     assert {
         "case_id workload size batch_size framework execution precision device num_devices status"
         " reason unit items_per_s items_per_s_low items_per_s_high num_launches num_rounds"
-        " num_rounds_invalid step_s first_step_s first_step_cold_s peak_memory_bytes steady flags"
+        " num_rounds_invalid step_s first_step_s first_step_cold_s export_s first_answer_s"
+        " first_answer_cold_s peak_memory_bytes steady flags"
         " mfu_roof mfu_spec flop_convention grade parity parity_reason effective"
-        " latency_p50_ms latency_p90_ms latency_p99_ms latency_num_samples"
+        " latency_p50_ms latency_p50_low_ms latency_p50_high_ms latency_p90_ms latency_p90_low_ms"
+        " latency_p90_high_ms latency_p99_ms latency_p99_is_bound latency_num_samples"
+        " latency_reasons"
     } == {" ".join(c) for c in cells}
 
 

@@ -76,7 +76,7 @@ def test_an_override_replaces_the_axis_in_every_matrix(expand):
         ("size", ["tiny", "full"]),
         ("framework", ["alpha", "beta", "gamma"]),
         ("execution", ["eager", "graph", "compiled"]),
-        ("precision", ["fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64"]),
+        ("precision", ["fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64", "int8"]),
         ("device", ["cpu", "cuda", "metal", "tpu"]),
     ],
 )

@@ -1,0 +1,91 @@
+"""The latency of a cell's requests: percentiles, each with what it is known by.
+
+p50 and p90 are those of launches, with their interval over launches. Higher ones take more requests
+than a launch makes: they are pooled, and said as an upper bound, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.contract.record import Record
+from benchmarks.statistics.intervals import Interval, log_t_interval
+from benchmarks.statistics.percentiles import percentile_of, required_samples, tail_bound
+
+HIGHEST_OF_LAUNCHES = 90
+"""Percentile up to which each launch has one of its own."""
+REPORTED = (50, 90, 99)
+"""Percentiles that a document has a place for, asked for or not."""
+NOT_ASKED = "not among protocol.percentiles"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Percentiles of seconds per request, over the launches of one cell."""
+
+    num_samples: int
+    percentiles: Mapping[int, Interval] = field(default_factory=dict)
+    """Those of launches, with their interval."""
+    bounds: Mapping[int, float] = field(default_factory=dict)
+    """Those of all launches' requests together, as upper bounds."""
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    """Why there is none, of those that were asked for and are not there."""
+
+    @property
+    def asked(self) -> set[int]:
+        """The percentiles that were asked for, whether there is one or not."""
+        return {*self.percentiles, *self.bounds, *self.reasons}
+
+    def to_json(self) -> dict[str, Any]:
+        """The part of a cell of the `dyno.run/1` document; milliseconds, null where there is none.
+
+        The reason why stands under `latency_reasons`.
+        """
+        shown = sorted({*REPORTED, *self.asked})
+        found = {key: value for one in shown for key, value in self._of(one)}
+        known = self.asked - set(self.reasons)
+        why = {f"p{one}": self.reasons.get(one, NOT_ASKED) for one in shown if one not in known}
+        return {**found, "latency_num_samples": self.num_samples, "latency_reasons": why}
+
+    def _of(self, percentile: int) -> Iterator[tuple[str, float | bool | None]]:
+        name, interval = f"latency_p{percentile}", self.percentiles.get(percentile)
+        bound = self.bounds.get(percentile)
+        yield f"{name}_ms", _ms(bound if interval is None else interval.estimate)
+        if percentile <= HIGHEST_OF_LAUNCHES:
+            yield f"{name}_low_ms", _ms(interval.low if interval else None)
+            yield f"{name}_high_ms", _ms(interval.high if interval else None)
+        else:
+            yield f"{name}_is_bound", None if bound is None else True
+
+
+def latency_of(records: Sequence[Record], percentiles: Sequence[int]) -> Latency | None:
+    """The latency of these launches' requests; None where nothing was timed as a request."""
+    launches = [record.request_seconds for record in records]
+    if not any(launches):
+        return None
+    found: dict[int, Interval] = {}
+    bounds: dict[int, float] = {}
+    reasons: dict[int, str] = {}
+    for percentile in percentiles:
+        if percentile <= HIGHEST_OF_LAUNCHES:
+            own = [percentile_of(one, percentile) for one in launches]
+            known = [value for value in own if value is not None]
+            if len(known) == len(own):
+                found[percentile] = log_t_interval(known)
+            else:
+                fewest = min(map(len, launches))
+                needed = required_samples(percentile)
+                reasons[percentile] = f"{fewest} of the {needed} samples that a launch takes"
+            continue
+        pooled = tail_bound(launches, percentile)
+        if pooled.bound is None:
+            reasons[percentile] = str(pooled.reason)
+        else:
+            bounds[percentile] = pooled.bound
+    return Latency(sum(map(len, launches)), found, bounds, reasons)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1e3 * seconds
