@@ -55,13 +55,16 @@ class Asker:
         """What the last request returned."""
 
     def proven(self) -> tuple[int, ...]:
-        """The batches whose answers are proven: the withheld, and some that are timed.
+        """The batches whose answers the oracle holds: the withheld, and some that are timed."""
+        return (*WITHHELD, *self.proven_timed())
 
-        Where a batch is a sequence, what is timed follows the program's own answers, which the
-        oracle does not know.
+    def proven_timed(self) -> tuple[int, ...]:
+        """Of the timed batches those whose answers the oracle holds.
+
+        None where a batch is a sequence: it follows the program's own answers, which the oracle
+        does not know.
         """
-        timed = tuple(range(NUM_TIMED_PROVEN)) if self.per_batch == 1 else ()
-        return (*WITHHELD, *timed)
+        return tuple(range(NUM_TIMED_PROVEN)) if self.per_batch == 1 else ()
 
     def feed(self, indices: Sequence[int]) -> None:
         """Put these canonical batches before the program."""

@@ -20,6 +20,9 @@ from benchmarks.measuring.stage import LaunchFailedError, Stage, require
 from benchmarks.measuring.timing import BlockTime, time_requests
 from benchmarks.measuring.trial import require_share
 
+GATE, AUDIT = WITHHELD[:2], WITHHELD[2:]
+"""The withheld requests that are asked before the turns, and those that are new after them."""
+
 
 class RequestTrial:
     """One inference program under trial; see `Trial`."""
@@ -69,7 +72,7 @@ class RequestTrial:
 
     def prove_first(self) -> None:
         """The gate: every answer to the proven requests is the oracle's, or nothing is timed."""
-        answers = self._asker.ask(self._asker.proven())
+        answers = self._asker.ask((*GATE, *self._asker.proven_timed()))
         self._first = first_withheld(answers)
         self._stage.evidence["step1"] = dataclasses.asdict(self._asker.evidence(self._first))
         verdict = self._asker.judge(answers)
@@ -89,25 +92,25 @@ class RequestTrial:
         self._request_ns += block.request_ns
 
     def prove_end(self) -> None:
-        """The timed answers are the oracle's, and requests that were never timed take as long.
+        """The timed answers are the oracle's, and requests that are new take as long.
 
-        They are answered as before the turns, by the same program, weights and all. Whatever is
-        quick because it knows the answers of the timed requests is not with these.
+        Whatever is quick because it knows the answers by now is not with these; what was answered
+        before the turns is answered as it was.
         """
+        assert self._first is not None
         require(list(self._asker.timed_check(self._timed)))
-        self._asker.feed(WITHHELD)
+        self._asker.feed(AUDIT)
         audited_ns = [
             self.time_steps(1, rewarm=False).duration_ns
-            for _ in range(self._asker.per_batch * len(WITHHELD))
+            for _ in range(self._asker.per_batch * len(AUDIT))
         ]
         share = statistics.median(self._request_ns or audited_ns) / min(audited_ns)
-        again = self._asker.ask(WITHHELD)
-        assert self._first is not None
+        answers = self._asker.ask((GATE[0], *AUDIT))
         limit = self._stage.tolerance.get("logits")
-        require([reproduction_check(self._first, first_withheld(again), limit)])
-        verdict = self._asker.judge(again)
+        require([reproduction_check(self._first, first_withheld(answers), limit)])
+        verdict = self._asker.judge(answers)
         if verdict.status == FAIL:
-            raise LaunchFailedError("invalid_work", f"once more: {verdict.reason}")
+            raise LaunchFailedError("invalid_work", f"after the turns: {verdict.reason}")
         require_share(self._stage, share)
 
     def _feed(self) -> None:
@@ -118,6 +121,6 @@ class RequestTrial:
         """Keep the answers to requests that the oracle knows."""
         for answer in block.answers:
             batch = self._num_asked // self._asker.per_batch % NUM_REQUESTS
-            if batch in self._asker.proven():
+            if batch in self._asker.proven_timed():
                 self._timed[batch] = answer
             self._num_asked += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,7 @@ HONEST = ("fake_steady", "fake_double")
 
 def parity(*arguments: str, cache: Path) -> cli.Outcome:
     """`dyno parity` of the fakes, with a cache folder of its own."""
-    command = [*cli.command("parity", *cli.FAKE_MATRIX, *arguments, store=cache)[:-2]]
-    result = subprocess.run(
-        [*command, "execution=eager", "device=cpu", f"machine.cache_folder={cache}"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=cache.parent,
-        env=cli.environment(),
-        check=False,
-    )
-    return cli.Outcome(result.returncode, result.stdout, result.stderr)
+    return cli.prove(*cli.FAKE_MATRIX, *arguments, "execution=eager", "device=cpu", cache=cache)
 
 
 @pytest.fixture(scope="module")
