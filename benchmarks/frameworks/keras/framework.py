@@ -42,6 +42,16 @@ class Training(Protocol):
         """What the step is; it may take a step's time, and may move the state on."""
 
 
+class Inference(Protocol):
+    """The answers of one compiled model, as its backend gives them without `predict`."""
+
+    def answer(self, inputs: Any) -> Any:
+        """Enqueue Keras's predict step; the model's output, on the device."""
+
+    def count_flop(self, inputs: Any) -> int | None:
+        """The backend's own count for one answer."""
+
+
 class KerasFramework(ABC):
     """Keras on a backend, as the worker and the implementations see it; see `Framework`.
 
@@ -62,6 +72,10 @@ class KerasFramework(ABC):
         """The steps of a `keras.Model` that is compiled and built."""
 
     @abstractmethod
+    def _inference(self, model: Any) -> Inference:
+        """The answers of a `keras.Model` that is compiled and has its predict function."""
+
+    @abstractmethod
     def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
         """The fused kernel by which `keras.ops.dot_product_attention` attends causally, by name.
 
@@ -73,21 +87,28 @@ class KerasFramework(ABC):
 
         The optimizer's loss scale, if it has one, stays as it is.
         """
+        self._compile(model, optimizer=optimizer, loss=loss, auto_scale_loss=False)
+        optimizer.build(model.trainable_variables)
+        model.make_train_function()
+        return self._training(model)
+
+    def inference(self, model: Any) -> Inference:
+        """The answers of a `keras.Model` in the configured execution."""
+        self._compile(model)
+        model.make_predict_function()
+        return self._inference(model)
+
+    def _compile(self, model: Any, **options: Any) -> None:
         model.compile(
-            optimizer=optimizer,
-            loss=loss,
             run_eagerly=self._execution == "eager",
             jit_compile=self._execution == "compiled",
-            auto_scale_loss=False,
+            **options,
         )
         # Read back: Keras compiles without XLA a model with a layer that does not support it.
         self._modes = {
             "keras.jit_compile": str(model.jit_compile),
             "keras.run_eagerly": str(model.run_eagerly),
         }
-        optimizer.build(model.trainable_variables)
-        model.make_train_function()
-        return self._training(model)
 
     def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
         """The AdamW of `benchmarks.frameworks.keras.adapter`, in the backend's fastest way."""

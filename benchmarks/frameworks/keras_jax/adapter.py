@@ -11,7 +11,13 @@ from typing import Any
 import jax
 
 from benchmarks.frameworks.jax import adapter as jax_adapter
-from benchmarks.frameworks.keras.framework import LAST_LOSS, Examined, KerasFramework, Training
+from benchmarks.frameworks.keras.framework import (
+    LAST_LOSS,
+    Examined,
+    Inference,
+    KerasFramework,
+    Training,
+)
 
 CUDNN_ATTENTION = "dot_product_attention_fwd"
 """In the name of the primitive that is cuDNN's attention, in a trace."""
@@ -39,6 +45,37 @@ class Adapter(KerasFramework):
 
     def _training(self, model: Any) -> Training:
         return JaxTraining(model)
+
+    def _inference(self, model: Any) -> Inference:
+        return JaxInference(model)
+
+
+class JaxInference:
+    """Keras's jitted predict step and its state, which it donates and returns as it was.
+
+    As in `predict`, the state stays outside the variables from one answer to the next.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._state: Any = None
+
+    def answer(self, inputs: Any) -> Any:
+        """Enqueue one predict step; the model's output."""
+        if self._state is None:
+            self._state = self._copied_state()
+        outputs, self._state = self._model.predict_function(self._state, iter([(inputs,)]))
+        return outputs
+
+    def count_flop(self, inputs: Any) -> int:
+        """FLOP of the products in the step's trace."""
+        return jax_adapter.count_flop(self._model.predict_step, self._copied_state(), (inputs,))
+
+    def _copied_state(self) -> tuple[list[Any], ...]:
+        """Copies: the step takes their memory over, and the variables keep their own."""
+        model = self._model
+        groups = (model.trainable_variables, model.non_trainable_variables)
+        return tuple([jax.numpy.copy(one.value) for one in variables] for variables in groups)
 
 
 class JaxTraining:

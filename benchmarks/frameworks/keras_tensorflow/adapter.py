@@ -9,7 +9,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from benchmarks.frameworks.keras.framework import LAST_LOSS, Examined, KerasFramework, Training
+from benchmarks.frameworks.keras.framework import (
+    LAST_LOSS,
+    Examined,
+    Inference,
+    KerasFramework,
+    Training,
+)
 from benchmarks.frameworks.tensorflow import adapter as tensorflow_adapter
 
 
@@ -27,6 +33,25 @@ class Adapter(KerasFramework):
 
     def _training(self, model: Any) -> Training:
         return TensorFlowTraining(model)
+
+    def _inference(self, model: Any) -> Inference:
+        return TensorFlowInference(model)
+
+
+class TensorFlowInference:
+    """Keras's predict function, which takes the first of a list of batches."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def answer(self, inputs: Any) -> Any:
+        """Enqueue one predict step; the model's output."""
+        return self._model.predict_function([(inputs,)])
+
+    def count_flop(self, inputs: Any) -> int:
+        """TensorFlow's count for a graph of the step."""
+        traced = tf.function(lambda values: self._model(values, training=False), autograph=False)
+        return tensorflow_adapter.count_flop(traced.get_concrete_function(inputs).graph)
 
 
 class TensorFlowTraining:

@@ -14,7 +14,13 @@ from torch.backends.cuda import SDPAParams, can_use_flash_attention
 from torch.nn.attention import SDPBackend
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.frameworks.keras.framework import LAST_LOSS, Examined, KerasFramework, Training
+from benchmarks.frameworks.keras.framework import (
+    LAST_LOSS,
+    Examined,
+    Inference,
+    KerasFramework,
+    Training,
+)
 from benchmarks.frameworks.pytorch import adapter as pytorch_adapter
 
 FUSED = {
@@ -59,6 +65,26 @@ class Adapter(KerasFramework):
 
     def _training(self, model: Any) -> Training:
         return TorchTraining(model)
+
+    def _inference(self, model: Any) -> Inference:
+        return TorchInference(model)
+
+
+class TorchInference:
+    """Keras's predict function, which takes the first of a list of batches."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def answer(self, inputs: Any) -> Any:
+        """Enqueue one predict step; the model's output."""
+        return self._model.predict_function([(inputs,)])
+
+    def count_flop(self, inputs: Any) -> int:
+        """FLOP of the products of an eager step."""
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self._model.predict_step((inputs,))
+        return int(counter.get_total_flops())
 
 
 class TorchTraining:
