@@ -66,3 +66,32 @@ def test_sleep_of_the_machine_is_seen(slow: Slow, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(slow.clock, "clock_gettime_ns", lambda clock: next(slept))
     block = timing.time_block(slow, slow, num_steps=1, previous=None, rewarm=False)  # type: ignore[arg-type]
     assert block.suspended
+
+
+class Answering(Slow):
+    """A program of requests: 100 to prepare one, 5 to bring its answer to the host."""
+
+    def prepare(self) -> None:
+        self.clock.now_ns += 100
+        self.calls.append("prepare")
+
+    def get(self, value: Any) -> Any:
+        self.clock.now_ns += 5
+        self.calls.append("get")
+        return value
+
+
+def test_a_request_lasts_until_its_answer_is_on_the_host(slow: Slow) -> None:
+    program: Any = Answering(slow.clock)
+    block = timing.time_requests(program, program, num_requests=2, previous=None, rewarm=False)
+    assert block.request_ns == (10 + 3 + 5, 10 + 3 + 5)
+    assert block.duration_ns == sum(block.request_ns)
+    assert program.calls == ["wait", *2 * ["prepare", "wait", "step", "wait", "get"]]
+    assert len(block.answers) == 2
+
+
+def test_the_request_before_a_turn_is_not_timed(slow: Slow) -> None:
+    program: Any = Answering(slow.clock)
+    block = timing.time_requests(program, program, num_requests=1, previous=None, rewarm=True)
+    assert block.request_ns == (10 + 3 + 5,)
+    assert program.calls.count("step") == 2

@@ -190,3 +190,13 @@ def test_an_option_that_does_not_apply_is_refused(overrides, words, expand):
 def test_an_unknown_option_of_a_suite_is_refused(expand):
     with pytest.raises(UsageError, match=r"matrices\[0\].options: unknown option 'sequence'"):
         expand({**WORDY, "options": {"sequence": 1}})
+
+
+def test_an_option_of_which_every_value_is_wanted_has_them_unless_asked(world, expand):
+    world.specs["both"] = spec(
+        "both", options={"phase": ("decode", "prefill")}, every_value_of=("phase",)
+    )
+    both = {**ONE, "workload": "both"}
+    assert values(expand(both), "phase") == ["decode", "prefill"]
+    assert values(expand(both, phase="prefill"), "phase") == ["prefill"]
+    assert values(expand({**both, "options": {"phase": "decode"}}), "phase") == ["decode"]

@@ -193,3 +193,21 @@ def test_a_suite_file_that_is_no_text_is_refused(tmp_path):
     file.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(UsageError, match="not YAML"):
         resolve(f"suite={file}")
+
+
+def test_a_suite_asks_for_its_percentiles_unless_the_command_line_does(tmp_path):
+    suite = tmp_path / "tails.yaml"
+    suite.write_text("percentiles: [50, 99]\nmatrices: [{workload: resnet50_infer}]\n")
+    assert resolve(f"suite={suite}").configuration.protocol.percentiles == [50, 99]
+    asked = resolve(f"suite={suite}", "protocol.percentiles=[90]").configuration
+    assert asked.protocol.percentiles == [90]
+    assert resolve().configuration.protocol.percentiles == [50, 90]
+
+
+def test_a_percentile_that_is_none_is_refused(tmp_path):
+    suite = tmp_path / "tails.yaml"
+    suite.write_text("percentiles: [100]\nmatrices: [{}]\n")
+    with pytest.raises(UsageError, match="expected numbers from 50 to 99"):
+        resolve(f"suite={suite}")
+    with pytest.raises(UsageError, match="expected numbers from 50 to 99"):
+        resolve("protocol.percentiles=[20]")

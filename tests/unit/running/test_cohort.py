@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.contract.message import Turn
-from benchmarks.contract.protocol import MeasuringProtocol
+from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
 from benchmarks.contract.record import Block
 from benchmarks.running import cohort
 from benchmarks.running.failure import Failure
@@ -65,3 +65,37 @@ def test_a_launch_that_another_s_turn_ended_takes_no_turn() -> None:
     out = Live(**{**fields, "worker": Untouchable(), "failure": Failure("oom_host", "", "turn")})
     with pytest.raises(LaunchEndedError):
         out.take_turn(Turn(round=0, num_steps=1))
+
+
+def launch_of_requests(steps_per_turn: int | None) -> Any:
+    return SimpleNamespace(ready=SimpleNamespace(steps_per_turn=steps_per_turn))
+
+
+@pytest.mark.parametrize(
+    ("percentiles", "max_rounds", "expected"),
+    [
+        ([50, 90], 20, 4),  # 64 of a launch: 3 rounds, fewer than the protocol's least
+        ([50, 90, 99], 20, 10),  # 1.1 times 662, over 3 cohorts of 25 requests a round
+        ([99], 8, 8),
+        ([], 20, 4),
+    ],
+)
+def test_rounds_go_on_until_the_percentiles_have_their_requests(
+    percentiles: list[int], max_rounds: int, expected: int
+) -> None:
+    protocol = MeasuringProtocol(
+        num_cohorts=3, min_rounds=4, max_rounds=max_rounds, percentiles=percentiles
+    )
+    found = cohort._with_enough_requests(protocol, [launch_of_requests(25)])
+    assert found.min_rounds == expected
+
+
+def test_training_takes_the_protocols_rounds() -> None:
+    protocol = MeasuringProtocol(min_rounds=4, percentiles=[99])
+    assert cohort._with_enough_requests(protocol, [launch_of_requests(None)]) is protocol
+    assert cohort._with_enough_requests(protocol, []) is protocol
+
+
+def test_a_turn_of_requests_has_as_many_as_the_launch_says() -> None:
+    rounds = cohort.Rounds(PROTOCOL, DeviceRules(), seed=0)
+    assert cohort.steps_per_block(launch_of_requests(25), rounds) == 25

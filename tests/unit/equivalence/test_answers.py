@@ -1,0 +1,110 @@
+"""Answers are judged by their logits, and known mistakes are named."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.equivalence import answers
+from benchmarks.equivalence.answers import Answers, judge_answers, likely_causes
+from benchmarks.equivalence.verdict import FAIL, PASS, UNPROVEN
+
+TOLERANCE = {"logits": 1e-5, "logits_worst": 1e-5}
+GENERATOR = np.random.default_rng(0)
+ORACLE = {f"batch{index}": GENERATOR.standard_normal((3, 2, 10)) for index in (64, 65)}
+
+
+def off(factor=1.0, *, batch="batch64", request=slice(None)):
+    """The oracle's logits, some of them by a factor."""
+    logits = {name: one.copy() for name, one in ORACLE.items()}
+    logits[batch][request] *= factor
+    return logits
+
+
+def judged(logits, *, tolerance=TOLERANCE, answer_error=0.0, **options):
+    return judge_answers(Answers(logits, answer_error), ORACLE, tolerance, identity="x", **options)
+
+
+def test_the_oracles_logits_pass():
+    verdict = judged(off())
+    assert (verdict.status, verdict.reason, verdict.oracle) == (PASS, None, "x")
+    assert {one.name for one in verdict.checks} == {
+        *("distinct", "answer", "logits", "logits_worst", "argmax")
+    }
+
+
+def test_one_item_that_is_off_fails_though_the_whole_is_within():
+    logits = off()
+    logits["batch65"][2, 1] *= 1 + 5e-5
+    verdict = judged(logits, tolerance={"logits": 3e-5, "logits_worst": 3e-5})
+    assert verdict.status == FAIL
+    assert verdict.first_difference == "logits of batch65, request 2, item 1"
+    assert "logits of one item (batch65, request 2, item 1)" in verdict.reason
+
+
+def test_the_same_largest_logit_is_no_proof():
+    """Reference: feasibility, trap 4."""
+    verdict = judged(off(1.04))
+    argmax = next(one for one in verdict.checks if one.name == "argmax")
+    assert (argmax.error, argmax.tolerance) == (0.0, None)
+    assert verdict.status == FAIL
+
+
+def test_an_answer_that_is_not_what_was_computed_fails():
+    assert "what the client got" in judged(off(), answer_error=1e-3).reason
+
+
+def test_without_a_tolerance_nothing_is_proven():
+    assert judged(off(), tolerance={}).status == UNPROVEN
+
+
+def test_logits_of_another_shape_are_no_logits():
+    logits = off()
+    logits["batch64"] = logits["batch64"][:2]
+    assert judged(logits).status == FAIL
+
+
+def test_nothing_that_the_oracle_knows_is_no_proof():
+    assert judged({"batch3": ORACLE["batch64"]}).status == FAIL
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_fails(bad):
+    logits = off()
+    logits["batch64"][1, 0, 3] = bad
+    verdict = judged(logits)
+    assert verdict.status == FAIL
+    assert next(one for one in verdict.checks if one.name == "logits_worst").error is None
+
+
+def test_a_mistake_whose_logits_they_are_is_named():
+    wrong = {"twice": ORACLE["batch64"] * 2, "thrice": ORACLE["batch64"] * 3}
+    verdict = judged(off(2.0001), suspects=lambda name: wrong.items())
+    assert verdict.causes == ("twice",)
+    assert judged(off(0.3), suspects=lambda name: wrong.items()).causes == ()
+
+
+def test_different_requests_with_one_answer_are_named():
+    one = ORACLE["batch64"]
+    assert judged({"batch64": one, "batch65": one}).causes == (answers.SAME_ANSWER,)
+
+
+def test_a_later_sequence_that_is_off_alone_tells_of_state():
+    assert judged(off(1.1, batch="batch65")).causes == (answers.STALE_STATE,)
+
+
+def test_a_sequence_that_goes_astray_tells_where():
+    verdict = judged(off(1.1, request=slice(2, None)))
+    assert "2 of a sequence are right" in verdict.causes[0]
+
+
+def test_an_error_of_a_coarser_precision_is_called_so():
+    assert "precision" in judged(off(1 + 1e-3), coarsest=1e-2).causes[0]
+    assert not judged(off(1.5), coarsest=1e-2).causes
+
+
+def test_a_model_without_its_weights_is_named_first():
+    small = Answers(off(math.nan), 0.0, artefact_bytes=230_000, weight_bytes=102_000_000)
+    assert "variables that were not frozen" in next(likely_causes(small, {}, {}))
+    whole = Answers(off(), 0.0, artefact_bytes=101_900_000, weight_bytes=102_000_000)
+    assert list(likely_causes(whole, ORACLE, TOLERANCE)) == []
