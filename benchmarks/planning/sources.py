@@ -1,8 +1,9 @@
 """Which source files a result depends on, and their hash: read by their imports, never run.
 
 A file's closure is the file and every file below the roots that it imports, directly or not, also
-inside functions. What lies outside the roots counts by version: packages by the probe, the
-harness by PROTOCOL_VERSION in what is timed, and by its source in what is proven.
+inside functions, or that it names as its `EXPORTER`, which runs in a process of its own. What lies
+outside the roots counts by version: packages by the probe, the harness by PROTOCOL_VERSION in what
+is timed, and by its source in what is proven.
 """
 
 from __future__ import annotations
@@ -95,6 +96,13 @@ def _imported(source: bytes, package: str) -> Iterator[str]:
             base = _absolute(node, package)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Assign) and _is_exporter(node):
+            yield ast.literal_eval(node.value)
+
+
+def _is_exporter(node: ast.Assign) -> bool:
+    named = any(isinstance(one, ast.Name) and one.id == "EXPORTER" for one in node.targets)
+    return named and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:

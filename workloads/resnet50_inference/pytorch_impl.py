@@ -8,7 +8,10 @@ Shapes: B batch, H height, W width, C channels in, D channels out, V classes.
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -178,3 +181,32 @@ class ResNet50Inference:
     def _images(self, batch: Arrays) -> torch.Tensor:
         images_BCHW = self._framework.put(batch["images"]).permute(0, 3, 1, 2)
         return images_BCHW.to(dtype=self._dtype).contiguous(memory_format=self._memory_format)
+
+
+def export_onnx(request_file: str) -> None:
+    """Write the folded model in float32 as ONNX, as the engines take it: NCHW images to logits.
+
+    The request is JSON: `parameters` and `batch_size` of the work, `epsilon`, `weights` (canonical,
+    an .npz file) and `output`.
+    """
+    request = json.loads(Path(request_file).read_text(encoding="utf-8"))
+    layers = resnet50.network(request["parameters"])
+    with np.load(request["weights"]) as weights:
+        folded = dict(spec.folded(dict(weights), request["epsilon"]))
+    model = FoldedResNet50(layers).eval().requires_grad_(False)
+    load_folded(model, layers, folded)
+    size = layers.stem.input_size
+    torch.onnx.export(
+        model,
+        (torch.zeros(request["batch_size"], 3, size, size),),
+        request["output"],
+        dynamo=True,
+        external_data=False,
+        input_names=["images"],
+        output_names=["logits"],
+        verbose=False,
+    )
+
+
+if __name__ == "__main__":
+    export_onnx(sys.argv[1])

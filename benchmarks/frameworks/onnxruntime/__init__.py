@@ -1,0 +1,57 @@
+"""ONNX Runtime: what it can do, and the environment that it is started in. Imports no framework.
+
+Its models are exported from PyTorch's implementations, in a process of their own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.contract.framework import Capabilities, Settings, Unsupported
+
+CAPABILITIES = Capabilities(
+    name="onnxruntime",
+    import_name="onnxruntime",
+    # The exporter's identify a result as well: other graphs come out of other versions.
+    distributions=("onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch"),
+    executions=("graph",),
+    precisions={
+        "cpu": ("fp32", "int8"),
+        "cuda": ("fp32", "tf32"),
+        "metal": (),
+    },
+    asynchronous_devices=(),
+    out_of_memory_patterns=(
+        r"Failed to allocate memory",
+        r"bad_alloc",
+        r"CUDA_ERROR_OUT_OF_MEMORY",
+        r"CUDNN_STATUS_ALLOC_FAILED",
+    ),
+    unsupported=(
+        Unsupported(
+            reason="a session runs a whole graph: operation by operation there is none",
+            link="https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html",
+            execution="eager",
+        ),
+        Unsupported(
+            reason="kernels are chosen when a session is made, not compiled: that is graph",
+            link="https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html",
+            execution="compiled",
+        ),
+        Unsupported(
+            reason="its CPU kernels for bf16 are Arm's alone",
+            link="https://onnxruntime.ai/docs/performance/tune-performance/threading.html",
+            device="cpu",
+            precision="bf16",
+        ),
+    ),
+)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that must stand before onnxruntime is imported, and before torch exports."""
+    return {
+        "OMP_NUM_THREADS": str(settings.num_threads),
+        "ORT_DISABLE_TELEMETRY": "1",
+        "CUDA_CACHE_PATH": str(Path(settings.cache_folder) / "cuda"),
+    }

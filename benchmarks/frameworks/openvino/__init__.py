@@ -1,0 +1,41 @@
+"""OpenVINO: what it can do, and the environment that it is started in. Imports no framework.
+
+Its models are exported from PyTorch's implementations to ONNX, in a process of their own.
+"""
+
+from __future__ import annotations
+
+from benchmarks.contract.framework import Capabilities, Settings, Unsupported
+
+CAPABILITIES = Capabilities(
+    name="openvino",
+    import_name="openvino",
+    # The exporter's identify a result as well: other graphs come out of other versions.
+    distributions=("openvino", "onnx", "onnxscript", "onnxruntime", "torch"),
+    executions=("graph",),
+    precisions={"cpu": ("fp32", "bf16", "int8"), "metal": ()},
+    asynchronous_devices=(),
+    out_of_memory_patterns=(r"bad_alloc", r"[Cc]annot allocate memory", r"[Oo]ut of memory"),
+    unsupported=(
+        Unsupported(
+            reason="a compiled model runs as a whole: operation by operation there is none",
+            link="https://docs.openvino.ai/2026/openvino-workflow/running-inference.html",
+            execution="eager",
+        ),
+        Unsupported(
+            reason="kernels are chosen when a model is loaded on a device: that is graph",
+            link="https://docs.openvino.ai/2026/openvino-workflow/running-inference.html",
+            execution="compiled",
+        ),
+    ),
+)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that must stand before openvino is imported, and before torch exports."""
+    return {
+        "OMP_NUM_THREADS": str(settings.num_threads),
+        # openvino 2026.4 reports its use to a server, with a file in HOME, unless this stands:
+        # is_running_in_ci in openvino_telemetry/utils/opt_in_checker.py.
+        "CI": "true",
+    }

@@ -1,0 +1,98 @@
+"""ResNet-50 answering requests in LiteRT: TensorFlow's folded model, converted.
+
+Shapes: B batch, H height, W width, C channels, V classes. Images are BHWC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.frameworks.exporting import export
+from benchmarks.frameworks.litert.adapter import Adapter
+
+IMPLEMENTS = {"resnet50_infer"}
+EXPORTER = "workloads.resnet50_inference.tensorflow_impl"
+
+
+def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
+    """The program of this case, without weights and requests yet."""
+    return ResNet50Inference(problem, framework)
+
+
+class ResNet50Inference:
+    """An interpreter of the converted model, and the answer to a request; see `RequestProgram`."""
+
+    def __init__(self, problem: Problem, framework: Adapter) -> None:
+        self._framework = framework
+        self._problem = problem
+        self._folder = Path(problem.scratch_folder)
+        self._file = self._folder / "model.tflite"
+        self._interpreter: Any = None
+        self._input = self._output = 0
+        """Positions of the interpreter's own tensors."""
+        self._requests: list[np.ndarray] = []
+        self._next = 0
+        self._logits: Any = None
+
+    def export(self, weights: Arrays) -> None:
+        """Have TensorFlow's implementation convert its model, in a process of its own."""
+        archive = self._folder / "weights.npz"
+        np.savez(archive, allow_pickle=False, **weights)
+        request = {
+            "parameters": dict(self._problem.parameters),
+            "batch_size": self._problem.case.work.batch_size,
+            "epsilon": self._problem.hyperparameters["batch_norm_epsilon"],
+            "weights": str(archive),
+            "output": str(self._file),
+        }
+        export(EXPORTER, request, folder=str(self._folder))
+        archive.unlink()
+
+    def load(self, weights: Arrays) -> None:
+        """Make an interpreter of the converted model, which holds the weights."""
+        del weights
+        self._interpreter = self._framework.interpreter(self._file.read_bytes())
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+
+    def feed(self, batches: Sequence[Arrays]) -> None:
+        """Keep these requests: each is copied into the interpreter's input when its turn comes."""
+        self._requests = [self._framework.put(batch["images"]) for batch in batches]
+        self._next = 0
+
+    def prepare(self) -> None:
+        """Do nothing: a request stands by itself."""
+
+    def step(self) -> np.ndarray:
+        """Run the next request; its logits."""
+        images_BHWC = self._requests[self._next]
+        self._next = (self._next + 1) % len(self._requests)
+        self._interpreter.set_tensor(self._input, images_BHWC)
+        self._interpreter.invoke()
+        logits_BV: np.ndarray = self._interpreter.get_tensor(self._output)
+        self._logits = logits_BV
+        return logits_BV
+
+    def read(self) -> dict[str, np.ndarray]:
+        """The logits of the last request."""
+        return {"logits": self._framework.get(self._logits)}
+
+    def inspect(self) -> Effective:
+        """What the model's tensors are."""
+        kernels = [one for one in self._interpreter.get_tensor_details() if len(one["shape"]) == 4]
+        return Effective(
+            parameters="float32",
+            activations=np.dtype(kernels[-1]["dtype"]).name,
+            flop_per_step=None,
+            layout="NHWC",
+            folded="batch normalisation",
+        )
+
+    def artefact_bytes(self) -> int:
+        """Size of the converted model."""
+        return self._file.stat().st_size
