@@ -11,7 +11,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN_CODE = ROOT / "tests" / "overhead" / "straightforward"
-BATCH_SIZES = {"resnet50_train": 8, "transformer_finetune": 4, "transformer_lora": 4}
+BATCH_SIZES = {
+    "resnet50_train": 8,
+    "resnet50_infer": 2,
+    "transformer_finetune": 4,
+    "transformer_lora": 4,
+    "transformer_infer": 2,
+}
 """Of the tests' work, by workload; its size is tiny."""
 TIME_LIMIT_S = 3600
 

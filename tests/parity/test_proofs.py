@@ -12,19 +12,30 @@ from benchmarks.planning.catalog import discover
 
 CATALOG = discover([parity_cli.PLAIN_CODE])
 FAST_PRECISION = "fp64"
-"""The one that tells mistakes from rounding; the others are slow tests."""
+"""The one that tells mistakes from rounding; the others are slow tests, but an engine's fp32."""
 PRECISIONS = (FAST_PRECISION, "fp32", "bf16")
 Key = tuple[str, str, str, str]
 CHECKS = {
     "resnet50_train": {"statistics", "first_layer"},
     "transformer_finetune": {"second_moment", "second_momentum", "decoupled_decay"},
     "transformer_lora": {"second_moment", "second_momentum", "frozen", "frozen_after"},
+    "transformer_infer": {"recomputed"},
 }
 """What is checked of a workload beside what is of all."""
-COMMON_CHECKS = {
-    *("gemm", "convolution", "loss", "gradient", "update", "reproduced", "other_batch"),
-    *("losses", "momentum"),
-}
+COMMON_CHECKS = {"gemm", "convolution", "reproduced"}
+CHECKS_OF_TRAINING = {"loss", "gradient", "update", "other_batch", "losses", "momentum"}
+CHECKS_OF_ANSWERS = {"distinct", "answer", "logits", "logits_worst"}
+
+
+def answers(workload: str) -> bool:
+    """Whether the workload is of requests."""
+    return CATALOG.workloads[workload].spec.requests is not None
+
+
+def fast_precision(own: Capabilities) -> str:
+    """Keras is proven on its backends' precision where it has it, and else not among the fast."""
+    has_none = own.family is None and FAST_PRECISION not in own.precisions["cpu"]
+    return "fp32" if has_none else FAST_PRECISION
 
 
 def implemented(*, plain: bool) -> list[tuple[str, Capabilities]]:
@@ -44,7 +55,7 @@ def is_slow(own: Capabilities, key: Key) -> bool:
     """
     workload, _, execution, precision = key
     further = workload == "transformer_lora" and execution != own.executions[0]
-    return further or precision != FAST_PRECISION or (execution, "cpu") in own.needs_compiler
+    return further or precision != fast_precision(own) or (execution, "cpu") in own.needs_compiler
 
 
 def _parameters(*, plain: bool) -> Iterator:
@@ -99,13 +110,14 @@ def test_an_implementation_does_the_oracles_work(key, proofs):
         pytest.skip(cell["reason"])
     assert (cell["status"], cell["reason"]) == ("pass", None)
     names = {check["name"] for check in cell["checks"]}
-    assert COMMON_CHECKS | CHECKS.get(key[0], set()) <= names
+    of_kind = CHECKS_OF_ANSWERS if answers(key[0]) else CHECKS_OF_TRAINING
+    assert COMMON_CHECKS | of_kind | CHECKS.get(key[0], set()) <= names
 
 
 def _decoders() -> Iterator:
     """Every way of the decoder, in the precision that tells most."""
     for workload, own in implemented(plain=False):
-        if workload.startswith("transformer"):
+        if workload in ("transformer_finetune", "transformer_lora"):
             precision = "fp64" if "fp64" in own.precisions["cpu"] else "fp32"
             for execution in own.executions:
                 yield (workload, own.name, execution, precision)
@@ -137,11 +149,27 @@ def test_an_implementation_says_what_it_works_with(key, proofs):
     effective, precision = cell["effective"], key[3]
     master = "float64" if precision == "fp64" else "float32"
     expected = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16"}[precision]
-    assert {effective[name] for name in ("parameters", "gradients", "optimizer")} == {master}
+    if answers(key[0]):
+        assert effective["parameters"] in (master, expected)
+    else:
+        assert {effective[name] for name in ("parameters", "gradients", "optimizer")} == {master}
     assert effective["activations"] == expected
-    if key[0] == "resnet50_train":
+    if key[0].startswith("resnet50"):
         assert effective["layout"] in ("NHWC", "NCHW")
     else:
         assert effective["attention"]
     assert cell["settings"]["products"] in (expected, "float32")
     assert {one["like"] for one in cell["precision_like"].values()} == {precision}
+
+
+@pytest.mark.parametrize("workload", [name for name in CATALOG.workloads if answers(name)])
+def test_an_engine_is_proven_wherever_it_is_quick(workload):
+    """Engines have no float64: their fp32 is among the fast tests."""
+    fast = {
+        own.name
+        for name, own in implemented(plain=False)
+        if name == workload
+        for execution in own.executions
+        if not is_slow(own, (workload, own.name, execution, "fp32"))
+    }
+    assert "onnxruntime" in fast

@@ -1,0 +1,54 @@
+"""The answers that two frameworks agree on are what the mathematics, written out plainly, gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import parity_cli
+import pytest
+
+from benchmarks.contract.case import Work
+from benchmarks.measuring import oracle
+from benchmarks.planning.catalog import discover
+
+LIMIT = 1e-9
+SPECS = discover().specs()
+
+
+def resnet50(work, weights, batch):
+    """The logits of its one request, RBV."""
+    from workloads.resnet50 import spec as layers
+    from workloads.resnet50_inference import forward, spec
+
+    full = forward.Forward(spec.HYPERPARAMETERS["batch_norm_epsilon"])
+    return full.logits(layers.network(spec.SIZES[work.size]), weights, batch["images"])[None]
+
+
+def transformer(work, weights, batch):
+    """A full re-computation of every position, without a cache."""
+    return SPECS["transformer_infer"].requests.recompute(work, weights, batch)
+
+
+REFERENCES = {"resnet50_infer": resnet50, "transformer_infer": transformer}
+
+
+@pytest.mark.parametrize("workload", REFERENCES)
+def test_the_oracles_answers_are_the_references(workload, cache):
+    spec = SPECS[workload]
+    found = parity_cli.cells_of(
+        *("framework=pytorch", "precision=fp64", "execution=eager"), cache=cache, workload=workload
+    )
+    assert found
+    for cell in found:
+        assert cell["status"] == "pass"
+        identity = cell["oracle"]["content"]
+        answers = oracle.load_answers(cache / "oracle" / identity)
+        options = tuple((name, cell[name]) for name in spec.options)
+        work = Work(workload, spec.version, "tiny", cell["batch_size"], options)
+        weights = dict(spec.weights(work))
+        assert len(answers) >= 4
+        for name, logits in answers.items():
+            batch = spec.batch(work, int(name.removeprefix("batch")))
+            if spec.requests.per_batch(work) == 1 or "forced" in batch:
+                right = REFERENCES[workload](work, weights, batch)
+                error = np.linalg.norm(logits - right) / np.linalg.norm(right)
+                assert error <= LIMIT, name
