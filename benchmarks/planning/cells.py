@@ -107,9 +107,9 @@ class Drafting:
         if not num_launches:
             return cell
         case = cell.case
-        flop_per_step = self._catalog.workloads[case.work.workload].spec.flop_per_step(case.work)
+        spec = self._catalog.workloads[case.work.workload].spec
         rules = self._configuration.device_rules[case.place.device]
-        estimate = self._estimator.launch(case, flop_per_step, rules)
+        estimate = self._estimator.launch(case, spec, rules)
         return dataclasses.replace(
             cell, estimate_s=num_launches * estimate.launch_s, estimate_basis=estimate.basis
         )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import MachineConfig
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.planning.history import History
 from benchmarks.planning.surroundings import Surroundings
 
@@ -42,7 +43,7 @@ class Estimator:
         self._around = around
         self._num_threads = num_threads
 
-    def launch(self, case: Case, flop_per_step: int, rules: DeviceRules) -> Estimate:
+    def launch(self, case: Case, spec: WorkloadSpec, rules: DeviceRules) -> Estimate:
         """From earlier launches of the case here, else from its FLOP."""
         seconds = self._history.launch_seconds(
             case.case_id, self._protocol.name, self._around.machine_key
@@ -50,10 +51,10 @@ class Estimator:
         if seconds:
             plural = "es" if len(seconds) > 1 else ""
             return Estimate(statistics.median(seconds), f"{len(seconds)} earlier launch{plural}")
-        return Estimate(self._by_rule(case, flop_per_step, rules), "rule of thumb by FLOP")
+        return Estimate(self._by_rule(case, spec, rules), "rule of thumb by FLOP")
 
-    def _by_rule(self, case: Case, flop_per_step: int, rules: DeviceRules) -> float:
-        protocol = self._protocol
+    def _by_rule(self, case: Case, spec: WorkloadSpec, rules: DeviceRules) -> float:
+        protocol, flop_per_step = self._protocol, spec.flop_per_step(case.work)
         rate = ACCELERATOR_FLOP_PER_S.get(
             case.place.device, CPU_FLOP_PER_S_AND_CORE * self._num_threads
         )
@@ -63,6 +64,8 @@ class Estimator:
             max(protocol.min_warmup_steps, 2 * protocol.warmup_window) * step_s,
         )
         block_s = max(protocol.block_target_s, rules.min_steps_per_block * step_s)
+        if spec.requests is not None:
+            block_s = protocol.requests_per_turn * step_s
         turns_s = max(
             protocol.min_rounds * block_s,
             min(protocol.max_rounds * block_s, protocol.max_launch_s),
