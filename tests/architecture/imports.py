@@ -30,7 +30,7 @@ LAYERS = (
 WORKER_LAYERS = {"errors", "contract", "equivalence", "measuring", "frameworks"}
 FRAMEWORKS = {
     *("torch", "tensorflow", "jax", "jaxlib", "flax", "optax", "mlx", "keras"),
-    *("onnxruntime", "openvino", "tf_keras", "ai_edge_litert"),
+    *("onnxruntime", "onnx", "openvino", "ai_edge_litert", "flatbuffers"),
 }
 PURE = {"statistics": {"numpy", "scipy"}, "equivalence": {"numpy"}, "contract": {"numpy"}}
 """Third-party packages that a layer may import, where it is restricted."""
