@@ -134,7 +134,10 @@ def effective_of(record: Record) -> dict[str, str]:
     asked: Mapping[str, Any] = record.settings.get("asked") or {}
     precision: Mapping[str, Any] = record.evidence.get("precision") or {}
     likes = dict.fromkeys(str(one["like"]) for one in precision.values())
-    told = ("parameters", "gradients", "optimizer", "activations", "layout", "attention")
+    told = (
+        *("parameters", "gradients", "optimizer", "activations", "layout", "attention"),
+        *("folded", "integer_products"),
+    )
     found = {name: str(seen[name]) for name in told if seen.get(name) is not None}
     if likes:
         found["products"] = ", ".join(likes)

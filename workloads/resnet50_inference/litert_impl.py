@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.contract.workload import Arrays, Effective, Problem
 from benchmarks.frameworks.exporting import export
 from benchmarks.frameworks.litert.adapter import Adapter
+from workloads.resnet50_inference import spec
 
 IMPLEMENTS = {"resnet50_infer"}
 EXPORTER = "workloads.resnet50_inference.tensorflow_impl"
@@ -49,6 +50,7 @@ class ResNet50Inference:
             "epsilon": self._problem.hyperparameters["batch_norm_epsilon"],
             "weights": str(archive),
             "output": str(self._file),
+            **self._calibration(),
         }
         export(EXPORTER, request, folder=str(self._folder))
         archive.unlink()
@@ -84,14 +86,30 @@ class ResNet50Inference:
 
     def inspect(self) -> Effective:
         """What the model's tensors are."""
-        kernels = [one for one in self._interpreter.get_tensor_details() if len(one["shape"]) == 4]
+        tensors = {one["index"]: one for one in self._interpreter.get_tensor_details()}
+        convolutions = [
+            one for one in self._interpreter._get_ops_details() if one["op_name"] == "CONV_2D"
+        ]
+        dtypes = [np.dtype(tensors[one["inputs"][1]]["dtype"]).name for one in convolutions]
+        outputs = [np.dtype(tensors[one["outputs"][0]]["dtype"]).name for one in convolutions]
+        is_int8 = self._problem.case.way.precision == "int8"
+        integer = f"{dtypes.count('int8')} of {len(dtypes)} convolutions"
         return Effective(
-            parameters="float32",
-            activations=np.dtype(kernels[-1]["dtype"]).name,
+            parameters=dtypes[0],
+            activations=outputs[0],
+            integer_products=integer if is_int8 else None,
             flop_per_step=None,
             layout="NHWC",
             folded="batch normalisation",
         )
+
+    def _calibration(self) -> dict[str, str]:
+        """For int8 the file of images by which activations' ranges are found."""
+        if self._problem.case.way.precision != "int8":
+            return {}
+        images = self._folder / "calibration.npy"
+        np.save(images, spec.calibration_images(self._problem.case.work), allow_pickle=False)
+        return {"images": str(images)}
 
     def artefact_bytes(self) -> int:
         """Size of the converted model."""

@@ -1,7 +1,7 @@
 """ResNet-50 answering requests in ONNX Runtime: PyTorch's folded model, exported to ONNX.
 
 Tuned: inputs and outputs are bound to values on the device, so that nothing is copied in a request
-but the answer.
+but the answer. For int8 the exported model is quantised by ONNX Runtime's own tool.
 
 Shapes: B batch, H height, W width, C channels, V classes. Images are BCHW, as ONNX's convolutions
 take them.
@@ -9,7 +9,10 @@ take them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,11 @@ import onnx
 from benchmarks.contract.workload import Arrays, Effective, Problem
 from benchmarks.frameworks.exporting import export
 from benchmarks.frameworks.onnxruntime.adapter import Adapter
+from workloads.resnet50_inference import spec
 
 IMPLEMENTS = {"resnet50_infer"}
 EXPORTER = "workloads.resnet50_inference.pytorch_impl"
+QUANTISER = "workloads.resnet50_inference.onnxruntime_impl"
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
@@ -43,7 +48,7 @@ class ResNet50Inference:
         self._logits: Any = None
 
     def export(self, weights: Arrays) -> None:
-        """Have PyTorch's implementation write the model, in a process of its own."""
+        """Have PyTorch's implementation write the model, in a process of its own; quantise it."""
         archive = self._folder / "weights.npz"
         np.savez(archive, allow_pickle=False, **weights)
         request = {
@@ -55,6 +60,8 @@ class ResNet50Inference:
         }
         export(EXPORTER, request, folder=str(self._folder))
         archive.unlink()
+        if self._problem.case.way.precision == "int8":
+            self._quantise()
 
     def load(self, weights: Arrays) -> None:
         """Make a session of the exported model, which holds the weights."""
@@ -90,6 +97,7 @@ class ResNet50Inference:
         return Effective(
             parameters=str(dtype),
             activations="float32",
+            integer_products=self._integer_products(),
             flop_per_step=None,
             layout="NCHW",
             folded="batch normalisation",
@@ -99,9 +107,77 @@ class ResNet50Inference:
         """Size of the exported model."""
         return self._file.stat().st_size
 
+    def _integer_products(self) -> str | None:
+        """How many convolutions are of integers, of the graph that a session makes of the model."""
+        if self._problem.case.way.precision != "int8":
+            return None
+        optimised = self._folder / "optimised.onnx"
+        self._framework.session(str(self._file), optimised_to=str(optimised))
+        found = Counter(node.op_type for node in onnx.load(str(optimised)).graph.node)
+        optimised.unlink()
+        integer = found["QLinearConv"]
+        return f"{integer} of {integer + found['Conv'] + found['FusedConv']} convolutions"
+
+    def _quantise(self) -> None:
+        images = self._folder / "calibration.npy"
+        np.save(images, spec.calibration_images(self._problem.case.work), allow_pickle=False)
+        whole = self._file.rename(self._folder / "float32.onnx")
+        request = {
+            "model": str(whole),
+            "images": str(images),
+            "batch_size": self._problem.case.work.batch_size,
+            "output": str(self._file),
+        }
+        export(QUANTISER, request, folder=str(self._folder))
+        for file in (images, whole):
+            file.unlink()
+
     def _bound(self, images_BHWC: np.ndarray) -> Any:
         images = self._framework.put(images_BHWC.transpose(0, 3, 1, 2))
         binding = self._session.io_binding()
         binding.bind_ortvalue_input("images", images)
         binding.bind_ortvalue_output("logits", self._logits)
         return binding
+
+
+def quantise(request_file: str) -> None:
+    """Write an ONNX model quantised to int8, per channel, its activations by calibration.
+
+    The request is JSON: `model`, the `images` (HWC, one after another in an .npy file) and the
+    `batch_size` in which it takes them, and `output`.
+    https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+    """
+    from onnxruntime import quantization
+
+    request = json.loads(Path(request_file).read_text(encoding="utf-8"))
+
+    class Images(quantization.CalibrationDataReader):  # type: ignore[misc]  # untyped here
+        """The images in batches."""
+
+        def __init__(self) -> None:
+            self._batches = batches_of(request["images"], request["batch_size"])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            """The next images as the model takes them; None after the last."""
+            return next(({"images": one.transpose(0, 3, 1, 2)} for one in self._batches), None)
+
+    quantization.quantize_static(
+        request["model"],
+        request["output"],
+        Images(),
+        quant_format=quantization.QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+    )
+
+
+def batches_of(file: str, batch_size: int) -> Iterator[np.ndarray]:
+    """The images of a file in batches of this size, BHWC; the last is filled up with the first."""
+    images = np.load(file, allow_pickle=False)
+    for start in range(0, len(images), batch_size):
+        yield images.take(range(start, start + batch_size), axis=0, mode="wrap")
+
+
+if __name__ == "__main__":
+    quantise(sys.argv[1])

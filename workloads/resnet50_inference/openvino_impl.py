@@ -19,9 +19,12 @@ import numpy as np
 from benchmarks.contract.workload import Arrays, Effective, Problem
 from benchmarks.frameworks.exporting import export
 from benchmarks.frameworks.openvino.adapter import Adapter
+from workloads.resnet50_inference import spec
 
 IMPLEMENTS = {"resnet50_infer"}
 EXPORTER = "workloads.resnet50_inference.pytorch_impl"
+QUANTISER = "workloads.resnet50_inference.onnxruntime_impl"
+"""Its quantised ONNX is what OpenVINO takes: both engines then run the same integers."""
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
@@ -56,6 +59,8 @@ class ResNet50Inference:
         }
         export(EXPORTER, request, folder=str(self._folder))
         archive.unlink()
+        if self._problem.case.way.precision == "int8":
+            self._quantise()
 
     def load(self, weights: Arrays) -> None:
         """Compile the exported model, which holds the weights."""
@@ -94,13 +99,30 @@ class ResNet50Inference:
             if str(layer["layerType"].value) == "Convolution"
         )
         ((activations, _),) = found.most_common(1)
+        is_int8 = self._problem.case.way.precision == "int8"
+        integer = f"{found['u8'] + found['i8']} of {found.total()} convolutions"
         return Effective(
             parameters="float32",
             activations=NAMES.get(activations, activations),
+            integer_products=integer if is_int8 else None,
             flop_per_step=None,
             layout="NCHW",
             folded="batch normalisation",
         )
+
+    def _quantise(self) -> None:
+        images = self._folder / "calibration.npy"
+        np.save(images, spec.calibration_images(self._problem.case.work), allow_pickle=False)
+        whole = self._file.rename(self._folder / "float32.onnx")
+        request = {
+            "model": str(whole),
+            "images": str(images),
+            "batch_size": self._problem.case.work.batch_size,
+            "output": str(self._file),
+        }
+        export(QUANTISER, request, folder=str(self._folder))
+        for file in (images, whole):
+            file.unlink()
 
     def artefact_bytes(self) -> int:
         """Size of the exported model."""

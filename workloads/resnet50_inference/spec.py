@@ -61,6 +61,16 @@ def batch(work: Work, index: int) -> dict[str, np.ndarray]:
     return {"images": _generator(work, f"batch{index}").standard_normal(shape, dtype=np.float32)}
 
 
+NUM_CALIBRATION_IMAGES = 16
+
+
+def calibration_images(work: Work) -> np.ndarray:
+    """Images by which the ranges of activations are found for int8, BHWC; no request holds one."""
+    size = SIZES[work.size]["image_size"]
+    shape = (NUM_CALIBRATION_IMAGES, size, size, 3)
+    return _generator(work, "calibration").standard_normal(shape, dtype=np.float32)
+
+
 def _generator(work: Work, name: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([work.seed, zlib.crc32(name.encode())]))
 

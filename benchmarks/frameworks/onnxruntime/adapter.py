@@ -42,9 +42,10 @@ class Adapter:
         available = ort.get_available_providers()
         return {device: 1 for device, provider in PROVIDERS.items() if provider in available}
 
-    def session(self, model: Model) -> Any:
+    def session(self, model: Model, *, optimised_to: str | None = None) -> Any:
         """An `InferenceSession` of this model with the configured threads and precision.
 
+        It writes the graph that it makes of the model to `optimised_to`, where that is given.
         Threads spin between requests, as by default: a closed loop leaves no pause to sleep in.
         """
         assert self._settings is not None, "a session before configure"
@@ -54,6 +55,8 @@ class Adapter:
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
+        if optimised_to is not None:
+            options.optimized_model_filepath = optimised_to
         self._num_sessions += 1
         return ort.InferenceSession(model, options, providers=[self._provider()])
 
