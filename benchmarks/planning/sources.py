@@ -1,9 +1,9 @@
 """Which source files a result depends on, and their hash: read by their imports, never run.
 
 A file's closure is the file and every file below the roots that it imports, directly or not, also
-inside functions, or that it names as its `EXPORTER`, which runs in a process of its own. What lies
-outside the roots counts by version: packages by the probe, the harness by PROTOCOL_VERSION in what
-is timed, and by its source in what is proven.
+inside functions, or that it has run in a process of its own (PROGRAMS). What lies outside the roots
+counts by version: packages by the probe, the harness by PROTOCOL_VERSION in what is timed, and by
+its source in what is proven.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.planning.catalog import PROJECT_ROOT, Catalog, Root
+
+PROGRAMS = ("EXPORTER", "QUANTISER")
+"""What a module calls those that it has run as programs."""
 
 
 class Sources:
@@ -96,12 +99,12 @@ def _imported(source: bytes, package: str) -> Iterator[str]:
             base = _absolute(node, package)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Assign) and _is_exporter(node):
+        elif isinstance(node, ast.Assign) and _names_program(node):
             yield ast.literal_eval(node.value)
 
 
-def _is_exporter(node: ast.Assign) -> bool:
-    named = any(isinstance(one, ast.Name) and one.id == "EXPORTER" for one in node.targets)
+def _names_program(node: ast.Assign) -> bool:
+    named = any(isinstance(one, ast.Name) and one.id in PROGRAMS for one in node.targets)
     return named and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 

@@ -34,6 +34,8 @@ FRAMEWORKS = {
 }
 PURE = {"statistics": {"numpy", "scipy"}, "equivalence": {"numpy"}, "contract": {"numpy"}}
 """Third-party packages that a layer may import, where it is restricted."""
+FRAMEWORK_FILES = ("/adapter.py", "_impl.py", "_export.py")
+"""Files that may import a framework; an exporter runs in a process of its own."""
 
 
 class Import(NamedTuple):
@@ -78,11 +80,11 @@ def layer_violations(modules: dict[str, str]) -> list[str]:
 
 
 def framework_violations(modules: dict[str, str]) -> list[str]:
-    """Imports of a framework outside its adapter and its implementations."""
+    """Imports of a framework outside its adapter, its implementations and exporters."""
     return [
         f"{item.path}:{item.line}: imports {item.module}"
         for path, source in modules.items()
-        if not path.endswith(("/adapter.py", "_impl.py"))
+        if not path.endswith(FRAMEWORK_FILES)
         for item in imports(path, source)
         if item.module.split(".")[0] in FRAMEWORKS
     ]
@@ -95,7 +97,7 @@ def worker_violations(modules: dict[str, str]) -> list[str]:
         own = _layer(path.removesuffix(".py").replace("/", "."))
         if not path.startswith("workloads/") and own not in WORKER_LAYERS:
             continue
-        allowed = FRAMEWORKS if path.endswith(("/adapter.py", "_impl.py")) else set()
+        allowed = FRAMEWORKS if path.endswith(FRAMEWORK_FILES) else set()
         found += [
             f"{path}:{item.line}: imports {item.module}"
             for item in imports(path, source)

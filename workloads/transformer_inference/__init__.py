@@ -1,0 +1,1 @@
+"""A causal decoder answering requests: prefill, and decoding with a KV cache."""

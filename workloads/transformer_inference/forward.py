@@ -1,0 +1,199 @@
+"""The logits of a prompt and of what follows it, in plain NumPy and float64, without a cache.
+
+As they are, and with one known mistake in them: where a program's logits are off, the mistake whose
+they are is named. Whole sequences are computed at once: what a cache has wrong is a matter of what
+each position sees. NumPy only.
+
+Shapes: B batch, P positions of the prompt, N new tokens, T = P + N positions, R requests, D width,
+H heads, K head dimension, F width of the MLP, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Mathematics:
+    """Where a program may go wrong; the defaults are right. Decoded is what follows the prompt."""
+
+    rms_norm_epsilon: float = 1e-5
+    rotary_base: float = 10000.0
+    pairs: str = "half"
+    """What RoPE rotates together: x[k] and x[k + K / 2] (half), or x[2k] and x[2k + 1]."""
+    is_tied: bool = False
+    """Whether the head has the embedding's weights."""
+    future: int = 0
+    """Positions ahead of its own that each position sees."""
+    is_causal: bool = True
+    decoded_future: int = 0
+    """The same of decoded ones alone."""
+    decoded_shift: int = 0
+    """Positions too far that decoded ones are rotated."""
+    decoded_at_zero: bool = False
+    """Whether every decoded one is rotated as if it were the first."""
+    is_kept: bool = True
+    """Whether what is decoded stays in the cache for those after it."""
+    is_written: bool = True
+    """Whether it comes there at all: where it does not, zeros are seen, also in its own place."""
+    sees_empty: bool = False
+    """Whether decoded ones see the slots that are still to be written, and zeros in them."""
+    row: int = -1
+    """The position of the prompt whose logits are taken."""
+
+
+MISTAKES: Mapping[str, Mapping[str, Any]] = {
+    "RoPE rotates interleaved pairs, x[2k] with x[2k+1], in place of the halves": {
+        "pairs": "interleaved"
+    },
+    "RoPE is left out": {"pairs": "none"},
+    "epsilon of RMSNorm: 1e-6 in place of 1e-5": {"rms_norm_epsilon": 1e-6},
+    "the head is tied to the embedding": {"is_tied": True},
+    "the causal mask is off by one: each position sees the next one": {"future": 1},
+    "the causal mask is off by one: each position sees those before it only": {"future": -1},
+    "there is no causal mask": {"is_causal": False},
+}
+PREFILL_MISTAKES: Mapping[str, Mapping[str, Any]] = {
+    "the logits are of the position before the prompt's last": {"row": -2},
+    "the logits are of the prompt's first position": {"row": 0},
+}
+DECODE_MISTAKES: Mapping[str, Mapping[str, Any]] = {
+    "RoPE: decode rotates one position too far": {"decoded_shift": 1},
+    "RoPE: decode rotates one position too early": {"decoded_shift": -1},
+    "RoPE: decode rotates as at position 0 (the offset is missing)": {"decoded_at_zero": True},
+    "KV cache: what decode computes is not kept (stale): later tokens see the prompt and themselves"
+    " alone": {"is_kept": False},
+    "KV cache: what decode computes is not written (stale): zeros are attended to in its place": {
+        "is_written": False
+    },
+    "KV cache: slots not yet written are attended to (mask)": {"sees_empty": True},
+    "causal mask off by one: a decoded token does not see itself": {"decoded_future": -1},
+}
+
+
+def suspected_logits(
+    parameters: Mapping[str, int],
+    right: Mathematics,
+    weights: Arrays,
+    batch: Arrays,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each mistake with the logits RBV that it leads to; of decode where the batch is forced."""
+    own = DECODE_MISTAKES if "forced" in batch else PREFILL_MISTAKES
+    for mistake, changes in {**own, **MISTAKES}.items():
+        wrong = dataclasses.replace(right, **changes)
+        if wrong.row + batch["tokens"].shape[1] >= 0:
+            yield mistake, logits(parameters, wrong, weights, batch)
+
+
+def logits(
+    parameters: Mapping[str, int], how: Mathematics, weights: Arrays, batch: Arrays
+) -> np.ndarray:
+    """The logits after the prompt's last token, or after each of the forced ones, RBV."""
+    prompt_BP, forced_BN = batch["tokens"], batch.get("forced")
+    num_prompt = prompt_BP.shape[1]
+    tokens_BT = prompt_BP if forced_BN is None else np.concatenate([prompt_BP, forced_BN], 1)
+    sequence = _sequence(num_prompt, tokens_BT.shape[1], how)
+    table_VD = np.asarray(weights["embedding/table"], np.float64)
+    head_DV = table_VD.T if how.is_tied else np.asarray(weights["head/kernel"], np.float64)
+    x_BTD = table_VD[tokens_BT]
+    shape_BTHK = (*tokens_BT.shape, parameters["num_heads"], -1)
+    for layer in range(parameters["num_layers"]):
+        name = f"layer{layer}"
+        y_BTD = _normalised(x_BTD, weights[f"{name}/attention_norm/scale"], how)
+        query, key, value = (
+            _projected(f"{name}/attention/{part}", y_BTD, weights).reshape(*shape_BTHK)
+            for part in ("query", "key", "value")
+        )
+        mixed_BTD = _attended(query, key, value, sequence, how).reshape(x_BTD.shape)
+        x_BTD = x_BTD + _projected(f"{name}/attention/output", mixed_BTD, weights)
+        y_BTD = _normalised(x_BTD, weights[f"{name}/mlp_norm/scale"], how)
+        x_BTD = x_BTD + _mlp(f"{name}/mlp", y_BTD, weights)
+    rows = [how.row % num_prompt] if forced_BN is None else slice(num_prompt, None)
+    x_BRD = _normalised(x_BTD[:, rows], weights["final_norm/scale"], how)
+    return np.asarray((x_BRD @ head_DV).swapaxes(0, 1))
+
+
+class Sequence(NamedTuple):
+    """What attention knows of the positions."""
+
+    rotated_by: np.ndarray
+    """What each is rotated by, T."""
+    sees: np.ndarray
+    """Which positions each position sees, TT."""
+    sees_empty: np.ndarray
+    """In which of these it sees zeros, TT."""
+
+
+def _sequence(num_prompt: int, num_all: int, how: Mathematics) -> Sequence:
+    positions_T = np.arange(num_all)
+    query_T1, key_T = positions_T[:, None], positions_T
+    is_decoded_TT = (query_T1 >= num_prompt) & (key_T >= num_prompt)
+    sees_TT = (key_T <= query_T1 + how.future) | (not how.is_causal)
+    sees_TT &= ~is_decoded_TT | (key_T <= query_T1 + how.decoded_future)
+    sees_TT &= ~is_decoded_TT | (key_T == query_T1) | how.is_kept
+    sees_TT[0, 0] = True  # the first has nothing else to see
+    empty_TT = is_decoded_TT & sees_TT & (not how.is_written)
+    empty_TT |= is_decoded_TT & (key_T > query_T1) & how.sees_empty
+    shift = 0 if how.decoded_at_zero else positions_T + how.decoded_shift
+    rotated_T = np.where(positions_T < num_prompt, positions_T, shift)
+    return Sequence(rotated_T, sees_TT | empty_TT, empty_TT)
+
+
+def _normalised(x_BTD: np.ndarray, scale_D: np.ndarray, how: Mathematics) -> np.ndarray:
+    """RMSNorm, Zhang and Sennrich (2019)."""
+    mean_BT1 = np.square(x_BTD).mean(-1, keepdims=True)
+    normalised: np.ndarray = x_BTD / np.sqrt(mean_BT1 + how.rms_norm_epsilon)
+    return normalised * np.asarray(scale_D, np.float64)
+
+
+def _projected(name: str, x_BTD: np.ndarray, weights: Arrays) -> np.ndarray:
+    return np.asarray(x_BTD @ np.asarray(weights[f"{name}/kernel"], np.float64))
+
+
+def _attended(
+    query_BTHK: np.ndarray,
+    key_BTHK: np.ndarray,
+    value_BTHK: np.ndarray,
+    sequence: Sequence,
+    how: Mathematics,
+) -> np.ndarray:
+    """The attention of every position, each head by itself, BTHK."""
+    query = _rotated(query_BTHK, sequence.rotated_by, how).transpose(0, 2, 1, 3)
+    key = _rotated(key_BTHK, sequence.rotated_by, how).transpose(0, 2, 3, 1)
+    scores_BHTT = query @ key / np.sqrt(query.shape[-1])
+    scores_BHTT = np.where(sequence.sees_empty, 0, scores_BHTT)
+    scores_BHTT = np.where(sequence.sees, scores_BHTT, -np.inf)
+    scores_BHTT = np.exp(scores_BHTT - scores_BHTT.max(-1, keepdims=True))
+    attention_BHTT = scores_BHTT / scores_BHTT.sum(-1, keepdims=True)
+    attention_BHTT = np.where(sequence.sees_empty, 0, attention_BHTT)
+    return np.asarray((attention_BHTT @ value_BTHK.swapaxes(1, 2)).swapaxes(1, 2))
+
+
+def _rotated(x_BTHK: np.ndarray, positions_T: np.ndarray, how: Mathematics) -> np.ndarray:
+    """RoPE, Su et al. (2021), equation 34, on the pairs that are asked for."""
+    dimension = x_BTHK.shape[-1]
+    frequencies_K = how.rotary_base ** (-np.arange(0, dimension, 2) / dimension)
+    angles_T1K = positions_T[:, None, None] * frequencies_K
+    cos, sin = np.cos(angles_T1K), np.sin(angles_T1K)
+    if how.pairs == "half":
+        first, second = np.split(x_BTHK, 2, axis=-1)
+        return np.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
+    if how.pairs == "none":
+        return x_BTHK
+    first, second = x_BTHK[..., ::2], x_BTHK[..., 1::2]
+    turned = first * cos - second * sin, second * cos + first * sin
+    return np.stack(turned, -1).reshape(x_BTHK.shape)
+
+
+def _mlp(name: str, x_BTD: np.ndarray, weights: Arrays) -> np.ndarray:
+    """SwiGLU, Shazeer (2020)."""
+    gate_BTF = _projected(f"{name}/gate", x_BTD, weights)
+    up_BTF = _projected(f"{name}/up", x_BTD, weights)
+    return _projected(f"{name}/down", gate_BTF / (1 + np.exp(-gate_BTF)) * up_BTF, weights)

@@ -1,0 +1,190 @@
+"""A causal decoder answering requests, as mathematics: prompts, FLOP, memory, tolerances.
+
+The network is that of workloads/transformer without adapters. The README beside this file states
+what a request is. NumPy, the contract and the workloads only.
+
+Shapes: B batch, P positions of the prompt, N new tokens, D width, V vocabulary, R requests of a
+batch.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from benchmarks.contract.case import Case, Work
+from benchmarks.contract.workload import NUM_REQUESTS, Arrays, Requests, WorkloadSpec
+from workloads.transformer import spec as transformer
+from workloads.transformer_inference import forward
+
+SIZES = transformer.SIZES
+HYPERPARAMETERS = {
+    name: transformer.HYPERPARAMETERS[name] for name in ("rms_norm_epsilon", "rotary_base")
+}
+PROMPT_LENGTHS = {"tiny": 16, "small": 128, "slice": 256, "124m": 512, "1b": 512, "7b": 512}
+"""Tokens of a prompt where nothing is asked for."""
+NUM_NEW_TOKENS = {"tiny": 8, "small": 32, "slice": 32, "124m": 32, "1b": 32, "7b": 32}
+"""Tokens that are decoded after each prompt."""
+MAX_PROMPT_LENGTH = 2**20
+
+
+def is_decode(work: Work) -> bool:
+    """Whether a request is one token more; else it is a whole prompt."""
+    return dict(work.options)["phase"] == "decode"
+
+
+def prompt_length(work: Work) -> int:
+    """Tokens of each prompt."""
+    return int(dict(work.options)["prompt_length"])
+
+
+def num_new_tokens(work: Work) -> int:
+    """Tokens that follow each prompt, or for which there is room after it."""
+    return NUM_NEW_TOKENS[work.size]
+
+
+def cache_length(work: Work) -> int:
+    """Positions that a KV cache is for."""
+    return prompt_length(work) + num_new_tokens(work)
+
+
+def per_batch(work: Work) -> int:
+    """Requests of a batch: each new token is one, or the prompt is."""
+    return num_new_tokens(work) if is_decode(work) else 1
+
+
+def batch(work: Work, index: int) -> dict[str, np.ndarray]:
+    """The index-th batch: `tokens`, BP int32, uniform over the vocabulary.
+
+    For decode the withheld ones have `forced` besides, BN int32: what is taken at the positions
+    from P on, in place of the program's own answers, so that the oracle knows what follows.
+    """
+    num_prompt, shape = prompt_length(work), (work.batch_size, cache_length(work))
+    generator = np.random.Generator(np.random.PCG64([work.seed, zlib.crc32(b"batch%d" % index)]))
+    tokens = generator.integers(0, SIZES[work.size]["vocabulary_size"], shape, dtype=np.int32)
+    found = {"tokens": np.ascontiguousarray(tokens[:, :num_prompt])}
+    if is_decode(work) and index >= NUM_REQUESTS:
+        found["forced"] = np.ascontiguousarray(tokens[:, num_prompt:])
+    return found
+
+
+def flop_per_step(work: Work) -> int:
+    """FLOP of the matrix products of one request.
+
+    Of a prompt: 2 for each parameter of a layer's kernels and 4 L D P of attention a token, and 2
+    for each of the head's a sequence. Of a new token: 2 for each of all of these, and 4 L D (P + N)
+    as if it were the last. Without causal discount.
+    """
+    parameters, num_prompt = SIZES[work.size], prompt_length(work)
+    head = 2 * transformer.head(parameters).num_weights
+    kernels = 2 * transformer.num_multiplying(parameters) - head
+    per_position = 4 * parameters["num_layers"] * parameters["width"]
+    if is_decode(work):
+        return work.batch_size * (kernels + head + per_position * cache_length(work))
+    return work.batch_size * (num_prompt * (kernels + per_position * num_prompt) + head)
+
+
+VALUE_BYTES = {"fp64": 8, "bf16": 2, "int8": 1}
+"""Of one weight, or one value of the cache; 4 in the other precisions."""
+WIDENED_BYTES = 4
+"""Of a bf16 value besides, on a CPU that multiplies in fp32."""
+FOOTPRINT_BYTES = 2**30
+"""Of the framework itself."""
+
+
+def num_weight_bytes(case: Case) -> int:
+    """Bytes of all weights in the case's precision."""
+    num_weights = transformer.num_parameters(SIZES[case.work.size])
+    return num_weights * VALUE_BYTES.get(case.way.precision, 4)
+
+
+def memory_bytes(case: Case) -> int:
+    """An upper estimate for one launch: weights, cache, a layer's activations, the framework.
+
+    A prompt's activations are 12 vectors of the width and 3 of the MLP's a token, and the matrix of
+    attention weights, twice, where no fused kernel does without.
+    """
+    work, way, parameters = case.work, case.way, SIZES[case.work.size]
+    widened = WIDENED_BYTES * (case.place.device == "cpu" and way.precision == "bf16")
+    value_bytes = VALUE_BYTES.get(way.precision, 4) + widened
+    num_cached = 2 * parameters["num_layers"] * parameters["width"] * cache_length(work)
+    per_token = 12 * parameters["width"] + 3 * parameters["mlp_width"]
+    fused = transformer.FUSED_ATTENTION.get(way.framework, {}).get(case.place.device, ())
+    if way.precision not in fused:
+        per_token += 2 * parameters["num_heads"] * prompt_length(work)
+    values = num_cached + prompt_length(work) * per_token + 2 * parameters["vocabulary_size"]
+    num_values = transformer.num_parameters(parameters) + work.batch_size * values
+    return num_values * value_bytes + FOOTPRINT_BYTES
+
+
+def answer_error(answer: np.ndarray, read: Arrays) -> float:
+    """How far below the largest logit those of these tokens are, in units of their row's rms.
+
+    0 where each is an argmax, the first or another one; infinite where they are no tokens.
+    """
+    logits = np.asarray(read["logits"], np.float64)
+    is_token = answer.shape == logits.shape[:1] and np.issubdtype(answer.dtype, np.integer)
+    if not is_token or answer.min() < 0 or answer.max() >= logits.shape[1]:
+        return math.inf
+    below = logits.max(-1) - logits[np.arange(len(answer)), answer]
+    return float((below / np.sqrt(np.square(logits).mean(-1))).max())
+
+
+def suspects(work: Work, weights: Arrays, one: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+    """Known mistakes, each with the logits RBV that it leads to."""
+    return forward.suspected_logits(SIZES[work.size], forward.Mathematics(), weights, one)
+
+
+def recompute(work: Work, weights: Arrays, one: Arrays) -> np.ndarray:
+    """The logits of a batch's requests from whole sequences, without a cache, RBV float64."""
+    return forward.logits(SIZES[work.size], forward.Mathematics(), weights, one)
+
+
+TOLERANCES = {
+    "fp64": {"logits": 1e-10, "logits_worst": 1e-10, "timed": 1e-9, "loss": 1e-10},
+    "fp32": {"logits": 1e-5, "logits_worst": 1e-5, "timed": 1e-4, "loss": 1e-5},
+    "tf32": {"logits": 5e-3, "logits_worst": 5e-3, "timed": 5e-2, "loss": 5e-3},
+    "bf16": {"logits": 5e-2, "logits_worst": 5e-2, "timed": 5e-1, "loss": 1e-2},
+}
+
+SPECS = {
+    "transformer_infer": WorkloadSpec(
+        name="transformer_infer",
+        version=1,
+        unit="token",
+        sizes=SIZES,
+        default_batch_size=dict.fromkeys(SIZES, 1),
+        precisions=("fp32", "tf32", "bf16", "fp64"),
+        hyperparameters=HYPERPARAMETERS,
+        weights=partial(transformer.weights, lora=False),
+        batch=batch,
+        items_per_step=lambda work: (
+            work.batch_size * (1 if is_decode(work) else prompt_length(work))
+        ),
+        flop_per_step=flop_per_step,
+        flop_convention=(
+            "2 for each parameter of a layer's kernels and 4 L D S of attention a token, no causal"
+            " discount, S the prompt or all of the cache; 2 for each of the head's an answer"
+        ),
+        memory_bytes=memory_bytes,
+        tolerances=TOLERANCES,
+        options={
+            "phase": ("decode", "prefill"),
+            "prompt_length": range(1, MAX_PROMPT_LENGTH + 1),
+        },
+        size_options={size: {"prompt_length": n} for size, n in PROMPT_LENGTHS.items()},
+        every_value_of=("phase",),
+        proxies=("small", "slice"),
+        requests=Requests(
+            per_batch=per_batch,
+            answer_error=answer_error,
+            suspects=suspects,
+            recompute=recompute,
+            num_weight_bytes=num_weight_bytes,
+        ),
+    ),
+}
