@@ -66,6 +66,9 @@ class Capabilities:
     """Whether its float64 on the CPU is a witness for the oracle: independent of the others that
     are (not another's code on top), and fast enough."""
     unsupported: tuple[Unsupported, ...] = ()
+    import_variables: tuple[tuple[str, str], ...] = ()
+    """Variables that must stand whenever it is imported, by a probe as well: what keeps it from
+    reporting its use to its maker."""
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ def _site(catalog: Catalog, machine_config: MachineConfig, name: str, *, root: P
         python=python,
         packages_folders=tuple(_packages_folders(python)),
         python_path=(str(PROJECT_ROOT), *catalog.python_path),
+        variables=framework.capabilities.import_variables,
     )
     if _is_installed(framework, site):
         return site

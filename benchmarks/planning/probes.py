@@ -39,6 +39,8 @@ class Site:
     """The interpreter's folders of installed packages."""
     python_path: tuple[str, ...]
     """PYTHONPATH of everything that runs there."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """What must stand when the framework is imported."""
 
 
 def cached_probe(site: Site, cache: Path, *, keep: bool) -> Interpreter | str:
@@ -65,7 +67,8 @@ def probe(site: Site) -> Interpreter | str:
             *(site.module, "--output", str(output)),
         ]
         environment = allowed_environment(
-            {"PYTHONPATH": os.pathsep.join(site.python_path)}, private_folder=folder
+            {"PYTHONPATH": os.pathsep.join(site.python_path), **dict(site.variables)},
+            private_folder=folder,
         )
         with log.open("wb") as stream:
             code = _run(command, environment, stream.fileno(), folder)

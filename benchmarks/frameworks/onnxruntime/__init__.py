@@ -27,6 +27,9 @@ CAPABILITIES = Capabilities(
         r"CUDA_ERROR_OUT_OF_MEMORY",
         r"CUDNN_STATUS_ALLOC_FAILED",
     ),
+    # onnxruntime 1.31 sends telemetry, and keeps a database in HOME, unless this stands:
+    # https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md.
+    import_variables=(("ORT_DISABLE_TELEMETRY", "1"),),
     unsupported=(
         Unsupported(
             reason="a session runs a whole graph: operation by operation there is none",
@@ -52,6 +55,6 @@ def environment(settings: Settings) -> dict[str, str]:
     """The variables that must stand before onnxruntime is imported, and before torch exports."""
     return {
         "OMP_NUM_THREADS": str(settings.num_threads),
-        "ORT_DISABLE_TELEMETRY": "1",
+        **dict(CAPABILITIES.import_variables),
         "CUDA_CACHE_PATH": str(Path(settings.cache_folder) / "cuda"),
     }

@@ -16,6 +16,9 @@ CAPABILITIES = Capabilities(
     precisions={"cpu": ("fp32", "bf16", "int8"), "metal": ()},
     asynchronous_devices=(),
     out_of_memory_patterns=(r"bad_alloc", r"[Cc]annot allocate memory", r"[Oo]ut of memory"),
+    # openvino 2026.4 forks a process that reports its import to a server, unless this stands:
+    # is_running_in_ci in openvino_telemetry/utils/opt_in_checker.py.
+    import_variables=(("CI", "true"), ("ORT_DISABLE_TELEMETRY", "1")),
     unsupported=(
         Unsupported(
             reason="a compiled model runs as a whole: operation by operation there is none",
@@ -35,7 +38,5 @@ def environment(settings: Settings) -> dict[str, str]:
     """The variables that must stand before openvino is imported, and before torch exports."""
     return {
         "OMP_NUM_THREADS": str(settings.num_threads),
-        # openvino 2026.4 reports its use to a server, with a file in HOME, unless this stands:
-        # is_running_in_ci in openvino_telemetry/utils/opt_in_checker.py.
-        "CI": "true",
+        **dict(CAPABILITIES.import_variables),
     }
