@@ -23,7 +23,7 @@ NUM_BATCHES = 8
 """Distinct batches that a program's steps rotate through, so that no step repeats its input."""
 NUM_REQUESTS = 64
 """Distinct requests that an inference program rotates through: no answer is at hand in a cache."""
-NUM_WITHHELD = 4
+NUM_WITHHELD = 12
 """Requests beyond those, for the proof: none of them is ever among the timed ones."""
 WITHHELD = tuple(range(NUM_REQUESTS, NUM_REQUESTS + NUM_WITHHELD))
 """Their indices among the canonical batches."""

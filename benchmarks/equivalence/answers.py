@@ -23,8 +23,10 @@ Suspects = Callable[[str], Iterable[tuple[str, np.ndarray]]]
 MIN_WEIGHTS_SHARE = 0.9
 """Of the weights' bytes that an exported model holds at least; folding takes a few away."""
 NEAR = 4
-"""Times nearer to a mistake's logits than to the right ones where it is likely that mistake."""
+"""Times nearer to a mistake's logits than to the right ones, and than these are large, where it is
+likely that mistake."""
 SAME_ANSWER = "the input does not matter: different requests have the same answer"
+LATE_ANSWER = "each answer is that of the request before it"
 STALE_STATE = (
     "state of the sequence before is left over (a stale KV cache, or a position that is not reset):"
     " the first sequence is right and a later one is not"
@@ -91,7 +93,9 @@ def answer_checks(own: Answers, oracle: Arrays, tolerance: Tolerance) -> list[Ch
     whole = ratio(
         float(sum(a for a, _ in squares)) ** 0.5, float(sum(b for _, b in squares)) ** 0.5
     )
+    bad = [name for name in names if not np.isfinite(own.logits[name]).all()]
     return [
+        Check("finite", float(len(bad)), 0.0, next(iter(bad), None)),
         check("distinct", float(_num_alike([own.logits[name] for name in names])), 0.0),
         check("answer", own.answer_error, 0.0),
         check("logits", whole, tolerance.get("logits")),
@@ -128,7 +132,12 @@ def likely_causes(
         )
         return
     names = [name for name in own.logits if name in oracle]
-    if _num_alike([own.logits[name] for name in names]):
+    num_alike = _num_alike([own.logits[name] for name in names])
+    is_behind = _is_behind([own.logits[name] for name in names], [oracle[name] for name in names])
+    if is_behind and num_alike < len(names) - 1:
+        yield LATE_ANSWER
+        return
+    if num_alike:
         yield SAME_ANSWER
         return
     limit = tolerance.get("logits", 0.0)
@@ -157,9 +166,14 @@ def _by_suspects(
     own: np.ndarray, right: np.ndarray, suspects: Iterable[tuple[str, np.ndarray]]
 ) -> Iterator[str]:
     """The mistakes that explain nearly all of the difference, the nearest first."""
-    distance = np.linalg.norm(_off(own, right))
-    found = [(float(np.linalg.norm(_off(own, wrong))), mistake) for mistake, wrong in suspects]
-    near = sorted((one, mistake) for one, mistake in found if one < distance / NEAR)
+    distance = float(np.linalg.norm(_off(own, right)))
+    found = [
+        (float(np.linalg.norm(_off(own, wrong))), mistake, float(np.linalg.norm(wrong)))
+        for mistake, wrong in suspects
+    ]
+    near = sorted(
+        (one, mistake) for one, mistake, whole in found if NEAR * one < min(distance, whole)
+    )
     yield from (mistake for _, mistake in near)
 
 
@@ -180,6 +194,15 @@ def _first_difference(own: Arrays, oracle: Arrays, tolerance: Tolerance) -> str 
             if off.any():
                 return f"logits of {_position(name, off)}"
     return None
+
+
+def _is_behind(own: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> bool:
+    """Whether each answer but the first is much nearer to the one before it than to its own."""
+    found = [
+        NEAR * np.linalg.norm(_off(mine, before)) < np.linalg.norm(_off(mine, its_own))
+        for mine, before, its_own in zip(own[1:], right, right[1:])
+    ]
+    return bool(found) and all(found)
 
 
 def _num_alike(logits: Sequence[np.ndarray]) -> int:

@@ -45,6 +45,7 @@ NAMES = {
     "losses": "losses of ten steps",
     "momentum": "optimizer's state after ten steps",
     "second_momentum": "optimizer's second moment after ten steps",
+    "finite": "batches with answers that are not finite",
     "distinct": "requests that were answered like another one",
     "answer": "what the client got, beside what was computed",
     "logits": "logits",
@@ -56,7 +57,7 @@ NAMES = {
 """What each check looks at, for people."""
 
 
-COUNTS = ("changed", "parameters", "frozen", "frozen_after", "distinct")
+COUNTS = ("changed", "parameters", "frozen", "frozen_after", "finite", "distinct")
 """Checks whose error is a number of tensors."""
 
 

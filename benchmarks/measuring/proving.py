@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.message import Prove, Proved
-from benchmarks.contract.workload import WITHHELD, Arrays
+from benchmarks.contract.workload import Arrays
 from benchmarks.equivalence.checks import (
     Check,
     flop_check,
@@ -23,7 +23,7 @@ from benchmarks.equivalence.checks import (
 )
 from benchmarks.equivalence.verdict import FAIL, UNPROVEN, Verdict, judge
 from benchmarks.measuring import oracle, proof
-from benchmarks.measuring.answering import Asker, first_withheld, reproduction_check
+from benchmarks.measuring.answering import PROVEN, Asker, first_withheld, reproduction_check
 from benchmarks.measuring.oracle import (
     NUM_FOLLOWED_STEPS,
     OPTIMIZER_PREFIX,
@@ -84,8 +84,9 @@ class ProofSession:
         asker = Asker(stage)
         answers = asker.ask(asker.proven())
         first = first_withheld(answers)
-        stage.evidence["step1"] = dataclasses.asdict(asker.evidence(first))
         stage.evidence["placement"] = self._placement(asker.outputs)
+        if not self._is_judged:
+            asker.require_finite(answers)
         if self._request.keep_folder is not None:
             oracle.keep_answers(Path(self._request.keep_folder), answers.logits)
         if self._is_judged:
@@ -93,7 +94,7 @@ class ProofSession:
             self._checks += self._verdict.checks
             self._inspect()
         self._checks += asker.recomputed_check(first)
-        again = asker.ask(WITHHELD[:1])
+        again = asker.ask(PROVEN[:1])
         self._checks.append(reproduction_check(first, again, stage.tolerance.get("logits")))
 
     def _placement(self, outputs: Any) -> str:

@@ -43,8 +43,9 @@ class DataError(Exception):
 
 def data_folder(catalog: Catalog, work: Work, folders: Folders) -> Path:
     """Where this Work's canonical arrays lie once `prepare_data` has returned."""
-    spec_bytes = (catalog.workloads[work.workload].folder / "spec.py").read_bytes()
-    identity = json.dumps(asdict(work)).encode() + spec_bytes
+    entry = catalog.workloads[work.workload]
+    spec_bytes = (entry.folder / "spec.py").read_bytes()
+    identity = json.dumps([asdict(work), entry.spec.num_batches]).encode() + spec_bytes
     return folders.cache / "data" / hashlib.sha256(identity).hexdigest()[:24]
 
 

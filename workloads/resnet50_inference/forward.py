@@ -28,8 +28,12 @@ class Forward:
     """Training mode: normalise by the batch's own mean and variance."""
     unloaded_statistics: bool = False
     """Means of 0 and variances of 1."""
-    same_padding: bool = False
-    """Pad a strided window on one side only, as SAME does."""
+    unloaded_means: bool = False
+    """Means of 0."""
+    same_convolutions: bool = False
+    """Pad a strided convolution on one side only, as SAME does."""
+    same_pool: bool = False
+    """The same of the max-pool."""
     strides_first: bool = False
     """Version 1: the stride of a block in its first 1x1 convolution."""
 
@@ -71,27 +75,32 @@ class Forward:
         )
         if self.batch_statistics:
             mean, variance = y_BHWD.mean((0, 1, 2)), y_BHWD.var((0, 1, 2))
+        if self.unloaded_statistics or self.unloaded_means:
+            mean = np.zeros_like(mean)
         if self.unloaded_statistics:
-            mean, variance = np.zeros_like(mean), np.ones_like(variance)
+            variance = np.ones_like(variance)
         return (y_BHWD - mean) * (scale / np.sqrt(variance + self.epsilon)) + bias
 
     def _convolved(self, x_BHWC: np.ndarray, kernel_HWCD: np.ndarray, stride: int) -> np.ndarray:
         size, _, channels, num_outputs = kernel_HWCD.shape
-        windows = _windows(self._padded(x_BHWC, size, stride), size, stride)  # BHWCKK
+        padded = _padded(x_BHWC, size, stride, is_same=self.same_convolutions)
+        windows = _windows(padded, size, stride)  # BHWCKK
         flat = windows.transpose(0, 1, 2, 4, 5, 3).reshape(*windows.shape[:3], -1)
         return np.asarray(flat @ kernel_HWCD.reshape(size * size * channels, num_outputs))
 
     def _max_pooled(self, x_BHWC: np.ndarray) -> np.ndarray:
         """The maximum over 3x3, stride 2, padded by 1."""
-        return np.asarray(_windows(self._padded(x_BHWC, 3, 2), 3, 2).max((-2, -1)))
+        padded = _padded(x_BHWC, 3, 2, is_same=self.same_pool)
+        return np.asarray(_windows(padded, 3, 2).max((-2, -1)))
 
-    def _padded(self, x_BHWC: np.ndarray, size: int, stride: int) -> np.ndarray:
-        before = after = (size - 1) // 2
-        if self.same_padding and stride > 1:
-            height = x_BHWC.shape[1]
-            total = max(0, (-(-height // stride) - 1) * stride + size - height)
-            before, after = total // 2, total - total // 2
-        return np.pad(x_BHWC, ((0, 0), (before, after), (before, after), (0, 0)))
+
+def _padded(x_BHWC: np.ndarray, size: int, stride: int, *, is_same: bool) -> np.ndarray:
+    before = after = (size - 1) // 2
+    if is_same and stride > 1:
+        height = x_BHWC.shape[1]
+        total = max(0, (-(-height // stride) - 1) * stride + size - height)
+        before, after = total // 2, total - total // 2
+    return np.pad(x_BHWC, ((0, 0), (before, after), (before, after), (0, 0)))
 
 
 def _windows(x_BHWC: np.ndarray, size: int, stride: int) -> np.ndarray:
@@ -116,8 +125,20 @@ def suspected_logits(
             replace(right, unloaded_statistics=True),
         ),
         (
+            "the running means are not loaded: means of 0",
+            replace(right, unloaded_means=True),
+        ),
+        (
             "padding: SAME pads a strided window on one side",
-            replace(right, same_padding=True),
+            replace(right, same_convolutions=True, same_pool=True),
+        ),
+        (
+            "padding: SAME pads a strided window on one side, of the convolutions alone",
+            replace(right, same_convolutions=True),
+        ),
+        (
+            "padding: SAME pads a strided window on one side, of the max-pool alone",
+            replace(right, same_pool=True),
         ),
         (
             "the stride of a block is in its first 1x1 convolution (v1), not in the 3x3 (v1.5)",

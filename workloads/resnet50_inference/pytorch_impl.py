@@ -118,8 +118,9 @@ class ResNet50Inference:
         self._model = model.eval().requires_grad_(False)
         self._respond = self._logits_of
         if case.way.execution == "compiled":
-            # The weights are constants of the graph, which Inductor lays out and packs once.
-            torch._inductor.config.freezing = True
+            # The weights are constants of the graph, which Inductor lays out and packs once; torch
+            # 2.13 crashes where it packs float64.
+            torch._inductor.config.freezing = self._dtype != torch.float64
             self._respond = torch.compile(self._logits_of, fullgraph=True, dynamic=False)
         self._requests: list[torch.Tensor] = []
         self._next = 0

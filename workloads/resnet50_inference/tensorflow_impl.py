@@ -187,7 +187,7 @@ def convert_to_litert(request_file: str) -> None:
     The request is JSON: `parameters` and `batch_size` of the work, `epsilon`, `weights` (canonical,
     an .npz file) and `output`; with `images` (HWC, one after another in an .npy file) the model is
     quantised to int8 by them, what it takes and answers aside. The variables are frozen first: of
-    a function that has some, the converter leaves them out, and the model answers with NaN.
+    a Keras model the converter would leave them out, and the answers would be NaN.
     """
     request = json.loads(Path(request_file).read_text(encoding="utf-8"))
     layers = resnet50.network(request["parameters"])

@@ -29,7 +29,7 @@ def test_the_oracles_logits_pass():
     verdict = judged(off())
     assert (verdict.status, verdict.reason, verdict.oracle) == (PASS, None, "x")
     assert {one.name for one in verdict.checks} == {
-        *("distinct", "answer", "logits", "logits_worst", "argmax")
+        *("finite", "distinct", "answer", "logits", "logits_worst", "argmax")
     }
 
 
@@ -87,6 +87,18 @@ def test_a_mistake_whose_logits_they_are_is_named():
 def test_different_requests_with_one_answer_are_named():
     one = ORACLE["batch64"]
     assert judged({"batch64": one, "batch65": one}).causes == (answers.SAME_ANSWER,)
+
+
+def test_answers_that_come_one_request_late_are_named():
+    before, its_own = ORACLE["batch64"], ORACLE["batch65"]
+    late = {"batch64": np.zeros_like(its_own), "batch65": before}
+    assert judged(late).causes == (answers.LATE_ANSWER,)
+
+
+def test_a_mistake_must_be_near_for_its_size():
+    """Zeros are nearer to small logits than to the right ones, and are none of either."""
+    small = {"small": ORACLE["batch64"] * 0.1}
+    assert judged(off(0.0), suspects=lambda name: small.items()).causes == ()
 
 
 def test_a_later_sequence_that_is_off_alone_tells_of_state():

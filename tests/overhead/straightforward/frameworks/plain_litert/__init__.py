@@ -9,4 +9,4 @@ from benchmarks.frameworks.litert import environment
 
 __all__ = ["CAPABILITIES", "environment"]
 
-CAPABILITIES = dataclasses.replace(ENGINE, name="plain_litert")
+CAPABILITIES = dataclasses.replace(ENGINE, name="plain_litert", precisions={"cpu": ("fp32",)})

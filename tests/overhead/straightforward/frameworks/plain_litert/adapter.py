@@ -1,4 +1,4 @@
-"""LiteRT's own adapter: the self-tests and values are the harness's business, and no tuning."""
+"""LiteRT's own adapter: self-tests are the harness's business, and no tuning."""
 
 from __future__ import annotations
 

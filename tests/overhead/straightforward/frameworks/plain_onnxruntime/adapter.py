@@ -1,4 +1,4 @@
-"""ONNX Runtime's own adapter: the self-tests and values are the harness's business, and no tuning."""
+"""ONNX Runtime's own adapter: self-tests are the harness's business, and no tuning."""
 
 from __future__ import annotations
 

@@ -9,4 +9,6 @@ from benchmarks.frameworks.openvino import environment
 
 __all__ = ["CAPABILITIES", "environment"]
 
-CAPABILITIES = dataclasses.replace(ENGINE, name="plain_openvino")
+CAPABILITIES = dataclasses.replace(
+    ENGINE, name="plain_openvino", precisions={"cpu": ("fp32", "bf16")}
+)
