@@ -18,6 +18,9 @@ from benchmarks.contract.protocol import MeasuringProtocol
         ({"max_launch_s": float("nan")}, "max_launch_s"),
         ({"timeouts_s": {"bulid": 1.0}}, "bulid"),
         ({"timeouts_s": {"build": 0.0}}, "timeouts_s"),
+        ({"requests_per_turn": 0}, "requests_per_turn"),
+        ({"percentiles": [50, 100]}, "percentiles"),
+        ({"percentiles": [10]}, "percentiles"),
     ],
 )
 def test_refuses_values_out_of_range(changes: dict[str, Any], field: str) -> None:

@@ -81,6 +81,39 @@ def test_refuses_a_record_with_a_field_missing(name: str) -> None:
         record_from_json(damaged)
 
 
+REQUESTS = Block(0, 0, 3, 60, 1, request_ns=(10, 20, 30))
+
+
+def test_requests_come_back_one_by_one() -> None:
+    record = dataclasses.replace(RECORD, blocks=(REQUESTS, RECORD.blocks[1]))
+    assert record_from_json(json.loads(json.dumps(record.to_json()))) == record
+    assert record.request_seconds == [1e-8, 2e-8, 3e-8]
+    assert RECORD.request_seconds == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"request_ns": [10, 20]}, "received 2 in 30 ns"),
+        ({"request_ns": [10, 20, 31]}, "received 3 in 61 ns"),
+        ({"request_ns": [10, 20, 30.0]}, "integers above 0"),
+        ({"request_ns": [60, 1, -1]}, "integers above 0"),
+    ],
+)
+def test_requests_that_do_not_make_up_their_block_are_refused(
+    changes: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(ValueError, match=word):
+        record_from_json(as_json(blocks=[{**dataclasses.asdict(REQUESTS), **changes}]))
+
+
+def test_a_block_of_the_second_version_had_no_requests() -> None:
+    old = as_json(schema_version=2)
+    for block in old["blocks"]:
+        del block["request_ns"]
+    assert record_from_json(old) == dataclasses.replace(RECORD, schema_version=2)
+
+
 def test_a_record_of_the_first_version_was_in_a_cohort_that_was_alive_together() -> None:
     old = as_json(schema_version=1)
     del old["resident"]
