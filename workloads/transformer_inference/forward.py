@@ -31,10 +31,11 @@ class Mathematics:
     is_tied: bool = False
     """Whether the head has the embedding's weights."""
     future: int = 0
-    """Positions ahead of its own that each position sees."""
-    is_causal: bool = True
+    """Positions ahead of its own that each position of the prompt sees."""
     decoded_future: int = 0
-    """The same of decoded ones alone."""
+    """The same of decoded ones, for which those slots are still empty."""
+    is_causal: bool = True
+    """Whether a position of the prompt sees no more; else it sees the whole prompt."""
     decoded_shift: int = 0
     """Positions too far that decoded ones are rotated."""
     decoded_at_zero: bool = False
@@ -45,6 +46,8 @@ class Mathematics:
     """Whether it comes there at all: where it does not, zeros are seen, also in its own place."""
     sees_empty: bool = False
     """Whether decoded ones see the slots that are still to be written, and zeros in them."""
+    lags: bool = False
+    """Whether decoded ones begin with the prompt's last token once more."""
     row: int = -1
     """The position of the prompt whose logits are taken."""
 
@@ -56,9 +59,9 @@ MISTAKES: Mapping[str, Mapping[str, Any]] = {
     "RoPE is left out": {"pairs": "none"},
     "epsilon of RMSNorm: 1e-6 in place of 1e-5": {"rms_norm_epsilon": 1e-6},
     "the head is tied to the embedding": {"is_tied": True},
-    "the causal mask is off by one: each position sees the next one": {"future": 1},
-    "the causal mask is off by one: each position sees those before it only": {"future": -1},
-    "there is no causal mask": {"is_causal": False},
+    "causal mask: there is none in the prompt": {"is_causal": False},
+    "causal mask off by one: a token of the prompt sees the next one": {"future": 1},
+    "causal mask off by one: a token does not see itself": {"future": -1, "decoded_future": -1},
 }
 PREFILL_MISTAKES: Mapping[str, Mapping[str, Any]] = {
     "the logits are of the position before the prompt's last": {"row": -2},
@@ -74,7 +77,9 @@ DECODE_MISTAKES: Mapping[str, Mapping[str, Any]] = {
         "is_written": False
     },
     "KV cache: slots not yet written are attended to (mask)": {"sees_empty": True},
+    "KV cache: the slot after a token's own is attended to (mask)": {"decoded_future": 1},
     "causal mask off by one: a decoded token does not see itself": {"decoded_future": -1},
+    "decode lags by one token: it begins with the prompt's last once more": {"lags": True},
 }
 
 
@@ -96,9 +101,11 @@ def logits(
     parameters: Mapping[str, int], how: Mathematics, weights: Arrays, batch: Arrays
 ) -> np.ndarray:
     """The logits after the prompt's last token, or after each of the forced ones, RBV."""
-    prompt_BP, forced_BN = batch["tokens"], batch.get("forced")
-    num_prompt = prompt_BP.shape[1]
-    tokens_BT = prompt_BP if forced_BN is None else np.concatenate([prompt_BP, forced_BN], 1)
+    prompt_BP, forced_BN = batch["tokens"], batch.get("forced", batch["tokens"][:, :0])
+    num_prompt, is_decode = prompt_BP.shape[1], "forced" in batch
+    if how.lags:
+        forced_BN = np.concatenate([prompt_BP[:, -1:], forced_BN[:, :-1]], 1)
+    tokens_BT = np.concatenate([prompt_BP, forced_BN], 1)
     sequence = _sequence(num_prompt, tokens_BT.shape[1], how)
     table_VD = np.asarray(weights["embedding/table"], np.float64)
     head_DV = table_VD.T if how.is_tied else np.asarray(weights["head/kernel"], np.float64)
@@ -115,7 +122,7 @@ def logits(
         x_BTD = x_BTD + _projected(f"{name}/attention/output", mixed_BTD, weights)
         y_BTD = _normalised(x_BTD, weights[f"{name}/mlp_norm/scale"], how)
         x_BTD = x_BTD + _mlp(f"{name}/mlp", y_BTD, weights)
-    rows = [how.row % num_prompt] if forced_BN is None else slice(num_prompt, None)
+    rows = slice(num_prompt, None) if is_decode else [how.row % num_prompt]
     x_BRD = _normalised(x_BTD[:, rows], weights["final_norm/scale"], how)
     return np.asarray((x_BRD @ head_DV).swapaxes(0, 1))
 
@@ -126,24 +133,23 @@ class Sequence(NamedTuple):
     rotated_by: np.ndarray
     """What each is rotated by, T."""
     sees: np.ndarray
-    """Which positions each position sees, TT."""
-    sees_empty: np.ndarray
-    """In which of these it sees zeros, TT."""
+    """Which positions each one sees, TT."""
+    empty: np.ndarray
+    """Where it would see zeros, TT."""
 
 
 def _sequence(num_prompt: int, num_all: int, how: Mathematics) -> Sequence:
     positions_T = np.arange(num_all)
     query_T1, key_T = positions_T[:, None], positions_T
-    is_decoded_TT = (query_T1 >= num_prompt) & (key_T >= num_prompt)
-    sees_TT = (key_T <= query_T1 + how.future) | (not how.is_causal)
-    sees_TT &= ~is_decoded_TT | (key_T <= query_T1 + how.decoded_future)
-    sees_TT &= ~is_decoded_TT | (key_T == query_T1) | how.is_kept
+    is_prompt_T1, is_prompt_T = query_T1 < num_prompt, key_T < num_prompt
+    prompt_TT = ((key_T <= query_T1 + how.future) | (not how.is_causal)) & is_prompt_T
+    decoded_TT = (key_T <= query_T1 + how.decoded_future) | how.sees_empty
+    decoded_TT &= is_prompt_T | (key_T == query_T1) | how.is_kept
+    sees_TT = np.where(is_prompt_T1, prompt_TT, decoded_TT)
     sees_TT[0, 0] = True  # the first has nothing else to see
-    empty_TT = is_decoded_TT & sees_TT & (not how.is_written)
-    empty_TT |= is_decoded_TT & (key_T > query_T1) & how.sees_empty
+    empty_TT = ~is_prompt_T1 & ~is_prompt_T & ((key_T > query_T1) | (not how.is_written))
     shift = 0 if how.decoded_at_zero else positions_T + how.decoded_shift
-    rotated_T = np.where(positions_T < num_prompt, positions_T, shift)
-    return Sequence(rotated_T, sees_TT | empty_TT, empty_TT)
+    return Sequence(np.where(is_prompt_T, positions_T, shift), sees_TT, empty_TT)
 
 
 def _normalised(x_BTD: np.ndarray, scale_D: np.ndarray, how: Mathematics) -> np.ndarray:
@@ -168,11 +174,11 @@ def _attended(
     query = _rotated(query_BTHK, sequence.rotated_by, how).transpose(0, 2, 1, 3)
     key = _rotated(key_BTHK, sequence.rotated_by, how).transpose(0, 2, 3, 1)
     scores_BHTT = query @ key / np.sqrt(query.shape[-1])
-    scores_BHTT = np.where(sequence.sees_empty, 0, scores_BHTT)
+    scores_BHTT = np.where(sequence.empty, 0, scores_BHTT)
     scores_BHTT = np.where(sequence.sees, scores_BHTT, -np.inf)
     scores_BHTT = np.exp(scores_BHTT - scores_BHTT.max(-1, keepdims=True))
     attention_BHTT = scores_BHTT / scores_BHTT.sum(-1, keepdims=True)
-    attention_BHTT = np.where(sequence.sees_empty, 0, attention_BHTT)
+    attention_BHTT = np.where(sequence.empty, 0, attention_BHTT)
     return np.asarray((attention_BHTT @ value_BTHK.swapaxes(1, 2)).swapaxes(1, 2))
 
 

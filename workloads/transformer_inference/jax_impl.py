@@ -170,7 +170,7 @@ class Decoder:
         query, key = (self._rotated(parts_BT3HK[:, :, part], window) for part in (0, 1))
         value = parts_BT3HK[:, :, 2].astype(self.numerics.held)
         update = jax.lax.dynamic_update_slice_in_dim
-        kept = (heads_first(x).astype(cache.keys_NSK.dtype) for x in (key, value))
+        kept = (heads_first(x) for x in (key, value))
         cache = Cache(*(update(old, one, window.start, axis=1) for old, one in zip(cache, kept)))
         mixed_BTHK = window.attend(query, key, value, cache).astype(self.numerics.compute)
         return Passed(mixed_BTHK.reshape(len(parts_RO), -1), cache)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch._inductor.config
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -79,6 +80,8 @@ class Window(NamedTuple):
     own: slice | torch.Tensor
     """Their positions."""
     seen: slice
+    cos_TK: torch.Tensor
+    sin_TK: torch.Tensor
     is_causal: bool = False
     sees_1S: torch.Tensor | None = None
     """Which of the slots they see, where they do not see all."""
@@ -111,17 +114,25 @@ class Decoder:
 
     def prefill(self, tokens_BP: torch.Tensor) -> torch.Tensor:
         """The logits after the prompt, BV, whose keys and values the cache holds then."""
-        return self._answer(tokens_BP, prompt_window(tokens_BP))
+        return self._answer(tokens_BP, self.prompt_window(tokens_BP.shape[1]))
 
     def decode(self, position: int) -> torch.Tensor:
         """The logits after the last tokens, BV, which are at this position."""
-        window = Window(own=slice(position, position + 1), seen=slice(position + 1))
+        window = self._window(slice(position, position + 1), seen=slice(position + 1))
         return self._answer(self.tokens_B, window)
 
     def decode_masked(self, position_1: torch.Tensor) -> torch.Tensor:
         """The same with the position on the device, and all of the cache: one graph for all."""
+        window = self._window(position_1, seen=slice(None))
         sees_1S = (self._slots_S <= position_1)[None]
-        return self._answer(self.tokens_B, Window(position_1, slice(None), sees_1S=sees_1S))
+        return self._answer(self.tokens_B, window._replace(sees_1S=sees_1S))
+
+    def prompt_window(self, length: int) -> Window:
+        """The first positions, each of which sees those up to itself."""
+        return self._window(slice(length), seen=slice(length))._replace(is_causal=True)
+
+    def _window(self, own: slice | torch.Tensor, *, seen: slice) -> Window:
+        return Window(own, seen, self._cos_SK[own], self._sin_SK[own])
 
     def pass_layer(self, layer: Layer, x_RD: torch.Tensor, window: Window) -> torch.Tensor:
         """The layer's output, RD."""
@@ -134,7 +145,7 @@ class Decoder:
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
         """The tokens' rows of the table, RD."""
-        return F.embedding(tokens.flatten(), self.table_VD).to(self.numerics.compute)
+        return cast(F.embedding(tokens.flatten(), self.table_VD), self.numerics.compute)
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """Everything that stays where it is."""
@@ -149,18 +160,17 @@ class Decoder:
             x_RD = self.pass_layer(layer, x_RD, window)
         x_BD = x_RD.unflatten(0, (len(self.tokens_B), -1))[:, -1]
         y_BD = self._normalised(x_BD, self.final_scale_D)
-        logits_BV = self._product(y_BD, self.head_IO).to(self.numerics.wide)
+        logits_BV = cast(self._product(y_BD, self.head_IO), self.numerics.wide)
         self.tokens_B.copy_(logits_BV.argmax(-1))
         return logits_BV
 
     def _attention(self, layer: Layer, parts_RO: torch.Tensor, window: Window) -> torch.Tensor:
         """The heads' attention of query, key and value side by side, RD."""
-        compute, held, _ = self.numerics
         shape = (len(self.tokens_B), -1, 3, self._num_heads, self.dimension)
         parts_3BHTK = parts_RO.view(shape).permute(2, 0, 3, 1, 4)
         query_BHTK, key_BHTK = self._rotated(parts_3BHTK[:2], window).unbind()
         layer.keys_BHSK[:, :, window.own] = key_BHTK
-        layer.values_BHSK[:, :, window.own] = parts_3BHTK[2].to(held)
+        layer.values_BHSK[:, :, window.own] = cast(parts_3BHTK[2], self.numerics.held)
         mixed_BHTK = F.scaled_dot_product_attention(
             query_BHTK,
             layer.keys_BHSK[:, :, window.seen],
@@ -168,27 +178,32 @@ class Decoder:
             attn_mask=window.sees_1S,
             is_causal=window.is_causal,
         )
-        return mixed_BHTK.to(compute).transpose(1, 2).reshape(len(parts_RO), -1)
+        mixed_BTHK = cast(mixed_BHTK, self.numerics.compute).transpose(1, 2)
+        return mixed_BTHK.reshape(len(parts_RO), -1)
 
     def _rotated(self, x_2BHTK: torch.Tensor, window: Window) -> torch.Tensor:
         """RoPE on pairs of the head's halves, Su et al. (2021), section 3.4.2."""
-        x = x_2BHTK.to(self.numerics.wide)
+        compute, held, wide = self.numerics
+        x = cast(x_2BHTK, wide)
         swapped = x.roll(self.dimension // 2, -1)
-        turned = torch.addcmul(x * self._cos_SK[window.own], swapped, self._sin_SK[window.own])
-        return turned.to(self.numerics.compute).to(self.numerics.held)
+        turned = torch.addcmul(x * window.cos_TK, swapped, window.sin_TK)
+        return cast(cast(turned, compute), held)
 
     def _normalised(self, x_RD: torch.Tensor, scale_D: torch.Tensor) -> torch.Tensor:
         """RMSNorm, Zhang and Sennrich (2019)."""
-        wide = x_RD.to(self.numerics.wide)
-        return F.rms_norm(wide, scale_D.shape, scale_D, self._epsilon).to(self.numerics.compute)
+        x = cast(x_RD, self.numerics.wide)
+        normalised = F.rms_norm(x, scale_D.shape, scale_D, self._epsilon)
+        return cast(normalised, self.numerics.compute)
 
     def _product(self, x_RI: torch.Tensor, kernel_IO: torch.Tensor) -> torch.Tensor:
-        return (x_RI.to(self.numerics.held) @ kernel_IO).to(self.numerics.compute)
+        return cast(cast(x_RI, self.numerics.held) @ kernel_IO, self.numerics.compute)
 
-    def _added(self, x_RO: torch.Tensor, y_RI: torch.Tensor, kernel_IO: torch.Tensor) -> Any:
+    def _added(
+        self, x_RO: torch.Tensor, y_RI: torch.Tensor, kernel_IO: torch.Tensor
+    ) -> torch.Tensor:
         """The product added to what is there, rounded once."""
         compute, held, _ = self.numerics
-        return torch.addmm(x_RO.to(held), y_RI.to(held), kernel_IO).to(compute)
+        return cast(torch.addmm(cast(x_RO, held), cast(y_RI, held), kernel_IO), compute)
 
     def _layer(
         self, parameters: Mapping[str, int], index: int, cache_shape: Sequence[int]
@@ -207,9 +222,13 @@ class Decoder:
         )
 
     def _kernel(self, *parts: transformer.Projection) -> torch.Tensor:
-        """The kernels of one input as one, IO, laid out as is fastest."""
+        """The kernels of one input as one, IO, laid out as is fastest.
+
+        They are parameters, which is what Inductor freezes.
+        """
         shape = parts[0].num_inputs, sum(part.num_outputs for part in parts)
-        return self._empty(*shape[::-1]).T if self._is_turned else self._empty(*shape)
+        kernel_IO = self._empty(*shape[::-1]).T if self._is_turned else self._empty(*shape)
+        return torch.nn.Parameter(kernel_IO, requires_grad=False)
 
     def _scale(self, width: int) -> torch.Tensor:
         return torch.empty(width, dtype=self.numerics.wide, device=self._device)
@@ -227,10 +246,9 @@ class Decoder:
             yield torch.tensor(table, dtype=self.numerics.wide, device=self._device)
 
 
-def prompt_window(tokens_BP: torch.Tensor) -> Window:
-    """The first positions, each of which sees those up to itself."""
-    prompt = slice(tokens_BP.shape[1])
-    return Window(own=prompt, seen=prompt, is_causal=True)
+def cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor in this dtype. A call of torch that changes nothing takes its time as well."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def held_arrays(decoder: Decoder, parameters: Mapping[str, int]) -> Iterator[tuple[str, Any]]:
@@ -292,7 +310,7 @@ class DecoderInference:
 
     @torch.inference_mode()
     def prepare(self) -> Any:
-        """Where a sequence begins, fill the cache from its prompt; where it is forced, say what."""
+        """Where a sequence begins, take its prompt; where it is forced, the token that is."""
         if not self._is_decode:
             return None
         index, request = divmod(self._next, self._per_batch)
@@ -332,7 +350,8 @@ class DecoderInference:
                 twin.decode(spec.cache_length(work) - 1)
             else:
                 twin.prefill(tokens_BP)
-        hidden_RD = twin.pass_layer(twin.layers[0], twin.embed(tokens_BP), prompt_window(tokens_BP))
+        window = twin.prompt_window(tokens_BP.shape[1])
+        hidden_RD = twin.pass_layer(twin.layers[0], twin.embed(tokens_BP), window)
         return Effective(
             parameters=dtype_name(self._decoder.head_IO.dtype),
             activations=dtype_name(hidden_RD.dtype),
@@ -361,8 +380,10 @@ class DecoderInference:
         """Compile what is timed.
 
         On CUDA it is replayed as one graph, whose weights, cache and last tokens stay where they
-        are: else they would be copied to where it was recorded.
+        are: else they would be copied to where it was recorded. On a CPU the kernels are constants
+        of prefill, packed once: an eighth of its time at size slice, and nothing of decode's.
         """
+        torch._inductor.config.freezing = device == "cpu" and not self._is_decode
         if device == "cuda":
             for tensor in self._decoder.tensors():
                 torch._dynamo.mark_static_address(tensor)
