@@ -5,14 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.contract.case import Work
-from benchmarks.equivalence.checks import gradient_block
+from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.workload import WITHHELD
+from benchmarks.equivalence.checks import REQUIRED_OF_ANSWERS, gradient_block
 from benchmarks.planning.catalog import discover
 
 SPECS = {name: entry.spec for name, entry in discover().workloads.items()}
 
 
-@pytest.mark.parametrize("name", SPECS)
+TRAINING = [name for name, spec in SPECS.items() if spec.requests is None]
+ANSWERING = [name for name, spec in SPECS.items() if spec.requests is not None]
+
+
+@pytest.mark.parametrize("name", TRAINING)
 def test_gradients_are_taken_element_by_element(name):
     """The proofs take them block by block."""
     spec = SPECS[name]
@@ -26,3 +31,39 @@ def test_gradients_are_taken_element_by_element(name):
         middle = slice(weight.size // 3, weight.size)
         part = gradient_block(spec, key, weight=weight[middle], state=state[middle])
         np.testing.assert_array_equal(part, gradient.reshape(-1)[middle])
+
+
+def works_of(name):
+    """The work of each value of the options of which every one is a cell."""
+    spec = SPECS[name]
+    chosen = spec.every_value_of[0] if spec.every_value_of else None
+    for value in spec.options[chosen] if chosen else (None,):
+        options = tuple(
+            (one, value if one == chosen else spec.default_option(one, "tiny"))
+            for one in spec.options
+        )
+        yield Work(name, spec.version, "tiny", 2, options)
+
+
+@pytest.mark.parametrize("name", ANSWERING)
+def test_known_mistakes_have_the_logits_of_every_request(name):
+    spec = SPECS[name]
+    for work in works_of(name):
+        weights, batch = dict(spec.weights(work)), spec.batch(work, WITHHELD[0])
+        mistakes = list(spec.requests.suspects(work, weights, batch))
+        assert len({mistake for mistake, _ in mistakes}) == len(mistakes) > 3
+        for _, logits in mistakes:
+            assert logits.shape[:2] == (spec.requests.per_batch(work), 2)
+            assert np.isfinite(logits).all()
+        if spec.requests.recompute is not None:
+            full = spec.requests.recompute(work, weights, batch)
+            assert full.shape == mistakes[0][1].shape
+
+
+@pytest.mark.parametrize("name", ANSWERING)
+def test_requests_are_judged_in_each_precision_and_their_weights_counted(name):
+    spec = SPECS[name]
+    for precision in spec.precisions:
+        assert set(REQUIRED_OF_ANSWERS) <= set(spec.tolerances[precision]), precision
+        case = Case(next(works_of(name)), Way("any", "graph", precision), Place("cpu"))
+        assert 0 < spec.requests.num_weight_bytes(case) < spec.memory_bytes(case)
