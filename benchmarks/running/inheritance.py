@@ -49,7 +49,13 @@ class Inheritance:
                 case.work,
                 size=size,
                 batch_size=spec.default_batch_size[size],
-                options=tuple((name, spec.default_option(name, size)) for name in spec.options),
+                options=tuple(
+                    (
+                        name,
+                        value if name in spec.every_value_of else spec.default_option(name, size),
+                    )
+                    for name, value in case.work.options
+                ),
             )
             if work != case.work:
                 yield dataclasses.replace(case, work=work)

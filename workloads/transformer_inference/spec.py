@@ -25,6 +25,10 @@ SIZES = transformer.SIZES
 HYPERPARAMETERS = {
     name: transformer.HYPERPARAMETERS[name] for name in ("rms_norm_epsilon", "rotary_base")
 }
+RIGHT = forward.Mathematics(
+    rms_norm_epsilon=HYPERPARAMETERS["rms_norm_epsilon"],
+    rotary_base=HYPERPARAMETERS["rotary_base"],
+)
 PROMPT_LENGTHS = {"tiny": 16, "small": 128, "slice": 256, "124m": 512, "1b": 512, "7b": 512}
 """Tokens of a prompt where nothing is asked for."""
 NUM_NEW_TOKENS = {"tiny": 8, "small": 32, "slice": 32, "124m": 32, "1b": 32, "7b": 32}
@@ -138,12 +142,12 @@ def answer_error(answer: np.ndarray, read: Arrays) -> float:
 
 def suspects(work: Work, weights: Arrays, one: Arrays) -> Iterator[tuple[str, np.ndarray]]:
     """Known mistakes, each with the logits RBV that it leads to."""
-    return forward.suspected_logits(SIZES[work.size], forward.Mathematics(), weights, one)
+    return forward.suspected_logits(SIZES[work.size], RIGHT, weights, one)
 
 
 def recompute(work: Work, weights: Arrays, one: Arrays) -> np.ndarray:
     """The logits of a batch's requests from whole sequences, without a cache, RBV float64."""
-    return forward.logits(SIZES[work.size], forward.Mathematics(), weights, one)
+    return forward.logits(SIZES[work.size], RIGHT, weights, one)
 
 
 TOLERANCES = {
