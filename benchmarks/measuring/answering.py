@@ -25,12 +25,12 @@ from benchmarks.equivalence.checks import Check, check
 from benchmarks.equivalence.verdict import UNPROVEN, Verdict
 from benchmarks.measuring import data, oracle
 from benchmarks.measuring.stage import LaunchFailedError, Stage
+from benchmarks.measuring.trial import NO_ORACLE
 
 PROVEN = WITHHELD[:4]
 """The withheld requests whose answers the oracle holds; the others are there to be new."""
 NUM_TIMED_PROVEN = 2
 """Batches of the timed ones whose answers the oracle holds too, where a batch is one request."""
-NO_ORACLE = "there is no oracle for this work"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ itself.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +169,7 @@ def unfrozen(program):
         images = tf.TensorSpec((batch_size, size, size, 3), tf.float32)
         traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(images)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], model)
+        program._file = Path(problem.scratch_folder) / "model.tflite"
         program._file.write_bytes(converter.convert())
 
     program.export = export

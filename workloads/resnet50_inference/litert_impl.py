@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.workload import Arrays, Effective, Problem
-from benchmarks.frameworks.exporting import export
 from benchmarks.frameworks.litert.adapter import Adapter
-from workloads.resnet50_inference import spec
+from workloads.resnet50_inference.exported import write_litert
 
 IMPLEMENTS = {"resnet50_infer"}
 EXPORTER = "workloads.resnet50_inference.tensorflow_impl"
@@ -31,8 +30,7 @@ class ResNet50Inference:
     def __init__(self, problem: Problem, framework: Adapter) -> None:
         self._framework = framework
         self._problem = problem
-        self._folder = Path(problem.scratch_folder)
-        self._file = self._folder / "model.tflite"
+        self._file = Path()
         self._interpreter: Any = None
         self._input = self._output = 0
         """Positions of the interpreter's own tensors."""
@@ -42,18 +40,7 @@ class ResNet50Inference:
 
     def export(self, weights: Arrays) -> None:
         """Have TensorFlow's implementation convert its model, in a process of its own."""
-        archive = self._folder / "weights.npz"
-        np.savez(archive, allow_pickle=False, **weights)
-        request = {
-            "parameters": dict(self._problem.parameters),
-            "batch_size": self._problem.case.work.batch_size,
-            "epsilon": self._problem.hyperparameters["batch_norm_epsilon"],
-            "weights": str(archive),
-            "output": str(self._file),
-            **self._calibration(),
-        }
-        export(EXPORTER, request, folder=str(self._folder))
-        archive.unlink()
+        self._file = write_litert(self._problem, weights, exporter=EXPORTER)
 
     def load(self, weights: Arrays) -> None:
         """Make an interpreter of the converted model, which holds the weights."""
@@ -102,14 +89,6 @@ class ResNet50Inference:
             layout="NHWC",
             folded="batch normalisation",
         )
-
-    def _calibration(self) -> dict[str, str]:
-        """For int8 the file of images by which activations' ranges are found."""
-        if self._problem.case.way.precision != "int8":
-            return {}
-        images = self._folder / "calibration.npy"
-        np.save(images, spec.calibration_images(self._problem.case.work), allow_pickle=False)
-        return {"images": str(images)}
 
     def artefact_bytes(self) -> int:
         """Size of the converted model."""

@@ -20,13 +20,11 @@ import numpy as np
 import onnx
 
 from benchmarks.contract.workload import Arrays, Effective, Problem
-from benchmarks.frameworks.exporting import export
 from benchmarks.frameworks.onnxruntime.adapter import Adapter
-from workloads.resnet50_inference import spec
+from workloads.resnet50_inference.exported import write_onnx
 
 IMPLEMENTS = {"resnet50_infer"}
 EXPORTER = "workloads.resnet50_inference.pytorch_impl"
-QUANTISER = "workloads.resnet50_inference.onnxruntime_impl"
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
@@ -41,27 +39,15 @@ class ResNet50Inference:
         self._framework = framework
         self._problem = problem
         self._folder = Path(problem.scratch_folder)
-        self._file = self._folder / "model.onnx"
+        self._file = Path()
         self._session: Any = None
         self._bindings: list[Any] = []
         self._next = 0
         self._logits: Any = None
 
     def export(self, weights: Arrays) -> None:
-        """Have PyTorch's implementation write the model, in a process of its own; quantise it."""
-        archive = self._folder / "weights.npz"
-        np.savez(archive, allow_pickle=False, **weights)
-        request = {
-            "parameters": dict(self._problem.parameters),
-            "batch_size": self._problem.case.work.batch_size,
-            "epsilon": self._problem.hyperparameters["batch_norm_epsilon"],
-            "weights": str(archive),
-            "output": str(self._file),
-        }
-        export(EXPORTER, request, folder=str(self._folder))
-        archive.unlink()
-        if self._problem.case.way.precision == "int8":
-            self._quantise()
+        """Have PyTorch's implementation write the model, in a process of its own."""
+        self._file = write_onnx(self._problem, weights, exporter=EXPORTER)
 
     def load(self, weights: Arrays) -> None:
         """Make a session of the exported model, which holds the weights."""
@@ -117,20 +103,6 @@ class ResNet50Inference:
         optimised.unlink()
         integer = found["QLinearConv"]
         return f"{integer} of {integer + found['Conv'] + found['FusedConv']} convolutions"
-
-    def _quantise(self) -> None:
-        images = self._folder / "calibration.npy"
-        np.save(images, spec.calibration_images(self._problem.case.work), allow_pickle=False)
-        whole = self._file.rename(self._folder / "float32.onnx")
-        request = {
-            "model": str(whole),
-            "images": str(images),
-            "batch_size": self._problem.case.work.batch_size,
-            "output": str(self._file),
-        }
-        export(QUANTISER, request, folder=str(self._folder))
-        for file in (images, whole):
-            file.unlink()
 
     def _bound(self, images_BHWC: np.ndarray) -> Any:
         images = self._framework.put(images_BHWC.transpose(0, 3, 1, 2))

@@ -17,14 +17,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.workload import Arrays, Effective, Problem
-from benchmarks.frameworks.exporting import export
 from benchmarks.frameworks.openvino.adapter import Adapter
-from workloads.resnet50_inference import spec
+from workloads.resnet50_inference.exported import write_onnx
 
 IMPLEMENTS = {"resnet50_infer"}
 EXPORTER = "workloads.resnet50_inference.pytorch_impl"
-QUANTISER = "workloads.resnet50_inference.onnxruntime_impl"
-"""Its quantised ONNX is what OpenVINO takes: both engines then run the same integers."""
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
@@ -38,8 +35,7 @@ class ResNet50Inference:
     def __init__(self, problem: Problem, framework: Adapter) -> None:
         self._framework = framework
         self._problem = problem
-        self._folder = Path(problem.scratch_folder)
-        self._file = self._folder / "model.onnx"
+        self._file = Path()
         self._compiled: Any = None
         self._request: Any = None
         self._requests: list[Any] = []
@@ -48,19 +44,7 @@ class ResNet50Inference:
 
     def export(self, weights: Arrays) -> None:
         """Have PyTorch's implementation write the model, in a process of its own."""
-        archive = self._folder / "weights.npz"
-        np.savez(archive, allow_pickle=False, **weights)
-        request = {
-            "parameters": dict(self._problem.parameters),
-            "batch_size": self._problem.case.work.batch_size,
-            "epsilon": self._problem.hyperparameters["batch_norm_epsilon"],
-            "weights": str(archive),
-            "output": str(self._file),
-        }
-        export(EXPORTER, request, folder=str(self._folder))
-        archive.unlink()
-        if self._problem.case.way.precision == "int8":
-            self._quantise()
+        self._file = write_onnx(self._problem, weights, exporter=EXPORTER)
 
     def load(self, weights: Arrays) -> None:
         """Compile the exported model, which holds the weights."""
@@ -109,20 +93,6 @@ class ResNet50Inference:
             layout="NCHW",
             folded="batch normalisation",
         )
-
-    def _quantise(self) -> None:
-        images = self._folder / "calibration.npy"
-        np.save(images, spec.calibration_images(self._problem.case.work), allow_pickle=False)
-        whole = self._file.rename(self._folder / "float32.onnx")
-        request = {
-            "model": str(whole),
-            "images": str(images),
-            "batch_size": self._problem.case.work.batch_size,
-            "output": str(self._file),
-        }
-        export(QUANTISER, request, folder=str(self._folder))
-        for file in (images, whole):
-            file.unlink()
 
     def artefact_bytes(self) -> int:
         """Size of the exported model."""

@@ -151,12 +151,15 @@ def suspects(work: Work, arrays: Arrays, request: Arrays) -> Iterator[tuple[str,
 
 
 TOLERANCES = {
+    # Not calibrated yet, but fp64, where each framework is within 1e-15. Seen so far: fp32 up to
+    # 4e-7 (tiny), bf16 up to 7.7e-3 (tiny, batches 1 and 2), int8 up to 3e-2 (tiny and small, the
+    # three engines), of which int8's is four times. tf32 and fp16 were not measured.
     "fp64": {"logits": 1e-10, "logits_worst": 1e-10, "timed": 1e-10},
     "fp32": {"logits": 1e-5, "logits_worst": 1e-5, "timed": 1e-5},
     "tf32": {"logits": 5e-3, "logits_worst": 5e-3, "timed": 5e-3},
     "bf16": {"logits": 3e-2, "logits_worst": 3e-2, "timed": 3e-2},
     "fp16": {"logits": 5e-3, "logits_worst": 5e-3, "timed": 5e-3},
-    "int8": {"logits": 0.3, "logits_worst": 0.3, "timed": 0.3},
+    "int8": {"logits": 0.12, "logits_worst": 0.12, "timed": 0.12},
 }
 
 SPECS = {

@@ -42,8 +42,8 @@ CAPABILITIES = Capabilities(
             execution="compiled",
         ),
         Unsupported(
-            reason="its CPU kernels for bf16 are Arm's alone",
-            link="https://onnxruntime.ai/docs/performance/tune-performance/threading.html",
+            reason="its CPU provider has no products of bf16",
+            link="https://github.com/microsoft/onnxruntime/blob/main/docs/OperatorKernels.md",
             device="cpu",
             precision="bf16",
         ),
