@@ -9,6 +9,7 @@ import pytest
 from benchmarks.contract.case import Work
 from benchmarks.measuring import oracle
 from benchmarks.planning.catalog import discover
+from tests.parity.test_oracle import REFERENCES as TRAINED
 
 LIMIT = 1e-9
 SPECS = discover().specs()
@@ -29,6 +30,10 @@ def transformer(work, weights, batch):
 
 
 REFERENCES = {"resnet50_infer": resnet50, "transformer_infer": transformer}
+
+
+def test_every_workload_has_a_reference():
+    assert set(REFERENCES) | set(TRAINED) == set(SPECS) == set(parity_cli.BATCH_SIZES)
 
 
 @pytest.mark.parametrize("workload", REFERENCES)
