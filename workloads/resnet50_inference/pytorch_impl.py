@@ -23,7 +23,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.workload import Arrays, Effective, Problem
-from benchmarks.frameworks.pytorch.adapter import COMPUTE_DTYPES, TORCH_DEVICES, dtype_name
+from benchmarks.frameworks.pytorch.adapter import (
+    COMPUTE_DTYPES,
+    TORCH_DEVICES,
+    dtype_name,
+    multiplies_bf16,
+)
 from workloads.resnet50 import spec as resnet50
 from workloads.resnet50_inference import spec
 
@@ -42,13 +47,24 @@ def memory_format(*, device: str, precision: str) -> torch.memory_format:
     return torch.channels_last
 
 
+class RoundedConvolution(nn.Conv2d):  # type: ignore[misc]  # torch is untyped here
+    """A convolution from bf16 to bf16, its kernel of bf16 values held and multiplied in float32.
+
+    That is what a bf16 unit computes. On a CPU without one torch's own is far slower.
+    """
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """The convolution in bf16, BDHW."""
+        return super().forward(x_BCHW.float()).bfloat16()
+
+
 class Bottleneck(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """Three convolutions and a shortcut."""
 
-    def __init__(self, block: resnet50.Block) -> None:
+    def __init__(self, block: resnet50.Block, kind: type[nn.Conv2d]) -> None:
         super().__init__()
-        self.first, self.second, self.third = map(_convolution, block.convolutions)
-        self.projection = None if block.projection is None else _convolution(block.projection)
+        self.first, self.second, self.third = (_made(one, kind) for one in block.convolutions)
+        self.projection = None if block.projection is None else _made(block.projection, kind)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """The block's output, BDHW."""
@@ -62,21 +78,22 @@ class Bottleneck(nn.Module):  # type: ignore[misc]  # torch is untyped here
 class FoldedResNet50(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """ResNet-50 v1.5 from images to logits, its normalisations folded into the convolutions."""
 
-    def __init__(self, layers: resnet50.Network) -> None:
+    def __init__(self, layers: resnet50.Network, kind: type[nn.Conv2d] = nn.Conv2d) -> None:
         super().__init__()
-        self.stem = _convolution(layers.stem)
-        self.blocks = nn.Sequential(*map(Bottleneck, layers.blocks))
+        self.stem = _made(layers.stem, kind)
+        self.blocks = nn.Sequential(*(Bottleneck(block, kind) for block in layers.blocks))
         self.head = nn.Linear(layers.head_channels, layers.num_classes)
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        """The logits, BV, in the dtype of the weights."""
+        """The logits, BV, in the dtype of the images."""
         x_BCHW = F.relu(self.stem(images_BCHW), inplace=True)
         x_BCHW = F.max_pool2d(x_BCHW, kernel_size=3, stride=2, padding=1)
-        return self.head(self.blocks(x_BCHW).mean(dim=(2, 3)))
+        x_BC = self.blocks(x_BCHW).mean(dim=(2, 3))
+        return self.head(x_BC.to(self.head.weight.dtype)).to(x_BC.dtype)
 
 
-def _convolution(layer: resnet50.Convolution) -> nn.Conv2d:
-    return nn.Conv2d(
+def _made(layer: resnet50.Convolution, kind: type[nn.Conv2d]) -> nn.Conv2d:
+    return kind(
         layer.in_channels,
         layer.out_channels,
         layer.kernel_size,
@@ -85,8 +102,10 @@ def _convolution(layer: resnet50.Convolution) -> nn.Conv2d:
     )
 
 
-def load_folded(model: FoldedResNet50, layers: resnet50.Network, folded: Arrays) -> None:
-    """Copy folded weights, as `spec.folded` gives them, into the model."""
+def load_folded(
+    model: FoldedResNet50, layers: resnet50.Network, folded: Arrays, dtype: torch.dtype
+) -> None:
+    """Copy folded weights, as `spec.folded` gives them, into the model, rounded to this dtype."""
     modules = [(layers.stem.name, model.stem), ("head", model.head)]
     for block, own in zip(layers.blocks, model.blocks):
         named = zip(block.convolutions, (own.first, own.second, own.third))
@@ -97,8 +116,8 @@ def load_folded(model: FoldedResNet50, layers: resnet50.Network, folded: Arrays)
         for name, module in modules:
             kernel = folded[f"{name}/kernel"]
             own = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
-            module.weight.copy_(torch.tensor(np.ascontiguousarray(own)))
-            module.bias.copy_(torch.tensor(folded[f"{name}/bias"]))
+            module.weight.copy_(torch.tensor(np.ascontiguousarray(own)).to(dtype))
+            module.bias.copy_(torch.tensor(folded[f"{name}/bias"]).to(dtype))
 
 
 class ResNet50Inference:
@@ -111,10 +130,13 @@ class ResNet50Inference:
         self._layers = resnet50.network(problem.parameters)
         self._dtype = COMPUTE_DTYPES[case.way.precision]
         self._memory_format = memory_format(device=case.place.device, precision=case.way.precision)
+        on_cpu = case.place.device == "cpu"
+        is_rounded = on_cpu and self._dtype == torch.bfloat16 and not multiplies_bf16()
         with torch.device("meta"):  # `load` brings the weights: draw none
-            model = FoldedResNet50(self._layers)
+            model = FoldedResNet50(self._layers, RoundedConvolution if is_rounded else nn.Conv2d)
         model.to_empty(device=TORCH_DEVICES[case.place.device])
-        model.to(dtype=self._dtype, memory_format=self._memory_format)
+        held = torch.float32 if is_rounded else self._dtype
+        model.to(dtype=held, memory_format=self._memory_format)
         self._model = model.eval().requires_grad_(False)
         self._respond = self._logits_of
         if case.way.execution == "compiled":
@@ -131,7 +153,8 @@ class ResNet50Inference:
 
     def load(self, weights: Arrays) -> None:
         """Take canonical weights and statistics, folded."""
-        load_folded(self._model, self._layers, dict(spec.folded(weights, self._epsilon)))
+        folded = dict(spec.folded(weights, self._epsilon))
+        load_folded(self._model, self._layers, folded, self._dtype)
 
     def feed(self, batches: Sequence[Arrays]) -> None:
         """Put these requests on the device, in the layout of the activations."""
@@ -198,7 +221,7 @@ def export_onnx(request_file: str) -> None:
     with np.load(request["weights"]) as weights:
         folded = dict(spec.folded(dict(weights), request["epsilon"]))
     model = FoldedResNet50(layers).eval().requires_grad_(False)
-    load_folded(model, layers, folded)
+    load_folded(model, layers, folded, torch.float32)
     size = layers.stem.input_size
     torch.onnx.export(
         model,

@@ -112,14 +112,15 @@ class Adapter:
         """Versions, and the properties of the last model that was compiled, read back."""
         assert self._settings is not None
         hint = self._effective.get("INFERENCE_PRECISION_HINT", "<Type: 'float32'>")
-        computed = "bfloat16" if "bfloat16" in hint else "float32"
+        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        is_bf16 = "bfloat16" in hint and "BF16" in capabilities  # where it is not, it is emulated
         return {
             "openvino": ov.__version__,
             "cpu": str(self._core.get_property("CPU", "FULL_DEVICE_NAME")),
-            "capabilities": " ".join(self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+            "capabilities": " ".join(capabilities),
             "num_threads": self._effective.get("INFERENCE_NUM_THREADS", ""),
             **self._effective,
-            "products": computed,
+            "products": "bfloat16" if is_bf16 else "float32",
         }
 
 

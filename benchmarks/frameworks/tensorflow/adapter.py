@@ -144,7 +144,7 @@ class Adapter:
             "num_interop_threads": str(threading.get_inter_op_parallelism_threads()),
             "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()),
             "onednn": str(_pywrap_util_port.IsMklEnabled()),
-            "onednn.bf16": str(multiplies_bf16()),
+            "cpu.bf16": str(multiplies_bf16()),
             "xla_autoclustering": str(bool(tf.config.optimizer.get_jit())),
             "deterministic": str(tf_config.is_op_determinism_enabled()),
             "grappler": str(tf.config.optimizer.get_experimental_options()),
@@ -189,13 +189,15 @@ def count_flop(graph: Any) -> int:
 
 
 def multiplies_bf16() -> bool:
-    """Whether oneDNN has kernels in bf16 for this CPU; Eigen's are far slower than fp32.
+    """Whether this CPU has products of bf16: where it has none they are far slower than fp32's.
 
-    TensorFlow 2.21, IsBF16SupportedByOneDNNOnThisCPU in tensorflow/core/util/util.cc.
+    TensorFlow 2.21 hands them to oneDNN wherever there is AVX-512 (IsBF16SupportedByOneDNNOnThisCPU
+    in tensorflow/core/util/util.cc), which without units for them emulates, at twice the time.
     """
     if platform.machine() != "x86_64" or not CPU_INFO.exists():
         return True
-    return " avx512f " in CPU_INFO.read_text()
+    flags = set(CPU_INFO.read_text().split())
+    return bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
 def _limit_cuda_memory(fraction: float) -> None:
