@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import geometric_mean
 from typing import Any
 
 from benchmarks.contract.record import Record
 from benchmarks.statistics.intervals import Interval, log_t_interval
-from benchmarks.statistics.percentiles import percentile_of, required_samples, tail_bound
+from benchmarks.statistics.percentiles import (
+    HIGHEST_OF_LAUNCHES,
+    percentile_of,
+    required_samples,
+    tail_bound,
+)
 
-HIGHEST_OF_LAUNCHES = 90
-"""Percentile up to which each launch has one of its own."""
 REPORTED = (50, 90, 99)
 """Percentiles that a document has a place for, asked for or not."""
 NOT_ASKED = "not among protocol.percentiles"
@@ -61,19 +65,26 @@ class Latency:
 
 
 def latency_of(records: Sequence[Record], percentiles: Sequence[int]) -> Latency | None:
-    """The latency of these launches' requests; None where nothing was timed as a request."""
+    """The latency of these launches' requests; None where nothing was timed as a request.
+
+    Launches of one cohort share its hour, as a serial one's two do: they are one observation.
+    """
     launches = [record.request_seconds for record in records]
     if not any(launches):
         return None
+    cohorts = [(record.run_id, record.cohort_id) for record in records]
     found: dict[int, Interval] = {}
     bounds: dict[int, float] = {}
     reasons: dict[int, str] = {}
     for percentile in percentiles:
         if percentile <= HIGHEST_OF_LAUNCHES:
             own = [percentile_of(one, percentile) for one in launches]
-            known = [value for value in own if value is not None]
-            if len(known) == len(own):
-                found[percentile] = log_t_interval(known)
+            known: dict[tuple[str, str], list[float]] = {}
+            for cohort, value in zip(cohorts, own, strict=True):
+                if value is not None:
+                    known.setdefault(cohort, []).append(value)
+            if None not in own:
+                found[percentile] = log_t_interval([*map(geometric_mean, known.values())])
             else:
                 fewest = min(map(len, launches))
                 needed = required_samples(percentile)

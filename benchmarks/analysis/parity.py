@@ -121,10 +121,13 @@ def _inspected(records: Sequence[Record]) -> Record:
 def computed_in(effective: Mapping[str, str], precision: str) -> str:
     """The precision that products are really computed in, of what a case works with.
 
-    fp32 for bf16 on a CPU that cannot multiply it: operands are rounded, products are fp32's.
+    fp32 for bf16 on a CPU that cannot multiply it: operands are rounded, products are fp32's. Of
+    int8 a framework's own products say nothing: it is the model that is quantised.
     """
     asked = precision.removesuffix("_pure")
-    return asked if asked == "tf32" else PRECISIONS.get(effective.get("computed in", ""), asked)
+    if asked in ("tf32", "int8"):
+        return asked
+    return PRECISIONS.get(effective.get("computed in", ""), asked)
 
 
 def effective_of(record: Record) -> dict[str, str]:
@@ -136,9 +139,11 @@ def effective_of(record: Record) -> dict[str, str]:
     likes = dict.fromkeys(str(one["like"]) for one in precision.values())
     told = (
         *("parameters", "gradients", "optimizer", "activations", "layout", "attention"),
-        *("folded", "integer_products"),
+        "folded",
     )
     found = {name: str(seen[name]) for name in told if seen.get(name) is not None}
+    if seen.get("integer_products"):
+        found["products of integers"] = " of ".join(map(str, seen["integer_products"]))
     if likes:
         found["products"] = ", ".join(likes)
     if "products" in settings:

@@ -223,14 +223,16 @@ def _roofs(records: Sequence[Record]) -> Roofs:
     """The best matrix product, FLOP/s, seen on each device in each precision.
 
     Where a precision is not what it is computed in (bf16 on a CPU without it), the framework's own
-    product of that name is no roof: it may be many times slower than what the work does.
+    product of that name is no roof: it may be many times slower than what the work does. Of int8
+    none is seen, because an adapter's products are of floats.
     """
     roofs: dict[tuple[Place, str], float] = {}
     for record in records:
         seen = record.evidence.get("roof_flop_per_s")
         if isinstance(seen, (int, float)) and seen > 0:
             precision = record.case.way.precision.removesuffix("_pure")
-            if computed_in(effective_of(record), precision) == precision:
+            is_its_own = computed_in(effective_of(record), precision) == precision
+            if is_its_own and precision != "int8":
                 key = (record.case.place, precision)
                 roofs[key] = max(roofs.get(key, 0.0), float(seen))
     return roofs

@@ -163,12 +163,13 @@ def _launch_row(record: Record, disturbed: Sequence[bool]) -> dict[str, Any]:
 def _first_answer_s(record: Record) -> float:
     """Seconds from the weights to the first answer; NaN in training.
 
-    That is the export or conversion of a model, its loading, and the first request.
+    That is the export or conversion of a model, its loading, and the first request with what it
+    needs before it, such as the prompt whose continuation is asked for.
     """
-    phases, first = record.phases_s, record.first_steps_ns
-    if "export" not in phases or not first:
+    phases, first_s = record.phases_s, record.evidence.get("first_step_s")
+    if "export" not in phases or not isinstance(first_s, (int, float)):
         return math.nan
-    return phases["export"] + phases.get("load", 0.0) + first[0] / 1e9
+    return phases["export"] + phases.get("load", 0.0) + first_s
 
 
 def case_frame(document: Mapping[str, Any]) -> pd.DataFrame:

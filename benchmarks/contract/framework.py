@@ -30,10 +30,16 @@ class Unsupported:
     device: str | None = None
     execution: str | None = None
     precision: str | None = None
+    workload: str | None = None
 
-    def covers(self, *, device: str, execution: str, precision: str) -> bool:
+    def covers(self, *, workload: str, device: str, execution: str, precision: str) -> bool:
         """Whether this combination is meant."""
-        asked = ((self.device, device), (self.execution, execution), (self.precision, precision))
+        asked = (
+            (self.workload, workload),
+            (self.device, device),
+            (self.execution, execution),
+            (self.precision, precision),
+        )
         return all(own is None or own == value for own, value in asked)
 
 

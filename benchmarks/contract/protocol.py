@@ -19,6 +19,7 @@ PHASES = (
     "build",
     "export",
     "load",
+    "feed",
     "first_step",
     "self_test",
     "warm_up",
@@ -37,6 +38,7 @@ def default_timeouts_s() -> dict[str, float]:
         "build": 300.0,
         "export": 600.0,
         "load": 300.0,
+        "feed": 300.0,
         "first_step": 1800.0,
         "self_test": 300.0,
         "warm_up": 600.0,
@@ -65,8 +67,8 @@ class MeasuringProtocol:
     requests_per_turn: int = 25
     """Requests of a turn where each is timed by itself: inference."""
     percentiles: list[int] = field(default_factory=lambda: [50, 90])
-    """Percentiles of latency to be shown: rounds go on, up to max_rounds, until the launches of all
-    cohorts together have the samples that these take."""
+    """Percentiles of latency to be shown: rounds go on, up to max_rounds, until each launch has the
+    samples that those up to p90 take, and all cohorts together those that higher ones do."""
     target_half_width: float = 0.01
     """Relative half-width of a launch's mean log step time at which its rounds may end."""
     min_warmup_steps: int = 10

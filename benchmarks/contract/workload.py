@@ -67,8 +67,14 @@ class Requests:
     recompute: Callable[[Work, Arrays, Arrays], np.ndarray] | None = None
     """(work, weights, batch) to the logits of all its requests without any state between them, RBV:
     where answers are made from a cache, they must be these. NumPy, float64."""
+    forced: Callable[[Work, Arrays, Arrays, np.ndarray, float], Arrays | None] | None = None
+    """(work, weights, batch, answers to its requests RB, tolerance `timed`) to the batch that asks
+    for these very answers, so that `recompute` says what a program should have gone on with; None
+    where what it began with is within the tolerance of something else."""
     num_weight_bytes: Callable[[Case], int] | None = None
     """Bytes of the weights in the case's precision, which an exported model holds at least."""
+    flop_before: Callable[[Work], int] = lambda work: 0
+    """FLOP of what comes before the requests of a batch and is not timed with them: a prompt."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +173,9 @@ class Effective:
     """The kernel of the attention that ran, where there is one."""
     folded: str | None = None
     """What was computed into the weights beforehand, as batch normalisation is for inference."""
-    integer_products: str | None = None
-    """Of a quantised model, how many of its products are of integers: `53 of 54`."""
+    integer_products: tuple[int, int] | None = None
+    """Of a quantised model, how many of its convolutions or products are of integers, of how many.
+    """
 
 
 class Reading(Mapping[str, np.ndarray]):

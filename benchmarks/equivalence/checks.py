@@ -283,9 +283,20 @@ def frozen_checks(initial: Arrays, read: Arrays, *, name: str = "frozen") -> lis
     return [Check(name, float(len(changed)), 0.0, next(iter(changed), None))]
 
 
+INTEGER_TOLERANCE = 0.1
+"""Share of a quantised model's convolutions and products that may be of floats."""
+
+
 def flop_check(own: int, analytic: int) -> Check:
     """What the framework's own count of a step's FLOP lacks of the analytic one."""
     return check("flop", max(0.0, 1.0 - own / analytic), FLOP_TOLERANCE)
+
+
+def integer_checks(effective: Mapping[str, Any]) -> Iterator[Check]:
+    """What a quantised model's products of integers lack of all of its products, where it tells."""
+    if effective.get("integer_products"):
+        num_integer, num_all = effective["integer_products"]
+        yield check("integer", 1.0 - num_integer / num_all, INTEGER_TOLERANCE)
 
 
 def _changes(

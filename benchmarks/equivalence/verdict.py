@@ -52,7 +52,9 @@ NAMES = {
     "logits_worst": "logits of one item",
     "argmax": "share of items with another largest logit",
     "recomputed": "logits beside those of a full re-computation",
+    "continued": "logits after the program's own answers, beside a full re-computation",
     "timed": "answers to timed requests",
+    "integer": "share of the convolutions that are not of integers",
 }
 """What each check looks at, for people."""
 

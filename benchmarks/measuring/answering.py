@@ -29,6 +29,8 @@ from benchmarks.measuring.trial import NO_ORACLE
 
 PROVEN = WITHHELD[:4]
 """The withheld requests whose answers the oracle holds; the others are there to be new."""
+NUM_CONTINUED = 4
+"""Timed batches of which one, whose first answer is beyond doubt, is followed."""
 NUM_TIMED_PROVEN = 2
 """Batches of the timed ones whose answers the oracle holds too, where a batch is one request."""
 
@@ -132,6 +134,29 @@ class Asker:
         full = self._requests.recompute(self._stage.launch.case.work, *self._inputs(name))
         error = relative_error(answers.logits[name], full)
         yield check("recomputed", error, self._stage.tolerance.get("logits"))
+
+    def continued_check(self) -> Iterator[Check]:
+        """Whether a program goes on with its own answers, as it does when it is timed.
+
+        The proven sequences are forced: what a program does with its answers is in none of them.
+        """
+        requests, work = self._requests, self._stage.launch.case.work
+        tolerance = self._stage.tolerance.get("timed", 0.0)
+        if requests.forced is None or requests.recompute is None or self.per_batch == 1:
+            return
+        for index in range(NUM_CONTINUED):
+            weights, batch = self._inputs(f"batch{index}")
+            self.feed([index])
+            answers, logits = [], []
+            for _ in range(self.per_batch):
+                answers.append(self._answer())
+                logits.append(np.asarray(self._program.read()["logits"]))
+            forced = requests.forced(work, weights, batch, np.stack(answers), tolerance)
+            if forced is not None:
+                full = requests.recompute(work, weights, forced)
+                error = relative_error(np.stack(logits), full)
+                yield check("continued", error, self._stage.tolerance.get("logits"))
+                return
 
     def timed_check(self, timed: Mapping[int, np.ndarray]) -> Iterator[Check]:
         """Whether answers to timed requests, by batch, are the oracle's, where it has any."""

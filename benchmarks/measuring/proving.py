@@ -18,6 +18,7 @@ from benchmarks.equivalence.checks import (
     Check,
     flop_check,
     frozen_checks,
+    integer_checks,
     state_check,
     trajectory_check,
 )
@@ -94,6 +95,7 @@ class ProofSession:
             self._checks += self._verdict.checks
             self._inspect()
         self._checks += asker.recomputed_check(first)
+        self._checks += asker.continued_check()
         again = asker.ask(PROVEN[:1])
         self._checks.append(reproduction_check(first, again, stage.tolerance.get("logits")))
 
@@ -146,7 +148,9 @@ class ProofSession:
         return evidence
 
     def _inspect(self) -> None:
-        count = self.stage.inspect().get("flop_per_step")
+        seen = self.stage.inspect()
+        self._checks += integer_checks(seen)
+        count = seen.get("flop_per_step")
         analytic = self.stage.spec.flop_per_step(self._request.case.work)
         if isinstance(count, int):
             self._checks.append(flop_check(count, analytic))

@@ -72,9 +72,10 @@ def time_requests(
 ) -> BlockTime:
     """The duration of each of num_requests requests, one in flight at a time.
 
-    A request lasts from its step until its answer is on the host. What comes before it, such as the
-    prompt whose continuation is timed, is waited for outside of it. With `rewarm` one request goes
-    untimed before the others.
+    A request lasts from its step until its answer is on the host, which is its fence: copying waits
+    for what it copies. What comes before it, such as the prompt whose continuation is timed, and
+    what it leaves behind are waited for outside of it. With `rewarm` one request goes untimed
+    before the others.
     """
     wait, get, now = framework.wait, framework.get, time.perf_counter_ns
     prepare, step = program.prepare, program.step
@@ -91,9 +92,9 @@ def time_requests(
         wait(prepare())
         begin = now()
         outputs = step()
-        wait(outputs)
         answer = get(outputs)
         durations_ns.append(now() - begin)
+        wait(outputs)
         answers.append(answer)
     slept = _asleep_ns() - slept
     gc.enable()

@@ -41,8 +41,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _unexpected(stage: Stage, error: BaseException) -> Failed:
-    line = traceback.format_exception_only(type(error), error)[-1].strip()
-    line = " ".join(line.split())[:500]
+    told = traceback.TracebackException(type(error), error, None)
+    told.__notes__ = None  # JAX adds some to every error, and the last line would be theirs
+    line = " ".join(list(told.format_exception_only())[-1].split())[:500]
     if isinstance(error, SystemExit):
         line = f"the framework called sys.exit({error.code!r})"
     return stage.failed(_status_of(error, line, stage), line)

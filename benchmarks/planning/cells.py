@@ -101,6 +101,7 @@ class Drafting:
             interpreter=interpreter,
             rules=self._configuration.device_rules[case.place.device],
             conditions=self._conditions,
+            answers=self._catalog.workloads[case.work.workload].spec.requests is not None,
         )
 
     def _timed(self, cell: Cell, num_launches: int) -> Cell:

@@ -75,7 +75,10 @@ def _documented(case: Case, capabilities: Capabilities) -> str | None:
     """The reason of an entry that the framework's folder has for this combination."""
     for entry in capabilities.unsupported:
         if entry.covers(
-            device=case.place.device, execution=case.way.execution, precision=case.way.precision
+            workload=case.work.workload,
+            device=case.place.device,
+            execution=case.way.execution,
+            precision=case.way.precision,
         ):
             return f"{entry.reason} ({entry.link})"
     return None

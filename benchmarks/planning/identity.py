@@ -14,6 +14,8 @@ from benchmarks.contract.protocol import PROTOCOL_VERSION, DeviceRules, Measurin
 
 FREE_SETTINGS = ("num_cohorts", "aa", "seed", "timeouts_s")
 """Settings of the protocol that leave a launch's numbers as they are."""
+SETTINGS_OF_REQUESTS = ("requests_per_turn", "percentiles")
+"""Settings that are nothing to training."""
 KEY_CHARACTERS = 32
 
 
@@ -33,16 +35,21 @@ def result_key(
     interpreter: Interpreter,
     rules: DeviceRules,
     conditions: Conditions,
+    answers: bool,
 ) -> str:
-    """The identity of a case's results: they are comparable where it is equal."""
+    """The identity of a case's results: they are comparable where it is equal.
+
+    `answers` says whether the case's work is requests that are answered.
+    """
     settings = dataclasses.asdict(conditions.protocol)
+    free = FREE_SETTINGS if answers else (*FREE_SETTINGS, *SETTINGS_OF_REQUESTS)
     return _hash(
         {
             "case": case.to_json(),
             "code": code_hash,
             "versions": interpreter.versions,
             "protocol_version": PROTOCOL_VERSION,
-            "protocol": {k: v for k, v in settings.items() if k not in FREE_SETTINGS},
+            "protocol": {k: v for k, v in settings.items() if k not in free},
             "rules": {**dataclasses.asdict(rules), "peak_flop_per_s": None},
             "machine": conditions.machine_key,
             "num_threads": conditions.num_threads,

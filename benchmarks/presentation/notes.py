@@ -116,8 +116,8 @@ def _parity(summary: RunSummary) -> Iterator[str]:
         losses = [one.loss_error for one in passed if one.loss_error is not None]
         worst = f"; losses within {max(losses):.1g}" if any(losses) else ""
         yield (
-            f"equal work: {count(len(passed), 'case')} pass: step 1 of each launch is the float64"
-            f" oracle's within the tolerance of its precision{worst}"
+            f"equal work: {count(len(passed), 'case')} pass: of each launch step 1, or the answers"
+            f" to requests, are the float64 oracle's within the tolerance of its precision{worst}"
         )
     for cell in measured:
         if cell.parity.status != PASS:

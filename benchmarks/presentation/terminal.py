@@ -191,9 +191,12 @@ def _num_launches(cell: CellSummary) -> str:
 def _real_precision(cell: CellSummary) -> str:
     """`, in fp32` where products were computed in another precision than the case is named after.
 
-    As bf16 is on a CPU that cannot multiply it: operands are rounded, products are fp32's.
+    As bf16 is on a CPU that cannot multiply it: operands are rounded, products are fp32's. What
+    was seen of an adapter's own products says nothing of a quantised model.
     """
     asked = cell.case.way.precision.removesuffix("_pure")
+    if asked == "int8":
+        return ""
     effective = cell.parity.effective
     seen = effective.get("products")
     if seen and seen not in (asked, "tf32" if asked == "fp16" else asked):

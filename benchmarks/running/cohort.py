@@ -19,7 +19,7 @@ from benchmarks.running.live import LaunchEndedError, Live
 from benchmarks.running.progress import Progress
 from benchmarks.running.stopping import Stopping
 from benchmarks.statistics.intervals import half_width_reached
-from benchmarks.statistics.percentiles import required_samples
+from benchmarks.statistics.percentiles import HIGHEST_OF_LAUNCHES, required_samples
 
 CHECK_EVERY = 5
 """Rounds between two looks at the spread."""
@@ -67,13 +67,18 @@ def take_rounds(
 def _with_enough_requests(protocol: MeasuringProtocol, lives: Sequence[Live]) -> MeasuringProtocol:
     """The protocol with the rounds that its percentiles of latency take, as far as it allows.
 
-    Its cohorts' requests are pooled; a launch by itself has those that all but the highest take.
+    The requests of all cohorts are pooled where a percentile is that of all launches; of the others
+    each launch has its own.
     """
     ready = next((live.ready for live in lives if live.ready), None)
     if ready is None or ready.steps_per_turn is None or not protocol.percentiles:
         return protocol
-    *lower, highest = sorted(map(required_samples, protocol.percentiles))
-    needed = max(math.ceil(SPARE_REQUESTS * highest / protocol.num_cohorts), *lower, 0)
+    needed = max(
+        required_samples(one)
+        if one <= HIGHEST_OF_LAUNCHES
+        else math.ceil(SPARE_REQUESTS * required_samples(one) / protocol.num_cohorts)
+        for one in protocol.percentiles
+    )
     num_rounds = math.ceil(needed / ready.steps_per_turn)
     least = min(protocol.max_rounds, max(protocol.min_rounds, num_rounds))
     return dataclasses.replace(protocol, min_rounds=least)

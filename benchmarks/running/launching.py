@@ -18,6 +18,7 @@ from benchmarks.contract.plan import MachineConfig, Plan
 from benchmarks.measuring import machine
 from benchmarks.measuring.environment import allowed_environment
 from benchmarks.planning.catalog import Catalog
+from benchmarks.planning.sources import Sources
 from benchmarks.running.process import Command
 
 ROOT = Path(benchmarks.__file__).resolve().parent.parent
@@ -42,11 +43,14 @@ class DataError(Exception):
 
 
 def data_folder(catalog: Catalog, work: Work, folders: Folders) -> Path:
-    """Where this Work's canonical arrays lie once `prepare_data` has returned."""
+    """Where this Work's canonical arrays lie once `prepare_data` has returned.
+
+    Named by all source that they depend on: one workload's mathematics may be built on another's.
+    """
     entry = catalog.workloads[work.workload]
-    spec_bytes = (entry.folder / "spec.py").read_bytes()
-    identity = json.dumps([asdict(work), entry.spec.num_batches]).encode() + spec_bytes
-    return folders.cache / "data" / hashlib.sha256(identity).hexdigest()[:24]
+    source = Sources(catalog.roots).hash_of([entry.spec_module])
+    identity = json.dumps([asdict(work), entry.spec.num_batches, source])
+    return folders.cache / "data" / hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
 def prepare_data(catalog: Catalog, work: Work, folders: Folders, *, timeout_s: float) -> None:

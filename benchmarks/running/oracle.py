@@ -28,8 +28,9 @@ from benchmarks.running.launching import data_folder
 from benchmarks.running.proving import Proof, Prover
 
 MAX_FLOP_PER_STEP = 2e11
-"""FLOP of a step above which no oracle is computed: in float64 two cores take about 15 s for it,
-and two holders make a dozen such steps each."""
+"""FLOP of a step, or of a batch of requests with what comes before them, above which no oracle is
+computed: in float64 two cores take about 15 s for it, and two holders make a dozen such steps each.
+"""
 PRECISION = "fp64"
 DEVICE = "cpu"
 
@@ -167,10 +168,13 @@ class Oracles:
     def _reason_against(self, work: Work) -> str | None:
         """Why the oracle of this work cannot be computed on this machine, or None."""
         spec = self.prover.catalog.workloads[work.workload].spec
-        flop = spec.flop_per_step(work)
+        flop, unit = spec.flop_per_step(work), "step"
+        if spec.requests is not None:
+            flop = flop * spec.requests.per_batch(work) + spec.requests.flop_before(work)
+            unit = "batch of requests"
         if flop > MAX_FLOP_PER_STEP:
             return (
-                f"its float64 oracle takes {flop:.1e} FLOP a step,"
+                f"its float64 oracle takes {flop:.1e} FLOP a {unit},"
                 f" more than {MAX_FLOP_PER_STEP:.0e}"
             )
         needed = spec.memory_bytes(Case(work, Way("", "eager", PRECISION), Place("cpu")))
@@ -190,7 +194,7 @@ class Oracles:
         if PRECISION not in spec.precisions:
             return
         for name, framework in catalog.frameworks.items():
-            execution = _execution(framework)
+            execution = _execution(framework, work.workload)
             if execution is None or (work.workload, name) not in catalog.implementations:
                 continue
             if isinstance(self.prover.interpreter(name), Interpreter):
@@ -222,14 +226,14 @@ def content_hash(folder: Path) -> str:
     return total.hexdigest()[:32]
 
 
-def _execution(framework: FrameworkEntry) -> str | None:
+def _execution(framework: FrameworkEntry, workload: str) -> str | None:
     """The first way in which a framework holds the oracle, None where it holds none."""
     own: Any = framework.capabilities
     if not own.holds_oracle or PRECISION not in own.precisions.get(DEVICE, ()):
         return None
     for execution in own.executions:
         gaps = (
-            one.covers(device=DEVICE, execution=execution, precision=PRECISION)
+            one.covers(workload=workload, device=DEVICE, execution=execution, precision=PRECISION)
             for one in own.unsupported
         )
         if not any(gaps) and (execution, DEVICE) not in own.needs_compiler:

@@ -17,6 +17,9 @@ import numpy as np
 CONFIDENCE = 0.99
 NUM_EXCEEDANCES = 1
 """Samples at or above the bound, at least; with none, the bound would be the largest sample's."""
+HIGHEST_OF_LAUNCHES = 90
+"""Percentile up to which each launch has one of its own; higher ones are of all launches' samples
+together."""
 MIN_CORRELATION = 0.1
 """Lag-1 correlation of slow requests above which they count as fewer independent ones, where more
 of them are neighbours than chance would bring together in one of a hundred."""

@@ -64,6 +64,27 @@ def test_known_mistakes_have_the_logits_of_every_request(name):
 def test_requests_are_judged_in_each_precision_and_their_weights_counted(name):
     spec = SPECS[name]
     for precision in spec.precisions:
-        assert set(REQUIRED_OF_ANSWERS) <= set(spec.tolerances[precision]), precision
+        judged = {*REQUIRED_OF_ANSWERS, "timed", "loss"}  # the loss: where no oracle is computed
+        assert judged <= set(spec.tolerances[precision]), precision
         case = Case(next(works_of(name)), Way("any", "graph", precision), Place("cpu"))
         assert 0 < spec.requests.num_weight_bytes(case) < spec.memory_bytes(case)
+
+
+@pytest.mark.parametrize("name", [one for one in ANSWERING if SPECS[one].requests.forced])
+def test_what_follows_a_programs_own_answers_can_be_computed(name):
+    spec = SPECS[name]
+    for work in works_of(name):
+        num_requests = spec.requests.per_batch(work)
+        if num_requests == 1:
+            continue
+        weights, batch = dict(spec.weights(work)), spec.batch(work, 0)
+        answers = np.arange(2 * num_requests, dtype=np.int32).reshape(num_requests, 2)
+        forced = spec.requests.forced(work, weights, batch, answers, 0.0)
+        logits = spec.requests.recompute(work, weights, forced)
+        assert logits.shape[:2] == (num_requests, 2)
+        other = spec.requests.forced(work, weights, batch, answers[::-1], 0.0)
+        again = spec.requests.recompute(work, weights, other)
+        np.testing.assert_array_equal(again[0], logits[0])  # the answer to the prompt came first
+        assert not np.allclose(again[1], logits[1])
+        assert spec.requests.forced(work, weights, batch, answers, np.inf) is None
+        assert spec.requests.forced(work, weights, batch, -answers - 1, 0.0) is None

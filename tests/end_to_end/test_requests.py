@@ -8,6 +8,9 @@ from typing import Any
 import dyno_cli as cli
 import pytest
 
+from benchmarks.statistics.percentiles import tail_bound
+from benchmarks.storage.store import Store
+
 MATRIX = ("--extend", str(cli.FAKES), "size=tiny", "execution=eager", "device=cpu")
 INFER = (*MATRIX, "workload=fake_infer")
 DECODE = (*MATRIX, "workload=fake_decode")
@@ -71,11 +74,14 @@ def test_a_percentile_comes_with_enough_requests_and_as_a_bound(folder: Path) ->
     )
     cell = cells_of(done)["fake_steady"]
     assert cell["latency_num_samples"] >= 143  # 1.1 times the 130 that p95 takes
-    if "p95" in cell["latency_reasons"]:  # slow requests that came in runs
-        assert "samples that it takes" in cell["latency_reasons"]["p95"]
+    (record,) = Store(folder / "tail").records()
+    expected = tail_bound([record.request_seconds], 95)
+    assert cell["latency_num_samples"] == expected.num_samples
+    if expected.bound is None:  # slow requests came in runs, and took more
+        assert cell["latency_reasons"]["p95"] == expected.reason
     else:
         assert cell["latency_p95_is_bound"] is True
-        assert cell["latency_p95_ms"] >= cell["latency_p50_ms"]
+        assert cell["latency_p95_ms"] == pytest.approx(1e3 * expected.bound)
 
 
 def test_the_table_is_of_latencies(folder: Path) -> None:

@@ -81,14 +81,14 @@ def pytorch_same_padding(implementation):
             (size, _), (stride, _) = self.kernel_size, self.stride
             return F.conv2d(padded(x, size, stride), self.weight, self.bias, stride)
 
-    def convolution(layer):
+    def made(layer, _kind):
         sizes = (layer.in_channels, layer.out_channels, layer.kernel_size)
         return Same(*sizes, stride=layer.stride)
 
     def max_pool2d(x, *, kernel_size, stride, padding):
         return F.max_pool2d(padded(x, kernel_size, stride), kernel_size, stride)
 
-    replace_in(implementation, _convolution=convolution)
+    replace_in(implementation, _made=made)
     replace_in_copy(implementation, "F", max_pool2d=max_pool2d)
 
 

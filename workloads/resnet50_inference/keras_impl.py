@@ -142,6 +142,7 @@ class ResNet50Inference:
             activations=activations,
             layout=image_layout(),
             flop_per_step=self._inference.count_flop(self._requests[0]),
+            folded="nothing",
         )
 
     def artefact_bytes(self) -> None:

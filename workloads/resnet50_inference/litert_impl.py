@@ -80,11 +80,10 @@ class ResNet50Inference:
         dtypes = [np.dtype(tensors[one["inputs"][1]]["dtype"]).name for one in convolutions]
         outputs = [np.dtype(tensors[one["outputs"][0]]["dtype"]).name for one in convolutions]
         is_int8 = self._problem.case.way.precision == "int8"
-        integer = f"{dtypes.count('int8')} of {len(dtypes)} convolutions"
         return Effective(
             parameters=dtypes[0],
             activations=outputs[0],
-            integer_products=integer if is_int8 else None,
+            integer_products=(dtypes.count("int8"), len(dtypes)) if is_int8 else None,
             flop_per_step=None,
             layout="NHWC",
             folded="batch normalisation",

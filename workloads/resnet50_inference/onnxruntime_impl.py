@@ -80,10 +80,14 @@ class ResNet50Inference:
         graph = onnx.load(str(self._file)).graph
         kernel = next(one for one in graph.initializer if len(one.dims) == 4)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kernel.data_type)
+        is_int8 = self._problem.case.way.precision == "int8"
+        found = self._operations() if is_int8 else Counter()
+        num_integer = found["QLinearConv"]
+        num_all = num_integer + found["Conv"] + found["FusedConv"]
         return Effective(
             parameters=str(dtype),
-            activations="float32",
-            integer_products=self._integer_products(),
+            activations="uint8" if num_integer else "float32",
+            integer_products=(num_integer, num_all) if is_int8 else None,
             flop_per_step=None,
             layout="NCHW",
             folded="batch normalisation",
@@ -93,16 +97,13 @@ class ResNet50Inference:
         """Size of the exported model."""
         return self._file.stat().st_size
 
-    def _integer_products(self) -> str | None:
-        """How many convolutions are of integers, of the graph that a session makes of the model."""
-        if self._problem.case.way.precision != "int8":
-            return None
+    def _operations(self) -> Counter[str]:
+        """The operations of the graph that a session makes of the model."""
         optimised = self._folder / "optimised.onnx"
         self._framework.session(str(self._file), optimised_to=str(optimised))
         found = Counter(node.op_type for node in onnx.load(str(optimised)).graph.node)
         optimised.unlink()
-        integer = found["QLinearConv"]
-        return f"{integer} of {integer + found['Conv'] + found['FusedConv']} convolutions"
+        return found
 
     def _bound(self, images_BHWC: np.ndarray) -> Any:
         images = self._framework.put(images_BHWC.transpose(0, 3, 1, 2))

@@ -82,13 +82,14 @@ class ResNet50Inference:
             for layer in layers
             if str(layer["layerType"].value) == "Convolution"
         )
-        ((activations, _),) = found.most_common(1)
+        ((computed, _),) = found.most_common(1)
+        name = NAMES.get(computed, computed)
         is_int8 = self._problem.case.way.precision == "int8"
-        integer = f"{found['u8'] + found['i8']} of {found.total()} convolutions"
+        num_integer = found["u8"] + found["i8"]
         return Effective(
-            parameters="float32",
-            activations=NAMES.get(activations, activations),
-            integer_products=integer if is_int8 else None,
+            parameters="int8" if num_integer else name,  # kernels are signed
+            activations=name,
+            integer_products=(num_integer, found.total()) if is_int8 else None,
             flop_per_step=None,
             layout="NCHW",
             folded="batch normalisation",

@@ -140,10 +140,17 @@ class ResNet50Inference:
         self._model = model.eval().requires_grad_(False)
         self._respond = self._logits_of
         if case.way.execution == "compiled":
-            # The weights are constants of the graph, which Inductor lays out and packs once; torch
-            # 2.13 crashes where it packs float64.
-            torch._inductor.config.freezing = self._dtype != torch.float64
-            self._respond = torch.compile(self._logits_of, fullgraph=True, dynamic=False)
+            # On a CPU the weights are constants of the graph, which Inductor lays out and packs
+            # once (torch 2.13 crashes where it packs float64); CUDA replays the graph as a whole,
+            # from weights that stay where they are.
+            on_cuda = case.place.device == "cuda"
+            torch._inductor.config.freezing = on_cpu and self._dtype != torch.float64
+            self._respond = torch.compile(
+                self._logits_of,
+                fullgraph=True,
+                dynamic=False,
+                mode="reduce-overhead" if on_cuda else None,
+            )
         self._requests: list[torch.Tensor] = []
         self._next = 0
         self._logits: torch.Tensor | None = None

@@ -41,7 +41,9 @@ class Mathematics:
     decoded_at_zero: bool = False
     """Whether every decoded one is rotated as if it were the first."""
     is_kept: bool = True
-    """Whether what is decoded stays in the cache for those after it."""
+    """Whether what is decoded is seen by those after it."""
+    is_stored: bool = True
+    """Whether it is there for them: where it is not, zeros are seen in its place."""
     is_written: bool = True
     """Whether it comes there at all: where it does not, zeros are seen, also in its own place."""
     sees_empty: bool = False
@@ -73,6 +75,9 @@ DECODE_MISTAKES: Mapping[str, Mapping[str, Any]] = {
     "RoPE: decode rotates as at position 0 (the offset is missing)": {"decoded_at_zero": True},
     "KV cache: what decode computes is not kept (stale): later tokens see the prompt and themselves"
     " alone": {"is_kept": False},
+    "KV cache: what decode computes is not kept (stale): later tokens attend to zeros there": {
+        "is_stored": False
+    },
     "KV cache: what decode computes is not written (stale): zeros are attended to in its place": {
         "is_written": False
     },
@@ -95,6 +100,31 @@ def suspected_logits(
         wrong = dataclasses.replace(right, **changes)
         if wrong.row + batch["tokens"].shape[1] >= 0:
             yield mistake, logits(parameters, wrong, weights, batch)
+
+
+def forced(
+    parameters: Mapping[str, int],
+    how: Mathematics,
+    weights: Arrays,
+    batch: Arrays,
+    answers_RB: np.ndarray,
+    tolerance: float,
+) -> Arrays | None:
+    """The batch with what follows its prompt when a program goes on with its own answers.
+
+    It goes on with its answer to the prompt first, which is not among its answers to requests. None
+    where that is within the tolerance of another one, in units of its row's rms, and where an
+    answer is no token, which is found otherwise.
+    """
+    if not 0 <= answers_RB.min() <= answers_RB.max() < parameters["vocabulary_size"]:
+        return None
+    prompt = {"tokens": batch["tokens"]}
+    logits_BV = logits(parameters, how, weights, prompt)[0]
+    second_B, first_B = np.sort(logits_BV)[:, -2:].T
+    if ((first_B - second_B) / np.sqrt(np.square(logits_BV).mean(-1)) <= tolerance).any():
+        return None
+    taken_RB = np.concatenate([logits_BV.argmax(-1)[None], answers_RB[:-1]])
+    return {**prompt, "forced": taken_RB.T.astype(np.int32)}
 
 
 def logits(
@@ -147,7 +177,9 @@ def _sequence(num_prompt: int, num_all: int, how: Mathematics) -> Sequence:
     decoded_TT &= is_prompt_T | (key_T == query_T1) | how.is_kept
     sees_TT = np.where(is_prompt_T1, prompt_TT, decoded_TT)
     sees_TT[0, 0] = True  # the first has nothing else to see
-    empty_TT = ~is_prompt_T1 & ~is_prompt_T & ((key_T > query_T1) | (not how.is_written))
+    empty_TT = (key_T > query_T1) | (not how.is_written)
+    empty_TT |= (key_T < query_T1) & (not how.is_stored)
+    empty_TT &= ~is_prompt_T1 & ~is_prompt_T
     shift = 0 if how.decoded_at_zero else positions_T + how.decoded_shift
     return Sequence(np.where(is_prompt_T, positions_T, shift), sees_TT, empty_TT)
 

@@ -83,13 +83,23 @@ def flop_per_step(work: Work) -> int:
     for each of the head's a sequence. Of a new token: 2 for each of all of these, and 4 L D (P + N)
     as if it were the last. Without causal discount.
     """
+    return flop_per_token(work) if is_decode(work) else flop_per_prompt(work)
+
+
+def flop_per_token(work: Work) -> int:
+    """FLOP of one token more for each sequence, as if it were the last."""
+    parameters = SIZES[work.size]
+    attention = 4 * parameters["num_layers"] * parameters["width"] * cache_length(work)
+    return work.batch_size * (2 * transformer.num_multiplying(parameters) + attention)
+
+
+def flop_per_prompt(work: Work) -> int:
+    """FLOP of the prompts of a batch, up to one answer for each."""
     parameters, num_prompt = SIZES[work.size], prompt_length(work)
     head = 2 * transformer.head(parameters).num_weights
     kernels = 2 * transformer.num_multiplying(parameters) - head
-    per_position = 4 * parameters["num_layers"] * parameters["width"]
-    if is_decode(work):
-        return work.batch_size * (kernels + head + per_position * cache_length(work))
-    return work.batch_size * (num_prompt * (kernels + per_position * num_prompt) + head)
+    attention = 4 * parameters["num_layers"] * parameters["width"] * num_prompt
+    return work.batch_size * (num_prompt * (kernels + attention) + head)
 
 
 VALUE_BYTES = {"fp64": 8, "bf16": 2, "int8": 1}
@@ -148,6 +158,13 @@ def suspects(work: Work, weights: Arrays, one: Arrays) -> Iterator[tuple[str, np
 def recompute(work: Work, weights: Arrays, one: Arrays) -> np.ndarray:
     """The logits of a batch's requests from whole sequences, without a cache, RBV float64."""
     return forward.logits(SIZES[work.size], RIGHT, weights, one)
+
+
+def forced(
+    work: Work, weights: Arrays, one: Arrays, answers: np.ndarray, tolerance: float
+) -> Arrays | None:
+    """The batch that asks for these answers RB; None where it cannot be told what came first."""
+    return forward.forced(SIZES[work.size], RIGHT, weights, one, answers, tolerance)
 
 
 TOLERANCES = {
@@ -217,7 +234,9 @@ SPECS = {
             answer_error=answer_error,
             suspects=suspects,
             recompute=recompute,
+            forced=forced,
             num_weight_bytes=num_weight_bytes,
+            flop_before=lambda work: flop_per_prompt(work) if is_decode(work) else 0,
         ),
     ),
 }

@@ -30,7 +30,14 @@ CAPABILITIES = Capabilities(
     # onnxruntime 1.31 sends telemetry, and keeps a database in HOME, unless this stands:
     # https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md.
     import_variables=(("ORT_DISABLE_TELEMETRY", "1"),),
+    limits_memory_on=("cuda",),
     unsupported=(
+        Unsupported(
+            reason="its attention with a KV cache (GroupQueryAttention) has no fp32 on CUDA",
+            link="https://github.com/microsoft/onnxruntime/blob/main/docs/OperatorKernels.md",
+            device="cuda",
+            workload="transformer_infer",
+        ),
         Unsupported(
             reason="a session runs a whole graph: operation by operation there is none",
             link="https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html",

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from benchmarks.contract.framework import Settings
+from benchmarks.frameworks import cuda
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """ONNX Runtime's name of what computes on each device."""
@@ -36,6 +37,8 @@ class Adapter:
         """Take the settings: sessions made from here on have them."""
         self._device, self._settings = settings.device, settings
         ort.set_default_logger_severity(3)  # errors only
+        if settings.device == "cuda" and hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # CUDA and cuDNN of pip's packages, which it does not look for
 
     def devices(self) -> dict[str, int]:
         """The devices whose provider this build has; its GPU is always one."""
@@ -57,8 +60,17 @@ class Adapter:
         options.log_severity_level = 3
         if optimised_to is not None:
             options.optimized_model_filepath = optimised_to
+        wanted = PROVIDERS[self._device]
+        if self._device != "cpu":  # else what the provider lacks runs on the CPU without a word
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         self._num_sessions += 1
-        return ort.InferenceSession(model, options, providers=[self._provider()])
+        made = ort.InferenceSession(model, options, providers=[self._provider()])
+        if made.get_providers()[0] != wanted:
+            raise RuntimeError(
+                f"a session on {made.get_providers()[0]}, expected {wanted}: it is built in, and"
+                " could not be loaded (https://onnxruntime.ai/docs/install/#requirements)"
+            )
+        return made
 
     def put(self, array: np.ndarray) -> Any:
         """A copy of the array as an OrtValue on the configured device."""
@@ -128,13 +140,20 @@ class Adapter:
             "cudnn_conv_algo_search": "EXHAUSTIVE",
             "cudnn_conv_use_max_workspace": "1",
         }
+        if self._settings.memory_fraction != 1.0:
+            limit = int(self._settings.memory_fraction * cuda.memory_bytes())
+            options["gpu_mem_limit"] = str(limit)
         return name, options
 
     def _product(self, name: str, model: Any, left: Any, right: Any) -> Any:
         if name not in self._products:
             self._products[name] = self.session(model().SerializeToString())
-        (result,) = self._products[name].run_with_ort_values(["y"], {"a": left, "b": right})
-        return result
+        binding = self._products[name].io_binding()
+        binding.bind_ortvalue_input("a", left)
+        binding.bind_ortvalue_input("b", right)
+        binding.bind_output("y", self._device)  # unbound outputs are copied to the host
+        self._products[name].run_with_iobinding(binding)
+        return binding.get_outputs()[0]
 
 
 def _matmul_model() -> Any:

@@ -6,7 +6,6 @@ It imports tensorflow, the contract and nothing else of the harness.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 from pathlib import Path
@@ -22,6 +21,7 @@ from tensorflow.python.framework import ops
 from tensorflow.python.util import _pywrap_util_port
 
 from benchmarks.contract.framework import Settings
+from benchmarks.frameworks import cuda
 from benchmarks.frameworks.tensorflow import CAPABILITIES, XLA_CACHE
 
 DEVICE_TYPES = {"cpu": "CPU", "cuda": "GPU", "tpu": "TPU"}
@@ -203,29 +203,11 @@ def multiplies_bf16() -> bool:
 def _limit_cuda_memory(fraction: float) -> None:
     """Hold the allocator of the first GPU to a share of its memory."""
     gpu = tf.config.list_physical_devices("GPU")[0]
-    limit_mib = int(fraction * _cuda_memory_bytes() / 2**20)
+    limit_mib = int(fraction * cuda.memory_bytes() / 2**20)
     tf.config.set_visible_devices([gpu], "GPU")
     tf.config.set_logical_device_configuration(
         gpu, [tf.config.LogicalDeviceConfiguration(memory_limit=limit_mib)]
     )
-
-
-def _cuda_memory_bytes() -> int:
-    """The memory of the first GPU, asked of the driver: TensorFlow takes bytes, not fractions.
-
-    https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__DEVICE.html
-    """
-    driver = ctypes.CDLL("libcuda.so.1")
-    device, num_bytes = ctypes.c_int(), ctypes.c_size_t()
-    _check_cuda(driver.cuInit(0), "cuInit")
-    _check_cuda(driver.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet")
-    _check_cuda(driver.cuDeviceTotalMem_v2(ctypes.byref(num_bytes), device), "cuDeviceTotalMem")
-    return num_bytes.value
-
-
-def _check_cuda(status: int, call: str) -> None:
-    if status != 0:
-        raise RuntimeError(f"{call} returned CUresult {status}, expected 0")
 
 
 def _read_one_element(value: Any) -> None:

@@ -35,6 +35,16 @@ def test_percentiles_of_launches_have_an_interval():
         assert found.num_launches == 3
 
 
+def test_the_two_launches_of_a_serial_cohort_are_one_observation():
+    launches = [
+        dataclasses.replace(launch(seed), cohort_id=f"cohort{seed // 2}") for seed in range(6)
+    ]
+    found = latency_of(launches, [50]).percentiles[50]
+    assert found.num_launches == 3
+    assert found.low < found.estimate < found.high
+    assert latency_of(launches[:2], [50]).percentiles[50].low is None
+
+
 def test_one_launch_has_no_interval():
     found = latency_of([launch(0)], [50]).percentiles[50]
     assert (found.low, found.high, found.num_launches) == (None, None, 1)

@@ -378,6 +378,23 @@ def test_the_roof_of_what_is_computed_in_fp32_is_the_one_of_fp32():
     assert cell(summary, half)["mfu_roof"] == cell(summary, BASE)["mfu_roof"] == pytest.approx(0.05)
 
 
+def test_integers_have_no_roof_of_floats_and_break_none():
+    small = case(precision="int8")
+    records = cohorts({BASE: 0.2, small: 0.01}, wobble=0.0)
+    records = [
+        dataclasses.replace(
+            one,
+            evidence={**one.evidence, "roof_flop_per_s": 1e11},
+            settings={"effective": {"products": "float32"}},
+        )
+        for one in records
+    ]
+    summary = summary_of(records, cases=[BASE, small])
+    assert cell(summary, small)["mfu_roof"] is None
+    assert cell(summary, BASE)["mfu_roof"] == pytest.approx(0.2)
+    assert not [one for one in summary.cells if one.above_roof]
+
+
 def test_nothing_has_a_share_of_a_roof_that_work_was_faster_than():
     half = case(precision="bf16")
     records = cohorts({BASE: 0.2, FAST: 0.1, half: 0.2}, wobble=0.0)

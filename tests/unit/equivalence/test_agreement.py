@@ -82,3 +82,13 @@ def test_relative_error_at_zero_and_beyond():
     assert relative_error(1e-9, 0.0) == math.inf
     assert relative_error(-1.0, 2.0) == pytest.approx(1.5)
     assert relative_error(None, 2.0) is None
+
+
+def test_answers_agree_within_the_tolerances_of_their_loss_and_of_their_logits():
+    reference = {"loss": 7.0, "answer_norm": 30.0}
+    tolerance = {"loss": 1e-5, "logits": 1e-3}
+    near = {"loss": 7.00001, "answer_norm": 30.01}
+    assert agreement([near], reference, tolerance).parity == "agrees"
+    found = agreement([{**near, "answer_norm": 30.1}], reference, tolerance)
+    assert found.parity == "disagrees"
+    assert "answer norm" in found.reason

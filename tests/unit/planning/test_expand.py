@@ -1,11 +1,13 @@
 """From overrides to a plan: decisions about cells, cohorts, and what the store holds already."""
 
+import dataclasses
 import json
 
 import pytest
 
 from benchmarks.contract.framework import Unsupported
 from benchmarks.contract.plan import Interpreter, plan_from_json
+from benchmarks.contract.workload import Requests
 from benchmarks.errors import UsageError
 from benchmarks.planning.expand import best_device, missing_named
 from tests.unit.planning.worlds import GIB, actions, launched, spec
@@ -79,6 +81,28 @@ def test_an_entry_of_the_framework_gives_its_reason_and_link(world):
     world.add("alpha", unsupported=(entry,))
     plan = world.plan("framework=alpha", "precision=bf16")
     assert reasons(plan) == {"alpha": "no bf16 kernels (https://example.org/1)"}
+
+
+def test_an_entry_may_be_of_one_workload(world):
+    entry = Unsupported("no such attention", "https://example.org/2", workload="other")
+    world.add("alpha", unsupported=(entry,))
+    assert actions(world.plan("framework=alpha")) == {"alpha": "run"}
+    world.add("alpha", unsupported=(dataclasses.replace(entry, workload="toy"),))
+    plan = world.plan("framework=alpha")
+    assert reasons(plan) == {"alpha": "no such attention (https://example.org/2)"}
+
+
+def test_settings_of_requests_are_nothing_to_training(world):
+    def key(*overrides):
+        (cell,) = world.plan("framework=alpha", *overrides).cells
+        return cell.result_key
+
+    changed = "protocol.percentiles=[50]"
+    assert key() == key(changed)
+    assert key() != key("protocol.block_target_s=0.2")
+    answering = Requests(per_batch=lambda work: 1, answer_error=lambda answer, read: 0.0)
+    world.specs["toy"] = spec(requests=answering)
+    assert key() != key(changed)
 
 
 def test_a_precision_that_the_mathematics_lacks_is_unsupported(world):

@@ -82,7 +82,7 @@ def test_notes_tell_parity_machine_noise_and_advice():
         records[0], blocks=record(BASE, 0, [0.2] * 8, flags={2: ["FOREIGN_LOAD"]}).blocks
     )
     text = " ".join(rendered(summary_of(records)).split())
-    assert "equal work: 3 cases pass: step 1 of each launch is the float64 oracle's" in text
+    assert "equal work: 3 cases pass: of each launch step 1, or the answers to requests" in text
     assert "losses within 2e-07" in text
     assert "machine: Test CPU, 2 cores, 8 GiB" in text
     assert "1 of 24 rounds dropped (FOREIGN_LOAD 1); other processes took at most 1 %" in text
@@ -202,6 +202,18 @@ def test_a_row_tells_the_precision_that_really_ran(seen, products, shown):
         dataclasses.replace(r, evidence=evidence, settings=settings) for r in cohorts({BASE: 0.2})
     ]
     assert shown in row(rendered(summary_of(records, cases=[BASE])), "pytorch eager")
+
+
+def test_a_row_of_int8_is_not_named_after_the_adapters_own_products():
+    small = case(precision="int8")
+    evidence = {"parity": PASSED, "precision": {"gemm": {"error": 1e-7, "like": "fp32"}}}
+    settings = {"effective": {"products": "float32"}}
+    records = [
+        dataclasses.replace(r, evidence=evidence, settings=settings) for r in cohorts({small: 0.2})
+    ]
+    shown = row(rendered(summary_of(records, cases=[small])), "pytorch eager")
+    assert "pytorch eager int8 " in shown
+    assert "like" not in shown
 
 
 def test_a_row_tells_bf16_that_is_computed_in_fp32():

@@ -90,6 +90,12 @@ def test_rounds_go_on_until_the_percentiles_have_their_requests(
     assert found.min_rounds == expected
 
 
+def test_each_launch_has_the_requests_of_its_own_percentiles() -> None:
+    protocol = MeasuringProtocol(num_cohorts=3, min_rounds=4, max_rounds=20, percentiles=[50, 90])
+    found = cohort._with_enough_requests(protocol, [launch_of_requests(10)])
+    assert found.min_rounds == 7  # 64, which p90 takes of a launch
+
+
 def test_training_takes_the_protocols_rounds() -> None:
     protocol = MeasuringProtocol(min_rounds=4, percentiles=[99])
     assert cohort._with_enough_requests(protocol, [launch_of_requests(None)]) is protocol
