@@ -103,6 +103,9 @@ def matrices(
 ) -> list[Matrix]:
     """The suite's matrices with the command line's axes in place of their own.
 
+    A workload of the command line takes the other axes of the matrices that the suite has of it; of
+    those whose sizes are among its own where the suite has none.
+
     Raises UsageError where a name is unknown, a value of the wrong type, `all` not enumerable, or
     the cells more than MAX_CELLS.
     """
@@ -110,7 +113,7 @@ def matrices(
     found = [
         matrix
         for index, config in enumerate(configs)
-        for matrix in _of_config(config, overrides, catalog, f"matrices[{index}].")
+        for matrix in _of_config(config, configs, overrides, catalog, f"matrices[{index}].")
     ]
     distinct = [matrix for i, matrix in enumerate(found) if matrix not in found[:i]]
     num_cells = sum(matrix.num_cells for matrix in distinct)
@@ -125,7 +128,11 @@ def cases(found: Iterable[Matrix], auto_device: str) -> list[Case]:
 
 
 def _of_config(
-    config: MatrixConfig, overrides: Mapping[str, Sequence[Any]], catalog: Catalog, where: str
+    config: MatrixConfig,
+    configs: Sequence[MatrixConfig],
+    overrides: Mapping[str, Sequence[Any]],
+    catalog: Catalog,
+    where: str,
 ) -> Iterator[Matrix]:
     """One matrix for each workload, because sizes and options are the workload's."""
     given = {axis: _given(axis, getattr(config, axis), overrides, where) for axis in AXES}
@@ -137,6 +144,8 @@ def _of_config(
     frameworks = _chosen(given["framework"], tuple(catalog.frameworks), "framework")
     for workload in _chosen(given["workload"], tuple(catalog.workloads), "workload"):
         spec = catalog.workloads[workload].spec
+        if "workload" in overrides and config not in _models(configs, overrides, spec):
+            continue
         yield Matrix(
             spec=spec,
             sizes=_chosen(given["size"], tuple(spec.sizes), f"size of {workload}"),
@@ -150,6 +159,16 @@ def _of_config(
             options=_option_axes(spec.options, options, each=spec.every_value_of),
             way_options=_option_axes(spec.way_options, options),
         )
+
+
+def _models(
+    configs: Sequence[MatrixConfig], overrides: Mapping[str, Sequence[Any]], spec: WorkloadSpec
+) -> Sequence[MatrixConfig]:
+    """The suite's matrices whose other axes this workload takes when the command line names it."""
+    own = [one for one in configs if {spec.name, ALL} & set(_values(one.workload))]
+    known = {ALL, *spec.sizes}
+    fitting = [one for one in configs if "size" in overrides or known >= set(_values(one.size))]
+    return own or fitting or configs
 
 
 @dataclass(frozen=True)
@@ -167,8 +186,13 @@ class _Given:
 def _given(axis: str, own: Any, overrides: Mapping[str, Sequence[Any]], where: str) -> _Given:
     if axis in overrides:
         return _Given(tuple(overrides[axis]), f"{axis}={','.join(map(str, overrides[axis]))}")
-    values = tuple(own) if isinstance(own, (list, tuple)) else (own,)
+    values = _values(own)
     return _Given(values, f"{where}{axis}={','.join(map(str, values))}")
+
+
+def _values(own: Any) -> tuple[Any, ...]:
+    """An axis of a suite is a value or a list of them."""
+    return tuple(own) if isinstance(own, (list, tuple)) else (own,)
 
 
 def _chosen(

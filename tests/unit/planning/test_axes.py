@@ -200,3 +200,21 @@ def test_an_option_of_which_every_value_is_wanted_has_them_unless_asked(world, e
     assert values(expand(both), "phase") == ["decode", "prefill"]
     assert values(expand(both, phase="prefill"), "phase") == ["prefill"]
     assert values(expand({**both, "options": {"phase": "decode"}}), "phase") == ["decode"]
+
+
+def test_a_workload_of_the_command_line_takes_the_axes_of_its_own_matrices(expand):
+    wordy = {**WORDY, "size": "full", "framework": "beta"}
+    assert values(expand(ONE, wordy, workload="toy"), "framework") == ["alpha"]
+    found = expand(ONE, wordy, workload="wordy")
+    assert set(values(found, "framework")) == {"beta"}
+    assert set(values(found, "size")) == {"full"}
+    both = expand(ONE, wordy, workload=("toy", "wordy"))
+    assert {(one["workload"], one["size"]) for one in both} == {("toy", "tiny"), ("wordy", "full")}
+
+
+def test_one_that_the_suite_lacks_takes_the_axes_of_matrices_whose_sizes_it_has(expand, world):
+    world.specs["small"] = spec("small", sizes={"tiny": {"n": 1}}, default_batch_size={"tiny": 1})
+    found = expand(ONE, {**WORDY, "size": "full", "framework": "beta"}, workload="small")
+    assert [(one["size"], one["framework"]) for one in found] == [("tiny", "alpha")]
+    with pytest.raises(UsageError, match="size=full"):
+        expand({**ONE, "size": "full"}, workload="small")
