@@ -159,9 +159,9 @@ TOLERANCES = {
     # Four times the worst error of every framework and execution at tiny (seeds 0 to 2, batches of
     # 1 and 4), small and full: it grows with the width. The loss: between any two at full.
     "fp32": {
-        "logits": 3.6e-6,  # worst 9.0e-7, at full
-        "logits_worst": 3.7e-6,  # 9.1e-7
-        "timed": 3.7e-6,
+        "logits": 3.8e-6,  # worst 9.4e-7, LiteRT's at small
+        "logits_worst": 3.9e-6,  # 9.7e-7
+        "timed": 3.9e-6,
         "loss": 2.6e-6,  # 6.5e-7
     },
     # Four times the worst of PyTorch on a CPU with the operands of every convolution rounded as
@@ -187,11 +187,11 @@ TOLERANCES = {
         "timed": 1.5e-2,
         "loss": 7.6e-3,  # 1.9e-3
     },
-    # Two and a half times the worst of the three engines: the stride of v1 is 8.6e-2 off.
+    # Twice the worst of the three engines: the stride of v1 is 8.6e-2 off.
     "int8": {
-        "logits": 6.2e-2,  # worst 2.5e-2, LiteRT's at tiny; 2.0e-2 at full
-        "logits_worst": 8.2e-2,  # 3.3e-2
-        "timed": 8.2e-2,
+        "logits": 5.8e-2,  # worst 2.9e-2, LiteRT's at small; 2.0e-2 at full
+        "logits_worst": 6.6e-2,  # 3.3e-2
+        "timed": 6.6e-2,
         "loss": 5.2e-2,  # four times 1.3e-2
     },
 }
