@@ -59,7 +59,7 @@ def _bases(summary: RunSummary) -> Iterator[str]:
 
 
 def _latency(summary: RunSummary) -> Iterator[str]:
-    """How to read latencies, the rates that they come with, and why a percentile is not there."""
+    """How to read latencies, their rates, and what a bound is of, or why there is none."""
     cells = [cell for cell in summary.cells if cell.latency and cell.status in SHOWN]
     if not cells:
         return
@@ -76,6 +76,9 @@ def _latency(summary: RunSummary) -> Iterator[str]:
     reasons: dict[str, list[tuple[CellSummary, str]]] = {}
     for cell in cells:
         assert cell.latency is not None
+        for percentile in cell.latency.bounds:
+            told = f"p{percentile} of {cell.latency.num_samples:,} requests"
+            reasons.setdefault(told, []).append((cell, ""))
         for percentile, reason in cell.latency.reasons.items():
             reasons.setdefault(f"no p{percentile}, {reason}", []).append((cell, ""))
     for reason, concerned in reasons.items():
