@@ -144,7 +144,7 @@ def _of_config(
     frameworks = _chosen(given["framework"], tuple(catalog.frameworks), "framework")
     for workload in _chosen(given["workload"], tuple(catalog.workloads), "workload"):
         spec = catalog.workloads[workload].spec
-        if "workload" in overrides and config not in _models(configs, overrides, spec):
+        if "workload" in overrides and config not in _own_or_fitting(configs, overrides, spec):
             continue
         yield Matrix(
             spec=spec,
@@ -161,7 +161,7 @@ def _of_config(
         )
 
 
-def _models(
+def _own_or_fitting(
     configs: Sequence[MatrixConfig], overrides: Mapping[str, Sequence[Any]], spec: WorkloadSpec
 ) -> Sequence[MatrixConfig]:
     """The suite's matrices whose other axes this workload takes when the command line names it."""
