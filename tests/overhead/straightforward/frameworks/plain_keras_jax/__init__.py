@@ -13,5 +13,5 @@ CAPABILITIES = dataclasses.replace(
     KERAS,
     name="plain_keras_jax",
     family="plain_keras",
-    precisions=dict.fromkeys(KERAS.precisions, ("fp32",)),
+    precisions=dict.fromkeys(KERAS.precisions, ("fp32", "bf16")),
 )

@@ -9,4 +9,6 @@ from benchmarks.frameworks.litert import environment
 
 __all__ = ["CAPABILITIES", "environment"]
 
-CAPABILITIES = dataclasses.replace(ENGINE, name="plain_litert", precisions={"cpu": ("fp32",)})
+CAPABILITIES = dataclasses.replace(
+    ENGINE, name="plain_litert", precisions={"cpu": ("fp32", "int8")}
+)

@@ -10,5 +10,5 @@ from benchmarks.frameworks.openvino import environment
 __all__ = ["CAPABILITIES", "environment"]
 
 CAPABILITIES = dataclasses.replace(
-    ENGINE, name="plain_openvino", precisions={"cpu": ("fp32", "bf16")}
+    ENGINE, name="plain_openvino", precisions={"cpu": ("fp32", "bf16", "int8")}
 )

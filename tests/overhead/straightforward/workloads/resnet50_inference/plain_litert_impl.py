@@ -1,7 +1,7 @@
 """ResNet-50 answering requests in LiteRT as its documentation shows, without tuning.
 
 The tuned implementation and the harness are measured against it. The plain TensorFlow model,
-converted from a saved model, and an interpreter.
+converted from a saved model, and an interpreter; for int8 quantised by the converter.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from benchmarks.contract.workload import Effective
 from benchmarks.frameworks.exporting import export
+from workloads.resnet50_inference import spec
 
 IMPLEMENTS = {"resnet50_infer"}
 EXPORTER = "straightforward.workloads.resnet50_inference.plain_tensorflow_impl"
@@ -31,6 +32,7 @@ class PlainInference:
         self.problem = problem
         self.folder = Path(problem.scratch_folder)
         self.file = self.folder / "model.tflite"
+        self.is_int8 = problem.case.way.precision == "int8"
 
     def export(self, weights):
         archive = self.folder / "weights.npz"
@@ -42,6 +44,10 @@ class PlainInference:
             "weights": str(archive),
             "output": str(self.file),
         }
+        if self.is_int8:
+            images = self.folder / "calibration.npy"
+            np.save(images, spec.calibration_images(self.problem.case.work))
+            request["images"] = str(images)
         export(EXPORTER, request, folder=str(self.folder))
 
     def load(self, weights):
@@ -69,8 +75,18 @@ class PlainInference:
         return {"logits": self.framework.get(self.logits)}
 
     def inspect(self):
+        dtypes = {
+            one["index"]: one["dtype"].__name__ for one in self.interpreter.get_tensor_details()
+        }
+        operations = self.interpreter._get_ops_details()
+        convolutions = [one["inputs"][1] for one in operations if one["op_name"] == "CONV_2D"]
+        kernels = [dtypes[index] for index in convolutions]
         return Effective(
-            parameters="float32", activations="float32", layout="NHWC", flop_per_step=None
+            parameters=kernels[0],
+            activations="int8" if self.is_int8 else "float32",
+            integer_products=(kernels.count("int8"), len(kernels)) if self.is_int8 else None,
+            layout="NHWC",
+            flop_per_step=None,
         )
 
     def artefact_bytes(self):

@@ -129,10 +129,18 @@ def convert_to_litert(request_file):
     with np.load(request["weights"]) as weights:
         model = ResNet50(layers, request["epsilon"], weights, tf.float32)
     size = layers.stem.input_size
-    images = tf.TensorSpec((request["batch_size"], size, size, 3), tf.float32, name="images")
+    batch_size = request["batch_size"]
+    images = tf.TensorSpec((batch_size, size, size, 3), tf.float32, name="images")
     folder = f"{request['output']}.saved_model"
     tf.saved_model.save(model, folder, tf.function(model).get_concrete_function(images))
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    if "images" in request:
+        calibration = np.load(request["images"])
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: (
+            [calibration.take(range(start, start + batch_size), axis=0, mode="wrap")]
+            for start in range(0, len(calibration), batch_size)
+        )
     Path(request["output"]).write_bytes(converter.convert())
 
 

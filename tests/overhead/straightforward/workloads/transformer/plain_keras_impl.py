@@ -94,9 +94,9 @@ class PlainTraining:
     """Keras's train step, and the harness's protocol around it."""
 
     def __init__(self, problem, framework):
-        if dict(problem.case.way.options)["recompute"] != "none":
-            raise ValueError("recompute: the plain code keeps every activation, expected none")
-        constants = problem.hyperparameters
+        way, constants = problem.case.way, problem.hyperparameters
+        if (way.precision, dict(way.options)["recompute"]) != ("fp32", "none"):
+            raise ValueError("the plain code is in fp32 and keeps every activation")
         self.framework = framework
         self.model = decoder(problem, spec.sequence_length(problem.case.work))
         if "lora_rank" in constants:
