@@ -42,7 +42,8 @@ class Launch:
     oracle_folder: str | None = None
     """What the first step must be equal to; None where there is no oracle for this work."""
     inspects: bool = True
-    """Whether the program is asked at the end what it works with."""
+    """Whether the program is asked at the end what it works with, and what follows from its own
+    answers: once for each case."""
 
 
 @dataclass(frozen=True)

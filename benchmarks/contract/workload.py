@@ -48,6 +48,9 @@ def _no_gradients(initial: Arrays, read: Arrays) -> Iterator[tuple[str, np.ndarr
     return iter(())
 
 
+Continued = Callable[[Work, Arrays, Arrays, np.ndarray, np.ndarray, Tolerance], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Requests:
     """What makes a workload one of requests, each answered and timed by itself: inference.
@@ -67,10 +70,10 @@ class Requests:
     recompute: Callable[[Work, Arrays, Arrays], np.ndarray] | None = None
     """(work, weights, batch) to the logits of all its requests without any state between them, RBV:
     where answers are made from a cache, they must be these. NumPy, float64."""
-    forced: Callable[[Work, Arrays, Arrays, np.ndarray, float], Arrays | None] | None = None
-    """(work, weights, batch, answers to its requests RB, tolerance `timed`) to the batch that asks
-    for these very answers, so that `recompute` says what a program should have gone on with; None
-    where what it began with is within the tolerance of something else."""
+    continued: Continued | None = None
+    """(work, weights, batch, answers to its requests RB, their logits RBV, tolerance) to the logits
+    RBV that follow from these very answers without any state between requests: what a program has
+    to come to that goes on with its own answers. NumPy, float64."""
     num_weight_bytes: Callable[[Case], int] | None = None
     """Bytes of the weights in the case's precision, which an exported model holds at least."""
     flop_before: Callable[[Work], int] = lambda work: 0

@@ -6,6 +6,7 @@ Standard library, NumPy, the contract and measuring.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,8 @@ from benchmarks.measuring.trial import NO_ORACLE
 
 PROVEN = WITHHELD[:4]
 """The withheld requests whose answers the oracle holds; the others are there to be new."""
-NUM_CONTINUED = 4
-"""Timed batches of which one, whose first answer is beyond doubt, is followed."""
+FOLLOWED = 0
+"""The timed batch in which a program's own answers are followed."""
 NUM_TIMED_PROVEN = 2
 """Batches of the timed ones whose answers the oracle holds too, where a batch is one request."""
 
@@ -140,23 +141,22 @@ class Asker:
 
         The proven sequences are forced: what a program does with its answers is in none of them.
         """
-        requests, work = self._requests, self._stage.launch.case.work
-        tolerance = self._stage.tolerance.get("timed", 0.0)
-        if requests.forced is None or requests.recompute is None or self.per_batch == 1:
+        requests, tolerance = self._requests, self._stage.tolerance
+        if requests.continued is None or self.per_batch == 1:
             return
-        for index in range(NUM_CONTINUED):
-            weights, batch = self._inputs(f"batch{index}")
-            self.feed([index])
-            answers, logits = [], []
-            for _ in range(self.per_batch):
-                answers.append(self._answer())
-                logits.append(np.asarray(self._program.read()["logits"]))
-            forced = requests.forced(work, weights, batch, np.stack(answers), tolerance)
-            if forced is not None:
-                full = requests.recompute(work, weights, forced)
-                error = relative_error(np.stack(logits), full)
-                yield check("continued", error, self._stage.tolerance.get("logits"))
-                return
+        self.feed([FOLLOWED])
+        answers, logits, is_answered = [], [], True
+        for _ in range(self.per_batch):
+            answers.append(self._answer())
+            read = self._program.read()
+            logits.append(np.asarray(read["logits"]))
+            is_answered &= self.answer_error(answers[-1], read) == 0
+        error = math.inf
+        if is_answered:
+            work, inputs = self._stage.launch.case.work, self._inputs(f"batch{FOLLOWED}")
+            own = np.stack(answers), np.stack(logits)
+            error = relative_error(own[1], requests.continued(work, *inputs, *own, tolerance))
+        yield check("continued", error, tolerance.get("logits"))
 
     def timed_check(self, timed: Mapping[int, np.ndarray]) -> Iterator[Check]:
         """Whether answers to timed requests, by batch, are the oracle's, where it has any."""

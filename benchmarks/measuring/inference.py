@@ -31,6 +31,7 @@ class RequestTrial:
 
     def __init__(self, stage: Stage) -> None:
         assert isinstance(stage.launch, Launch)
+        self._launch = stage.launch
         self.steps_per_turn: int | None = stage.launch.protocol.requests_per_turn
         self.outputs: Any = None
         self._stage = stage
@@ -99,7 +100,8 @@ class RequestTrial:
         """The timed answers are the oracle's, and requests that are new take as long.
 
         Whatever is quick because it knows the answers by now is not with these; what was answered
-        before the turns is answered as it was.
+        before the turns is answered as it was. A sequence is followed that goes on with the
+        program's own answers, where that takes no longer than the oracle did.
         """
         assert self._first is not None
         self._see_a_proven_one()
@@ -112,6 +114,8 @@ class RequestTrial:
         verdict = self._asker.judge(answers)
         if verdict.status == FAIL:
             raise LaunchFailedError("invalid_work", f"after the turns: {verdict.reason}")
+        if self._launch.inspects and self._launch.oracle_folder is not None:
+            require(list(self._asker.continued_check()))
         require_share(self._stage, share)
 
     def _see_a_proven_one(self) -> None:

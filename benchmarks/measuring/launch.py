@@ -177,7 +177,7 @@ class Session:
         self._trial.prove_end()
         require(stage.check_precision())
         if self.launch.inspects:
-            require(list(integer_checks(stage.inspect())))
+            require(list(integer_checks(stage.inspect(), precision=self.launch.case.way.precision)))
         stage.channel.send(
             Finished(
                 evidence=stage.evidence,

@@ -149,7 +149,7 @@ class ProofSession:
 
     def _inspect(self) -> None:
         seen = self.stage.inspect()
-        self._checks += integer_checks(seen)
+        self._checks += integer_checks(seen, precision=self._request.case.way.precision)
         count = seen.get("flop_per_step")
         analytic = self.stage.spec.flop_per_step(self._request.case.work)
         if isinstance(count, int):

@@ -144,7 +144,7 @@ def _of_config(
     frameworks = _chosen(given["framework"], tuple(catalog.frameworks), "framework")
     for workload in _chosen(given["workload"], tuple(catalog.workloads), "workload"):
         spec = catalog.workloads[workload].spec
-        if "workload" in overrides and config not in _own_or_fitting(configs, overrides, spec):
+        if not _takes(config, configs, overrides, spec):
             continue
         yield Matrix(
             spec=spec,
@@ -159,6 +159,16 @@ def _of_config(
             options=_option_axes(spec.options, options, each=spec.every_value_of),
             way_options=_option_axes(spec.way_options, options),
         )
+
+
+def _takes(
+    config: MatrixConfig,
+    configs: Sequence[MatrixConfig],
+    overrides: Mapping[str, Sequence[Any]],
+    spec: WorkloadSpec,
+) -> bool:
+    """Whether this matrix is one of those of which a chosen workload takes the other axes."""
+    return "workload" not in overrides or config in _own_or_fitting(configs, overrides, spec)
 
 
 def _own_or_fitting(
@@ -267,8 +277,14 @@ def _refuse_idle_options(
     asked = [name for name in overrides if name not in AXES]
     for index, config in enumerate(configs):
         given = _given("workload", config.workload, overrides, f"matrices[{index}].")
-        workloads = _chosen(given, tuple(catalog.workloads), "workload")
-        known = {name for one in workloads for name in _option_names(catalog.workloads[one].spec)}
+        specs = [
+            catalog.workloads[one].spec
+            for one in _chosen(given, tuple(catalog.workloads), "workload")
+            if _takes(config, configs, overrides, catalog.workloads[one].spec)
+        ]
+        if not specs:
+            continue
+        known = {name for spec in specs for name in _option_names(spec)}
         for name in config.options:
             if name not in known:
                 where = f"matrices[{index}].options"

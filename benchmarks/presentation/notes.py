@@ -16,12 +16,14 @@ from benchmarks.statistics.ratios import MARGIN
 HOW_TO_READ = (
     "how to read: [low, high] is the 95 % interval over n launches of a whole process;"
     " against base: base's time / case's time, above 1 is faster, within 2 % is a tie;"
+    " with several cases beside one base a verdict takes more than its interval (Holm);"
     " first step: with a filled compile cache where not marked cold; GiB: 2**30 bytes, at the peak"
 )
 HOW_TO_READ_LATENCY = (
     "latency: one request in flight, until its answer is on the host; p50 and p90 of each launch's"
-    " requests; a higher percentile is an upper bound with 99 % confidence, of the requests of all"
-    " launches; first answer: export or conversion, loading and the first request"
+    " requests; a higher percentile is an upper bound with 99 % confidence, of the samples of all"
+    " launches, each a request or a batch of them; first answer: export or conversion, loading and"
+    " the first request"
 )
 BEST_PRODUCT = "the best matrix product seen here"
 AA_WORDS = {
@@ -77,7 +79,7 @@ def _latency(summary: RunSummary) -> Iterator[str]:
     for cell in cells:
         assert cell.latency is not None
         for percentile in cell.latency.bounds:
-            told = f"p{percentile} of {cell.latency.num_samples:,} requests"
+            told = f"p{percentile} of {cell.latency.num_samples:,} samples"
             reasons.setdefault(told, []).append((cell, ""))
         for percentile, reason in cell.latency.reasons.items():
             reasons.setdefault(f"no p{percentile}, {reason}", []).append((cell, ""))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -70,7 +72,7 @@ def test_requests_are_judged_in_each_precision_and_their_weights_counted(name):
         assert 0 < spec.requests.num_weight_bytes(case) < spec.memory_bytes(case)
 
 
-@pytest.mark.parametrize("name", [one for one in ANSWERING if SPECS[one].requests.forced])
+@pytest.mark.parametrize("name", [one for one in ANSWERING if SPECS[one].requests.continued])
 def test_what_follows_a_programs_own_answers_can_be_computed(name):
     spec = SPECS[name]
     for work in works_of(name):
@@ -78,13 +80,26 @@ def test_what_follows_a_programs_own_answers_can_be_computed(name):
         if num_requests == 1:
             continue
         weights, batch = dict(spec.weights(work)), spec.batch(work, 0)
+        forced = spec.batch(work, WITHHELD[0])["forced"]
+        shape = spec.requests.recompute(work, weights, {**batch, "forced": forced}).shape
         answers = np.arange(2 * num_requests, dtype=np.int32).reshape(num_requests, 2)
-        forced = spec.requests.forced(work, weights, batch, answers, 0.0)
-        logits = spec.requests.recompute(work, weights, forced)
-        assert logits.shape[:2] == (num_requests, 2)
-        other = spec.requests.forced(work, weights, batch, answers[::-1], 0.0)
-        again = spec.requests.recompute(work, weights, other)
+        follow = partial(spec.requests.continued, work, weights, batch)
+        none = {"timed": 0.0, "logits": 0.0}
+        logits = follow(answers, np.zeros(shape), none)
+        assert logits.shape == shape
+        again = follow(answers[::-1], np.zeros(shape), none)
         np.testing.assert_array_equal(again[0], logits[0])  # the answer to the prompt came first
         assert not np.allclose(again[1], logits[1])
-        assert spec.requests.forced(work, weights, batch, answers, np.inf) is None
-        assert spec.requests.forced(work, weights, batch, -answers - 1, 0.0) is None
+        # A close call may be answered either way, and each sequence by itself.
+        second = {"forced": _second_best(spec, work, weights, batch, answers), **batch}
+        wanted = spec.requests.recompute(work, weights, second)
+        wanted[:, 1] = logits[:, 1]
+        np.testing.assert_array_equal(follow(answers, wanted, none), logits)
+        np.testing.assert_array_equal(follow(answers, wanted, {"timed": 1e3, "logits": 0}), wanted)
+
+
+def _second_best(spec, work, weights, batch, answers):
+    """What follows the prompts where the second-best token was taken first, BR."""
+    prompt = {"tokens": batch["tokens"][:, :-1], "forced": batch["tokens"][:, -1:]}
+    logits = spec.requests.recompute(work, weights, prompt)[0]
+    return np.concatenate([np.argsort(logits)[:, -2][None], answers[:-1]]).T

@@ -1,4 +1,4 @@
-"""`dyno parity` as a user runs it, in a process of its own."""
+"""`dyno parity` and `dyno run` as a user runs them, in a process of its own."""
 
 from __future__ import annotations
 
@@ -26,10 +26,20 @@ def cells_of(
     *arguments: str, cache: Path, workload: str = "resnet50_train"
 ) -> list[dict[str, Any]]:
     """The cells of the document that `dyno parity` prints for these arguments."""
+    return _cells("parity", *arguments, cache=cache, workload=workload)
+
+
+def cells_of_run(*arguments: str, store: Path, cache: Path, workload: str) -> list[dict[str, Any]]:
+    """The same of the shortest `dyno run`."""
+    options = ("--store", str(store), "--fresh", "protocol=smoke")
+    return _cells("run", *options, *arguments, cache=cache, workload=workload)
+
+
+def _cells(command: str, *arguments: str, cache: Path, workload: str) -> list[dict[str, Any]]:
     work = (f"workload={workload}", "size=tiny", f"batch_size={BATCH_SIZES[workload]}")
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks.cli", "parity", *work, "device=cpu"),
+            *(sys.executable, "-m", "benchmarks.cli", command, *work, "device=cpu"),
             *(*arguments, "--json"),
             f"machine.cache_folder={cache}",
         ],

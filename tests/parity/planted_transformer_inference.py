@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from tests.parity.planting import replace_in, replace_in_copy
 
 CONSTANTS: Mapping[str, Mapping[str, float]] = {"norm_epsilon": {"rms_norm_epsilon": 1e-6}}
@@ -44,25 +46,67 @@ def stale_token(program: Any) -> Any:
     step = program.step
 
     def step_with_the_same() -> Any:
-        if hasattr(program, "_decoder") and hasattr(program._decoder, "tokens_B"):
-            import torch
-
-            with torch.inference_mode():
-                before, tokens_B = program._decoder.tokens_B.clone(), step().clone()
-                program._decoder.tokens_B.copy_(before)
-                return tokens_B
-        # Copied, because a program may hand its state over to the next call.
-        before, tokens_B = program._state.tokens_B.copy(), step()
-        program._state = program._state._replace(tokens_B=before)
-        return tokens_B
+        before, tokens_B = _taken(program), step()
+        answers = np.array(tokens_B)
+        _go_on_with(program, before)
+        return _like(tokens_B, answers)
 
     program.step = step_with_the_same
     return program
 
 
+def second_best(program: Any) -> Any:
+    """Where nothing is forced, answer the second-best token, and go on with it."""
+    feed, step, state = program.feed, program.step, {"is_forced": False}
+
+    def feed_and_see(batches: Any) -> None:
+        state["is_forced"] = "forced" in batches[0]
+        feed(batches)
+
+    def step_to_the_second() -> Any:
+        tokens_B = step()
+        if state["is_forced"]:
+            return tokens_B
+        second_B = np.argsort(program.read()["logits"], axis=-1)[:, -2].astype(np.int32)
+        _go_on_with(program, second_B)
+        return _like(tokens_B, second_B)
+
+    program.feed, program.step = feed_and_see, step_to_the_second
+    return program
+
+
+def _taken(program: Any) -> np.ndarray:
+    """A copy of the tokens with which the program goes on."""
+    own = getattr(program, "_decoder", None)
+    found = own.tokens_B if hasattr(own, "tokens_B") else program._state.tokens_B
+    return np.array(found)
+
+
+def _go_on_with(program: Any, tokens_B: np.ndarray) -> None:
+    own = getattr(program, "_decoder", None)
+    if hasattr(own, "tokens_B"):
+        import torch
+
+        with torch.inference_mode():
+            own.tokens_B.copy_(torch.from_numpy(tokens_B))
+        return
+    state = program._state
+    program._state = state._replace(tokens_B=_like(state.tokens_B, tokens_B))
+
+
+def _like(tokens_B: Any, values_B: np.ndarray) -> Any:
+    """These values as an array of the framework that this one is of."""
+    if hasattr(tokens_B, "new_tensor"):
+        return tokens_B.new_tensor(values_B)
+    import jax.numpy as jnp
+
+    return jnp.asarray(values_B, tokens_B.dtype)
+
+
 WRAPPERS: Mapping[str, Callable[[Any], Any]] = {
     "kept_prompt": kept_prompt,
     "stale_token": stale_token,
+    "second_best": second_best,
 }
 MATHEMATICS: Mapping[str, Callable[[], Mapping[str, Any]]] = {}
 

@@ -7,6 +7,7 @@ itself.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from pathlib import Path
 
@@ -162,7 +163,8 @@ def unfrozen(program):
         problem = program._problem
         layers = spec.network(problem.parameters)
         size, batch_size = layers.stem.input_size, problem.case.work.batch_size
-        recipe = keras_impl.Recipe(problem.hyperparameters["batch_norm_epsilon"])
+        epsilon = problem.hyperparameters["batch_norm_epsilon"]
+        recipe = keras_impl.Recipe(epsilon, "channels_last")
         model = keras_impl.resnet50(layers, recipe, batch_size=batch_size)
         for name, variable in keras_impl._canonical_variables(model, layers).items():
             variable.assign(weights[name])
@@ -176,7 +178,34 @@ def unfrozen(program):
     return program
 
 
-IN_THE_MODULE = {"epsilon": epsilon, "v1_strides": v1_strides, "same_padding": same_padding}
+def unquantised(implementation):
+    """Export the model of floats where int8 was asked for."""
+    own = implementation.write_litert
+
+    def write_litert(problem, weights, *, exporter):
+        way = dataclasses.replace(problem.case.way, precision="fp32")
+        case = dataclasses.replace(problem.case, way=way)
+        return own(dataclasses.replace(problem, case=case), weights, exporter=exporter)
+
+    replace_in(implementation, write_litert=write_litert)
+
+
+def untold(program):
+    """Do not tell what the convolutions are made of."""
+
+    def inspect():
+        raise RuntimeError("nothing is known of the model")
+
+    program.inspect = inspect
+    return program
+
+
+IN_THE_MODULE = {
+    "epsilon": epsilon,
+    "v1_strides": v1_strides,
+    "same_padding": same_padding,
+    "unquantised": unquantised,
+}
 IN_THE_PROGRAM = {
     "reversed_channels": reversed_channels,
     "unloaded_statistics": unloaded_statistics,
@@ -184,6 +213,7 @@ IN_THE_PROGRAM = {
     "stale_answer": stale_answer,
     "training_mode": training_mode,
     "unfrozen": unfrozen,
+    "untold": untold,
 }
 IN_PLAIN_CODE = ("training_mode",)
 """Planted into the plain code: tuned programs fold batch normalisation, and have no such mode."""
@@ -256,3 +286,11 @@ def test_a_model_that_was_exported_without_its_weights_is_caught_and_named(cache
     assert cell["status"] == "fail"
     assert "not finite" in cell["reason"]
     assert WITHOUT_WEIGHTS in cell["causes"][0]
+
+
+@pytest.mark.parametrize("fault", ["unquantised", "untold"])
+def test_a_model_in_int8_shows_its_products_of_integers(fault, cache, tmp_path):
+    options = {"precision": "int8", "folder": tmp_path, "cache": cache}
+    cell = cells_of("litert", [fault], **options)[fault]
+    assert cell["status"] == "fail"
+    assert "share of the convolutions that are not of integers" in cell["reason"]

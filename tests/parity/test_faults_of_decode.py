@@ -20,7 +20,8 @@ NAMED = {
     ("prefill", "norm_epsilon"): "epsilon of RMSNorm: 1e-6 in place of 1e-5",
 }
 """By phase and fault, what the output says of it."""
-STALE_TOKEN = "stale_token"
+ONLY_WHEN_FREE = ("stale_token", "second_best")
+"""Faults of which a sequence with forced tokens has nothing."""
 CONTINUED = "logits after the program's own answers, beside a full re-computation"
 EXECUTIONS = {"pytorch": "eager", "jax": "compiled"}
 
@@ -31,14 +32,14 @@ class Planted:
     def __init__(self, framework, cache, folder):
         self.framework, self.cache, self.folder = framework, cache, folder
         self.found = {}
-        faults = dict.fromkeys([*(fault for _, fault in NAMED), STALE_TOKEN])
+        faults = dict.fromkeys([*(fault for _, fault in NAMED), *ONLY_WHEN_FREE])
         planting.write_extension(folder, faults, model=MODEL, workloads=[WORKLOAD])
 
     def cell(self, precision, phase, fault):
         key = (precision, phase)
         if key not in self.found:
             faults = [one for own, one in NAMED if own == phase]
-            faults += [STALE_TOKEN] if phase == "decode" else []
+            faults += ONLY_WHEN_FREE if phase == "decode" else ()
             cells = parity_cli.cells_of(
                 *("--extend", str(self.folder)),
                 f"framework={','.join(f'{self.framework}_{one}' for one in faults)}",
@@ -65,8 +66,30 @@ def test_a_planted_fault_is_caught_and_named(phase, fault, precision, faults):
     assert NAMED[phase, fault] in cell["reason"]
 
 
-@pytest.mark.parametrize("precision", ["fp64", pytest.param("fp32", marks=pytest.mark.slow)])
-def test_a_program_that_does_not_go_on_with_its_own_answers_is_caught(precision, faults):
-    cell = faults.cell(precision, "decode", STALE_TOKEN)
+@pytest.mark.parametrize("fault", ONLY_WHEN_FREE)
+@pytest.mark.parametrize(
+    "precision", ["fp64", "bf16", pytest.param("fp32", marks=pytest.mark.slow)]
+)
+def test_a_program_that_does_not_go_on_with_its_own_answers_is_caught(precision, fault, faults):
+    cell = faults.cell(precision, "decode", fault)
     assert cell["status"] == "fail"
     assert CONTINUED in cell["reason"]
+
+
+def test_a_run_follows_a_programs_own_answers_too(faults, tmp_path):
+    names = [f"{faults.framework}_{fault}" for fault in ONLY_WHEN_FREE]
+    cells = parity_cli.cells_of_run(
+        *("--extend", str(faults.folder)),
+        f"framework={','.join([faults.framework, *names])}",
+        f"execution={EXECUTIONS[faults.framework]}",
+        *("precision=fp32", "phase=decode"),
+        store=tmp_path,
+        cache=faults.cache,
+        workload=WORKLOAD,
+    )
+    found = {cell["framework"]: (cell["status"], cell["reason"]) for cell in cells}
+    assert found[faults.framework][0] == "ok"
+    for name in names:
+        status, reason = found[name]
+        assert status == "invalid_work"
+        assert CONTINUED in reason

@@ -59,7 +59,7 @@ class RoundedConvolution(nn.Conv2d):  # type: ignore[misc]  # torch is untyped h
     """A convolution of bf16 operands with a bf16 result, whose products and sums are in fp32.
 
     That is what a bf16 unit computes, and what XLA does on a CPU without one. Torch's own bf16
-    convolution there is about ten times slower. The backward rounds at the same places.
+    convolution there is three to ten times slower. The backward rounds at the same places.
     """
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:

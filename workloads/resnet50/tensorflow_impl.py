@@ -61,8 +61,9 @@ class ResNet50Training:
         # that are several times slower; cuDNN takes it and spares a copy.
         # TensorFlow 2.21, RewriteConv2D in core/common_runtime/eager/mkl_eager_op_rewrite.cc.
         self._pads_apart = problem.case.place.device == "cpu"
-        # Without kernels in bf16, as a bf16 unit and as XLA do it: operands and result are rounded
-        # to bf16, products and sums are in fp32. Eigen's bf16 is about ten times slower.
+        # Without units for bf16, as one and as XLA do it: operands and result are rounded to bf16,
+        # products and sums are in fp32. oneDNN's emulation takes twice, Eigen's bf16 ten times as
+        # long.
         self._multiplies_in_fp32 = (
             problem.case.place.device == "cpu"
             and problem.case.way.precision == "bf16"

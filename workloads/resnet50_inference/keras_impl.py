@@ -1,10 +1,11 @@
 """ResNet-50 answering requests in Keras 3, for every backend: its layers and its predict step.
 
 Batch normalisation stays a layer, as it does in a Keras model that is deployed as it was trained.
-Layouts are Keras's own and the canonical ones: nothing is transposed.
+Kernels are in canonical layout, and images lie in memory as BHWC: where a backend's layers are
+fastest as channels_first, they get views with the channels first.
 
-Shapes: B batch, H height, W width, C channels in, D channels out, V classes. Images are BHWC,
-kernels HWCD.
+Shapes: B batch, H height, W width, C channels in, D channels out, V classes. Images are BHWC
+(to layers with channels_first their views are BCHW), kernels HWCD.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import numpy as np
 from keras import layers
 
 from benchmarks.contract.workload import Arrays, Effective, Problem
-from benchmarks.frameworks.keras.adapter import image_layout
 from benchmarks.frameworks.keras.framework import KerasFramework
 from workloads.resnet50 import spec
 
@@ -43,6 +43,17 @@ class Recipe:
     """What the layers need to know beside their shapes."""
 
     epsilon: float
+    image_format: str
+    """Keras's data format of images."""
+
+    @property
+    def has_channels_first(self) -> bool:
+        """Whether layers take BCHW."""
+        return self.image_format == "channels_first"
+
+    def pad(self, margin: int, x_BHWC: Any) -> Any:
+        """Zeros on each side of the images."""
+        return layers.ZeroPadding2D(margin, data_format=self.image_format)(x_BHWC)
 
     def convolve_and_normalise(self, conv: spec.Convolution, x_BHWC: Any) -> Any:
         """The normalised convolution, BHWD."""
@@ -50,30 +61,35 @@ class Recipe:
         # Without stride `same` is the explicit padding; with stride it would pad one side only.
         padding = "valid" if conv.stride > 1 else "same"
         if conv.stride > 1 and margin > 0:
-            x_BHWC = layers.ZeroPadding2D(margin)(x_BHWC)
+            x_BHWC = self.pad(margin, x_BHWC)
         x_BHWD = layers.Conv2D(
             conv.out_channels,
             conv.kernel_size,
             strides=conv.stride,
             padding=padding,
+            data_format=self.image_format,
             use_bias=False,
             kernel_initializer="zeros",  # `load` brings the weights: draw none
             name=_layer_name(conv.name),
         )(x_BHWC)
         name = _layer_name(f"{conv.name}/bn")
-        return layers.BatchNormalization(epsilon=self.epsilon, name=name)(x_BHWD)
+        axis = 1 if self.has_channels_first else -1
+        return layers.BatchNormalization(axis, epsilon=self.epsilon, name=name)(x_BHWD)
 
 
 def resnet50(network: spec.Network, recipe: Recipe, *, batch_size: int) -> keras.Model:
     """ResNet-50 v1.5 from images to logits, in the configured dtype policy."""
     size, wide = network.stem.input_size, keras.config.floatx()
-    images_BHWC = keras.Input((size, size, 3), batch_size=batch_size)
+    shape = (3, size, size) if recipe.has_channels_first else (size, size, 3)
+    images_BHWC = keras.Input(shape, batch_size=batch_size)
     x_BHWC = layers.ReLU()(recipe.convolve_and_normalise(network.stem, images_BHWC))
     # Padded apart and by zeros: what comes out of a rectifier is never less.
-    x_BHWC = layers.MaxPooling2D(3, strides=2)(layers.ZeroPadding2D(1)(x_BHWC))
+    pool = layers.MaxPooling2D(3, strides=2, data_format=recipe.image_format)
+    x_BHWC = pool(recipe.pad(1, x_BHWC))
     for block in network.blocks:
         x_BHWC = _bottleneck(block, recipe, x_BHWC)
-    x_BC = layers.GlobalAveragePooling2D(dtype=wide)(x_BHWC)
+    average = layers.GlobalAveragePooling2D(data_format=recipe.image_format, dtype=wide)
+    x_BC = average(x_BHWC)
     head = layers.Dense(network.num_classes, kernel_initializer="zeros", name="head")
     logits_BV = layers.Activation("linear", dtype=wide, name="logits")(head(x_BC))
     return keras.Model(images_BHWC, logits_BV)
@@ -95,9 +111,12 @@ class ResNet50Inference:
     def __init__(self, problem: Problem, framework: KerasFramework) -> None:
         self._framework = framework
         self._network = spec.network(problem.parameters)
+        recipe = Recipe(problem.hyperparameters["batch_norm_epsilon"], framework.image_format)
+        self._axes = (0, 3, 1, 2) if recipe.has_channels_first else (0, 1, 2, 3)
+        """In which order the layers take the axes of BHWC."""
         self._model = resnet50(
             self._network,
-            Recipe(problem.hyperparameters["batch_norm_epsilon"]),
+            recipe,
             batch_size=problem.case.work.batch_size,
         )
         self._inference = framework.inference(self._model)
@@ -116,7 +135,9 @@ class ResNet50Inference:
     def feed(self, batches: Sequence[Arrays]) -> None:
         """Put these requests on the device."""
         put, wide = self._framework.put, keras.config.floatx()
-        self._requests = [put(batch["images"].astype(wide)) for batch in batches]
+        self._requests = [
+            keras.ops.transpose(put(batch["images"].astype(wide)), self._axes) for batch in batches
+        ]
         self._next = 0
 
     def prepare(self) -> None:
@@ -140,7 +161,7 @@ class ResNet50Inference:
         return Effective(
             parameters=self._model.get_layer("head").kernel.dtype,
             activations=activations,
-            layout=image_layout(),
+            layout="NHWC",  # in memory, whatever the layers' order of the axes is
             flop_per_step=self._inference.count_flop(self._requests[0]),
             folded="nothing",
         )

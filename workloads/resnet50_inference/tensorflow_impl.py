@@ -107,7 +107,7 @@ class ResNet50Inference:
         self._model = FoldedResNet50(
             resnet50.network(problem.parameters),
             pads_apart=on_cpu,
-            # As a bf16 unit and XLA do it: Eigen's own bf16 is about ten times slower.
+            # As a bf16 unit and XLA do it: the CPU's own emulation takes two to ten times as long.
             widens_products=on_cpu and case.way.precision == "bf16" and not multiplies_bf16(),
         )
         self._images_spec = tf.TensorSpec((case.work.batch_size, size, size, 3), self._dtype)

@@ -43,7 +43,7 @@ class Numerics(NamedTuple):
     """Normalisation, rotation, softmax, loss, and the optimizer's arithmetic."""
     widens_products: bool = False
     """Whether products of rounded operands are made in float32, as a bf16 unit sums them: without
-    such a unit Eigen's bf16 is about ten times slower."""
+    such a unit the CPU's own bf16 is two to ten times slower."""
 
 
 def numerics_of(*, precision: str, device: str) -> Numerics:

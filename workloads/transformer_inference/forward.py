@@ -102,29 +102,48 @@ def suspected_logits(
             yield mistake, logits(parameters, wrong, weights, batch)
 
 
-def forced(
+class Continued(NamedTuple):
+    """What a program came to that goes on with its own answers."""
+
+    answers: np.ndarray
+    """RB, tokens of the vocabulary."""
+    logits: np.ndarray
+    """RBV."""
+
+
+def continued_logits(
     parameters: Mapping[str, int],
     how: Mathematics,
     weights: Arrays,
     batch: Arrays,
-    answers_RB: np.ndarray,
-    tolerance: float,
-) -> Arrays | None:
-    """The batch with what follows its prompt when a program goes on with its own answers.
+    own: Continued,
+    tolerance: Mapping[str, float],
+) -> np.ndarray:
+    """The logits RBV that follow from a prompt and a program's own answers.
 
-    It goes on with its answer to the prompt first, which is not among its answers to requests. None
-    where that is within the tolerance of another one, in units of its row's rms, and where an
-    answer is no token, which is found otherwise.
+    It goes on with its answer to the prompt first, which is not among its answers to requests: any
+    token whose logit is within `timed` of the largest, in units of their row's rms. Of each
+    sequence those logits are taken that are nearest to its own, until all are within `logits`.
     """
-    if not 0 <= answers_RB.min() <= answers_RB.max() < parameters["vocabulary_size"]:
-        return None
     prompt = {"tokens": batch["tokens"]}
     logits_BV = logits(parameters, how, weights, prompt)[0]
-    second_B, first_B = np.sort(logits_BV)[:, -2:].T
-    if ((first_B - second_B) / np.sqrt(np.square(logits_BV).mean(-1)) <= tolerance).any():
-        return None
-    taken_RB = np.concatenate([logits_BV.argmax(-1)[None], answers_RB[:-1]])
-    return {**prompt, "forced": taken_RB.T.astype(np.int32)}
+    below_BV = logits_BV.max(-1, keepdims=True) - logits_BV
+    below_BV = below_BV / np.sqrt(np.square(logits_BV).mean(-1, keepdims=True))
+    order_BV = np.argsort(below_BV, axis=-1, kind="stable")
+    nearest_B = np.full(len(logits_BV), np.inf)
+    nearest_RBV = np.full(own.logits.shape, np.nan)
+    for first_B in order_BV.T:
+        is_near_B = below_BV[np.arange(len(first_B)), first_B] <= tolerance.get("timed", 0)
+        if not is_near_B.any() or (nearest_B <= tolerance.get("logits", 0)).all():
+            break
+        taken_RB = np.concatenate([first_B[None], own.answers[:-1]])
+        full_RBV = logits(parameters, how, weights, {**prompt, "forced": taken_RB.T})
+        off_B = np.linalg.norm(own.logits - full_RBV, axis=(0, 2))
+        error_B = off_B / np.linalg.norm(full_RBV, axis=(0, 2))
+        is_nearer_B = is_near_B & (error_B < nearest_B)
+        nearest_B = np.where(is_nearer_B, error_B, nearest_B)
+        nearest_RBV[:, is_nearer_B] = full_RBV[:, is_nearer_B]
+    return nearest_RBV
 
 
 def logits(

@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
-from benchmarks.contract.workload import NUM_REQUESTS, Arrays, Requests, WorkloadSpec
+from benchmarks.contract.workload import NUM_REQUESTS, Arrays, Requests, Tolerance, WorkloadSpec
 from workloads.transformer import spec as transformer
 from workloads.transformer_inference import forward
 
@@ -160,11 +160,17 @@ def recompute(work: Work, weights: Arrays, one: Arrays) -> np.ndarray:
     return forward.logits(SIZES[work.size], RIGHT, weights, one)
 
 
-def forced(
-    work: Work, weights: Arrays, one: Arrays, answers: np.ndarray, tolerance: float
-) -> Arrays | None:
-    """The batch that asks for these answers RB; None where it cannot be told what came first."""
-    return forward.forced(SIZES[work.size], RIGHT, weights, one, answers, tolerance)
+def continued(
+    work: Work,
+    weights: Arrays,
+    one: Arrays,
+    answers: np.ndarray,
+    logits: np.ndarray,
+    tolerance: Tolerance,
+) -> np.ndarray:
+    """The logits RBV float64 that follow from these answers RB, without a cache."""
+    own = forward.Continued(answers, logits)
+    return forward.continued_logits(SIZES[work.size], RIGHT, weights, one, own, tolerance)
 
 
 TOLERANCES = {
@@ -234,7 +240,7 @@ SPECS = {
             answer_error=answer_error,
             suspects=suspects,
             recompute=recompute,
-            forced=forced,
+            continued=continued,
             num_weight_bytes=num_weight_bytes,
             flop_before=lambda work: flop_per_prompt(work) if is_decode(work) else 0,
         ),

@@ -58,6 +58,9 @@ class KerasFramework(ABC):
     Everything that is not Keras's own is the backend's adapter's.
     """
 
+    image_format = "channels_last"
+    """Keras's data format in which images that are not trained on are convolved fastest."""
+
     def __init__(self, backend: Framework, *, backend_name: str, kernel_layout: str) -> None:
         self._backend = backend
         self._backend_name = backend_name

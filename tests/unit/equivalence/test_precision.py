@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.equivalence.checks import integer_checks
 from benchmarks.equivalence.precision import (
     convolution,
     largest_error,
@@ -58,3 +59,15 @@ def test_rounding_keeps_the_significant_bits_and_halves_go_to_even():
     values = np.array([1.0, 1 + 2**-7, 1 + 2**-8, 1 + 3 * 2**-8, -3.14159], np.float32)
     expected = [1.0, 1 + 2**-7, 1.0, 1 + 2**-6, -3.140625]
     assert rounded(values).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "passes"),
+    [((53, 53), True), ((48, 53), True), ((47, 53), False), ((0, 0), False), (None, False)],
+)
+def test_a_model_in_int8_shows_that_its_products_are_of_integers(told, passes):
+    (check,) = integer_checks({"integer_products": told}, precision="int8")
+    assert check.passes is passes
+    (check,) = integer_checks({"failure": "RuntimeError"}, precision="int8")
+    assert not check.passes
+    assert not list(integer_checks({"integer_products": told}, precision="fp32"))

@@ -218,3 +218,10 @@ def test_one_that_the_suite_lacks_takes_the_axes_of_matrices_whose_sizes_it_has(
     assert [(one["size"], one["framework"]) for one in found] == [("tiny", "alpha")]
     with pytest.raises(UsageError, match="size=full"):
         expand({**ONE, "size": "full"}, workload="small")
+
+
+def test_options_of_a_matrix_that_the_named_workload_does_not_take_are_left_alone(expand):
+    wordy = {**WORDY, "options": {"sequence_length": 512}}
+    assert values(expand(ONE, wordy, workload="toy"), "workload") == ["toy"]
+    with pytest.raises(UsageError, match="unknown option 'sequence_length'"):
+        expand(wordy, workload="toy")
