@@ -271,7 +271,7 @@ def _refuse_mixed(given: _Given) -> None:
 
 
 def _refuse_idle_options(
-    configs: Iterable[MatrixConfig], overrides: Mapping[str, Sequence[Any]], catalog: Catalog
+    configs: Sequence[MatrixConfig], overrides: Mapping[str, Sequence[Any]], catalog: Catalog
 ) -> None:
     """An option that none of the selected workloads has would be ignored without a word."""
     asked = [name for name in overrides if name not in AXES]
