@@ -101,7 +101,7 @@ class RequestTrial:
 
         Whatever is quick because it knows the answers by now is not with these; what was answered
         before the turns is answered as it was. A sequence is followed that goes on with the
-        program's own answers, where that takes no longer than the oracle did.
+        program's own answers, where there is an oracle of this size.
         """
         assert self._first is not None
         self._see_a_proven_one()

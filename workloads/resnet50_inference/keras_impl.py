@@ -19,6 +19,7 @@ import numpy as np
 from keras import layers
 
 from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.frameworks.keras.adapter import LAYOUTS
 from benchmarks.frameworks.keras.framework import KerasFramework
 from workloads.resnet50 import spec
 
@@ -156,12 +157,12 @@ class ResNet50Inference:
 
     def inspect(self) -> Effective:
         """What the model's variables are, and what its layers return."""
-        middle = self._network.blocks[0].convolutions[2].name
+        stem, middle = self._network.stem, self._network.blocks[0].convolutions[2].name
         activations = self._model.get_layer(_layer_name(middle, "out")).compute_dtype
         return Effective(
             parameters=self._model.get_layer("head").kernel.dtype,
             activations=activations,
-            layout="NHWC",  # in memory, whatever the layers' order of the axes is
+            layout=LAYOUTS[self._model.get_layer(_layer_name(stem.name)).data_format],
             flop_per_step=self._inference.count_flop(self._requests[0]),
             folded="nothing",
         )

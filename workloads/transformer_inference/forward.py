@@ -102,7 +102,7 @@ def suspected_logits(
             yield mistake, logits(parameters, wrong, weights, batch)
 
 
-class Continued(NamedTuple):
+class OwnAnswers(NamedTuple):
     """What a program came to that goes on with its own answers."""
 
     answers: np.ndarray
@@ -116,7 +116,7 @@ def continued_logits(
     how: Mathematics,
     weights: Arrays,
     batch: Arrays,
-    own: Continued,
+    own: OwnAnswers,
     tolerance: Mapping[str, float],
 ) -> np.ndarray:
     """The logits RBV that follow from a prompt and a program's own answers.

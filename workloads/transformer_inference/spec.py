@@ -169,7 +169,7 @@ def continued(
     tolerance: Tolerance,
 ) -> np.ndarray:
     """The logits RBV float64 that follow from these answers RB, without a cache."""
-    own = forward.Continued(answers, logits)
+    own = forward.OwnAnswers(answers, logits)
     return forward.continued_logits(SIZES[work.size], RIGHT, weights, one, own, tolerance)
 
 

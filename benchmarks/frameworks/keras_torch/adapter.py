@@ -37,7 +37,7 @@ FUSED = {
 class Adapter(KerasFramework):
     """Keras on PyTorch as the worker and the implementations see it; see `Framework`."""
 
-    image_format = "channels_first"  # torch's own; between layers Keras then transposes nothing
+    image_format = "channels_first"  # torch's own: Keras transposes no images then
 
     def __init__(self) -> None:
         super().__init__(pytorch_adapter.Adapter(), backend_name="torch", kernel_layout="OI")
