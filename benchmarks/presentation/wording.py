@@ -53,13 +53,15 @@ def verdict_text(verdict: str, *, ascii_only: bool) -> str:
 def with_interval(
     estimate: float, low: float | None, high: float | None, *, separator: str = " "
 ) -> str:
-    """`123 [120, 127]`: rounded to the first digit of the half-width; two digits without one.
+    """`123 [120, 127]`: rounding moves nothing by more than a quarter of the half-width.
 
-    Where the lower bound is smaller still, to its first digit, so that it does not become 0.
+    That is to its first digit, or its second where the first is a 1. Where the lower bound is
+    smaller still, to that one's first digit, so that it does not become 0. Without an interval
+    there are two digits.
     """
     if low is None or high is None:
         return number(estimate, DIGITS_WITHOUT_INTERVAL - 1 - _magnitude(estimate))
-    finest = max(-_magnitude((high - low) / 2), -_magnitude(low))
+    finest = max(-_magnitude((high - low) / 4), -_magnitude(low))
     places = min(finest, MAX_DIGITS - 1 - _magnitude(estimate))
     low_text, high_text = number(low, places), number(high, places)
     return f"{number(estimate, places)}{separator}[{low_text}, {high_text}]"
