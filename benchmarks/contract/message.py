@@ -43,7 +43,7 @@ class Launch:
     """What the first step must be equal to; None where there is no oracle for this work."""
     inspects: bool = True
     """Whether the program is asked at the end what it works with, and what follows from its own
-    answers: once for each case."""
+    answers, where there is an oracle: once for each case of a run."""
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,12 @@ NAMES = {
     "continued": "logits after the program's own answers, beside a full re-computation",
     "timed": "answers to timed requests",
     "integer": "share of the convolutions that are not of integers",
+    "untold": "models whose inspection does not tell what their convolutions are of",
 }
 """What each check looks at, for people."""
 
 
-COUNTS = ("changed", "parameters", "frozen", "frozen_after", "finite", "distinct")
+COUNTS = ("changed", "parameters", "frozen", "frozen_after", "finite", "distinct", "untold")
 """Checks whose error is a number of tensors."""
 
 

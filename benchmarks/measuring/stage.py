@@ -157,7 +157,8 @@ class Stage:
     def inspect(self) -> dict[str, Any]:
         """What the program says that it works with, kept as evidence.
 
-        An inspection that fails is said to have failed: it takes nothing from what was measured.
+        An inspection that fails is said to have failed: it takes nothing from what was measured,
+        but in int8, where what it tells is a check (`integer_checks`).
         """
         program = self.program if self.spec.requests is None else self.requests_program
         try:

@@ -56,8 +56,8 @@ def with_interval(
     """`123 [120, 127]`: rounding moves nothing by more than a quarter of the half-width.
 
     That is to its first digit, or its second where the first is a 1. Where the lower bound is
-    smaller still, to that one's first digit, so that it does not become 0. Without an interval
-    there are two digits.
+    smaller still, to that one's first digit, so that it does not become 0. But no more than five
+    digits of the estimate; two without an interval.
     """
     if low is None or high is None:
         return number(estimate, DIGITS_WITHOUT_INTERVAL - 1 - _magnitude(estimate))

@@ -19,7 +19,6 @@ import numpy as np
 from keras import layers
 
 from benchmarks.contract.workload import Arrays, Effective, Problem
-from benchmarks.frameworks.keras.adapter import LAYOUTS
 from benchmarks.frameworks.keras.framework import KerasFramework
 from workloads.resnet50 import spec
 
@@ -157,12 +156,13 @@ class ResNet50Inference:
 
     def inspect(self) -> Effective:
         """What the model's variables are, and what its layers return."""
-        stem, middle = self._network.stem, self._network.blocks[0].convolutions[2].name
-        activations = self._model.get_layer(_layer_name(middle, "out")).compute_dtype
+        third = self._network.blocks[0].convolutions[2].name
+        activations = self._model.get_layer(_layer_name(third, "out")).compute_dtype
+        part = keras.Model(self._model.input, self._model.get_layer(_layer_name(third)).output)
         return Effective(
             parameters=self._model.get_layer("head").kernel.dtype,
             activations=activations,
-            layout=LAYOUTS[self._model.get_layer(_layer_name(stem.name)).data_format],
+            layout=self._framework.memory_layout(part, self._requests[0]),
             flop_per_step=self._inference.count_flop(self._requests[0]),
             folded="nothing",
         )

@@ -26,8 +26,9 @@ DTYPE_POLICIES = {
 floatx, which is float32 in all but the last."""
 
 IMAGE_DATA_FORMAT = "channels_last"
-"""For every backend. Where torch computes, Keras hands these images to it as views in its own
-channels_last layout, copied nowhere; ResNet-50 took as long or longer with channels_first."""
+"""The default, for every backend. Where torch computes, Keras hands these images to it as views in
+its own channels_last layout, copied nowhere; training took as long or longer with channels_first.
+What answers requests chooses layer by layer (`KerasFramework.image_format`)."""
 
 LAYOUTS = {"channels_last": "NHWC", "channels_first": "NCHW"}
 

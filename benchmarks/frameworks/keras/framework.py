@@ -113,6 +113,13 @@ class KerasFramework(ABC):
             "keras.run_eagerly": str(model.run_eagerly),
         }
 
+    def memory_layout(self, part: Any, images: Any) -> str:
+        """NHWC or NCHW: how `part`'s last layer, a convolution, leaves these images in memory."""
+        from benchmarks.frameworks.keras.adapter import LAYOUTS
+
+        del images
+        return LAYOUTS[part.layers[-1].data_format]
+
     def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
         """The AdamW of `benchmarks.frameworks.keras.adapter`, in the backend's fastest way."""
         from benchmarks.frameworks.keras.adapter import AdamW

@@ -42,6 +42,13 @@ class Adapter(KerasFramework):
     def __init__(self) -> None:
         super().__init__(pytorch_adapter.Adapter(), backend_name="torch", kernel_layout="OI")
 
+    def memory_layout(self, part: Any, images: Any) -> str:
+        """How torch's result lies in memory: channels first may be a view of NHWC."""
+        with torch.inference_mode():
+            convolved = part(images)
+        is_last = convolved.is_contiguous(memory_format=torch.channels_last)
+        return "NHWC" if is_last else "NCHW"
+
     def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
         """AdamW, of all variables together."""
         from benchmarks.frameworks.keras.adapter import AdamW

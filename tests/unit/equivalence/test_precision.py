@@ -69,5 +69,6 @@ def test_a_model_in_int8_shows_that_its_products_are_of_integers(told, passes):
     (check,) = integer_checks({"integer_products": told}, precision="int8")
     assert check.passes is passes
     (check,) = integer_checks({"failure": "RuntimeError"}, precision="int8")
+    assert check.name == "untold"
     assert not check.passes
     assert not list(integer_checks({"integer_products": told}, precision="fp32"))
