@@ -61,7 +61,7 @@ NAMES = {
 
 
 COUNTS = ("changed", "parameters", "frozen", "frozen_after", "finite", "distinct", "untold")
-"""Checks whose error is a number of tensors."""
+"""Checks whose error is a number of things: tensors, batches, requests, models."""
 
 
 @dataclass(frozen=True)
