@@ -85,9 +85,11 @@ class Finish:
 
 @dataclass(frozen=True)
 class Phase:
-    """Worker to parent: this phase begins."""
+    """Worker to parent: this phase begins, and the one before it is over."""
 
     name: str
+    began_s: float
+    """By `time.monotonic`, which all processes of a machine share: its reader may be late."""
 
 
 @dataclass(frozen=True)

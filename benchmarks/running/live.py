@@ -129,14 +129,16 @@ class Live:
 
     def _receive(self) -> Message:
         """The next message that is no news of a phase; a failure ends the launch."""
+        begin = time.monotonic()
         while True:
             limit_s = self.launch.protocol.timeout_s(self.phase)
-            begin = time.monotonic()
             message = self._guarded(
                 functools.partial(self.worker.receive, timeout_s=limit_s, tick=self.tick)
             )
-            elapsed_s = time.monotonic() - begin
+            end = message.began_s if isinstance(message, Phase) else time.monotonic()
+            elapsed_s = max(0.0, end - begin)  # it may have begun before anybody waited for it
             self.phases_s[self.phase] = self.phases_s.get(self.phase, 0.0) + elapsed_s
+            begin = end
             if isinstance(message, Failed):
                 self.evidence = message.evidence
                 failure = Failure(message.status, message.reason, message.phase)

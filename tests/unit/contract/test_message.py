@@ -38,7 +38,7 @@ MESSAGES = [
     ),
     Turn(3, 17),
     Finish(),
-    Phase("build"),
+    Phase("build", 12.5),
     Ready(0.1, 1e-6, (9, 2, 1), True, ((2, 30), (2, 31)), False, {"a": {"b": 1}}, {"c": "d"}),
     BlockDone(3, 17, 123_456_789, 12, None, False),
     Failed("oom_device", "out of memory", "load", {"placement": "cuda"}),
