@@ -25,8 +25,10 @@ SIZE_STEP = 256
 MIN_SIZE, MAX_SIZE = 128, 16384
 NUM_PAIRS = 9
 NUM_READ_BACKS = 3
+NUM_TRIES = 3
+"""A fence that returns early does so each time; other work on the machine comes and goes."""
 MIN_DOUBLING = 1.5
-"""Median ratio of twice the work to once the work; noisy machines reach 1.8, early fences 1.0."""
+"""Ratio of twice the work to once the work; noisy machines reach 1.8, early fences 1.0."""
 MAX_LEFTOVER = 0.5
 """Share of a block that may remain to be done after its fence, where more than 5 ms."""
 NOISE_S = 0.005
@@ -52,7 +54,7 @@ class FenceReport:
     """Seconds of an empty fence, median of 50."""
     matmul_size: int
     doubling: float
-    """Median over pairs of (time of two dependent products) / (time of one)."""
+    """Shortest time of two dependent products / shortest time of one: noise only adds to either."""
     leftover_s: float
     """Seconds by which reading back right after a fence exceeds reading back later, median."""
     roof_flop_per_s: float
@@ -61,26 +63,37 @@ class FenceReport:
 
 
 def check_matmul(framework: Framework) -> FenceReport:
-    """The self-test on dependent matrix products of about 20 ms each."""
+    """The self-test on dependent matrix products of about 20 ms each.
+
+    A fence fails that failed in each of `NUM_TRIES` tries; the report is the last one's.
+    """
     size, a, b = _choose_size(framework)
     fence_s = _fence_seconds(framework, a)
-    singles, ratios, leftovers = [], [], []
+    roof_flop_per_s = 0.0
+    for _ in range(NUM_TRIES):
+        single_s, double_s, leftover_s = _time_products(framework, a, b)
+        doubling = double_s / single_s
+        roof_flop_per_s = max(roof_flop_per_s, 2 * size**3 / single_s)
+        failure = _matmul_failure(doubling, leftover_s, 2 * single_s)
+        if failure is None:
+            break
+    return FenceReport(fence_s, size, doubling, leftover_s, roof_flop_per_s, failure)
+
+
+def _time_products(framework: Framework, a: Any, b: Any) -> tuple[float, float, float]:
+    """The shortest seconds of one product and of two dependent ones, and the median leftover.
+
+    They alternate: what slows the machine for a while slows both.
+    """
+    singles, doubles, leftovers = [], [], []
     for index in range(NUM_PAIRS):
         single_s, earlier = _chain_seconds(framework, a, b, 1)
         double_s, product = _chain_seconds(framework, a, b, 2)
         if index < NUM_READ_BACKS:  # the second reading finds nothing left to compute
             leftovers.append(_read_seconds(framework, product) - _read_seconds(framework, earlier))
         singles.append(single_s)
-        ratios.append(double_s / single_s)
-    doubling, leftover_s = statistics.median(ratios), statistics.median(leftovers)
-    return FenceReport(
-        fence_s=fence_s,
-        matmul_size=size,
-        doubling=doubling,
-        leftover_s=leftover_s,
-        roof_flop_per_s=2 * size**3 / min(singles),
-        failure=_matmul_failure(doubling, leftover_s, 2 * statistics.median(singles)),
-    )
+        doubles.append(double_s)
+    return min(singles), min(doubles), statistics.median(leftovers)
 
 
 def check_program(program: Stepping, framework: Framework, *, num_steps: int) -> float:

@@ -143,3 +143,44 @@ def test_twice_the_work_in_the_same_time_is_caught(monkeypatch: pytest.MonkeyPat
     assert report.doubling == pytest.approx(1.0, abs=0.2)
     assert report.failure is not None
     assert "dependent matrix products" in report.failure
+
+
+WAITS = {
+    "one of nine singles is undisturbed": ([0.02] + 8 * [0.04], 9 * [0.04]),
+    "the first try is disturbed": (9 * [0.04] + 9 * [0.02], 18 * [0.04]),
+}
+LIES = {
+    "both last as long": (27 * [0.02], 27 * [0.02]),
+    "and most are disturbed": (9 * [0.03, 0.04, 0.02], 9 * [0.08, 0.03, 0.02]),
+}
+"""Seconds of one product and of two, as a machine with other work on it may show them."""
+
+
+def check_with(
+    monkeypatch: pytest.MonkeyPatch, singles: list[float], doubles: list[float]
+) -> fence.FenceReport:
+    left = {1: iter(singles), 2: iter(doubles)}
+    monkeypatch.setattr(fence, "_chain_seconds", lambda _, a, b, length: (next(left[length]), a))
+    monkeypatch.setattr(fence, "_choose_size", lambda _: (128, np.zeros(1), np.zeros(1)))
+    report = fence.check_matmul(QueuedFramework(honest=True))  # type: ignore[arg-type]
+    assert [next(rest, None) for rest in left.values()] == [None, None]
+    return report
+
+
+@pytest.mark.parametrize("times", WAITS.values(), ids=WAITS)
+def test_other_work_on_the_machine_fails_no_fence_that_waits(
+    times: tuple[list[float], list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = check_with(monkeypatch, *times)
+    assert report.doubling == pytest.approx(2.0)
+    assert report.roof_flop_per_s == pytest.approx(2 * 128**3 / 0.02)
+    assert report.failure is None
+
+
+@pytest.mark.parametrize("times", LIES.values(), ids=LIES)
+def test_a_fence_fails_that_fails_in_every_try(
+    times: tuple[list[float], list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = check_with(monkeypatch, *times)
+    assert report.doubling == pytest.approx(1.0)
+    assert report.failure is not None
