@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any, Union
 
@@ -25,8 +26,16 @@ from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
 MAX_MESSAGE_BYTES = 16 * 2**20
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stamped:
+    """What every message has: its reader may be late."""
+
+    sent_s: float = field(default_factory=time.monotonic, compare=False, repr=False)
+    """When it was made, by `time.monotonic`, which all processes of a machine share."""
+
+
 @dataclass(frozen=True)
-class Launch:
+class Launch(Stamped):
     """Parent to worker, once: what to run."""
 
     case: Case
@@ -47,7 +56,7 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Prove:
+class Prove(Stamped):
     """Parent to worker, once, in place of Launch: what to prove, or to hold the oracle for."""
 
     case: Case
@@ -66,12 +75,12 @@ class Prove:
 
 
 @dataclass(frozen=True)
-class Begin:
+class Begin(Stamped):
     """Parent to worker, once it has imported: everybody else has too, the machine is its own."""
 
 
 @dataclass(frozen=True)
-class Turn:
+class Turn(Stamped):
     """Parent to worker: time one block."""
 
     round: int
@@ -79,28 +88,24 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Finish:
+class Finish(Stamped):
     """Parent to worker: check once more, report and exit."""
 
 
 @dataclass(frozen=True)
-class Phase:
+class Phase(Stamped):
     """Worker to parent: this phase begins, and the one before it is over."""
 
     name: str
-    began_s: float
-    """By `time.monotonic`, which all processes of a machine share: its reader may be late."""
 
 
 @dataclass(frozen=True)
-class Imported:
+class Imported(Stamped):
     """Worker to parent: the framework is imported and configured, and it waits for Begin."""
 
-    import_s: float
-
 
 @dataclass(frozen=True)
-class Ready:
+class Ready(Stamped):
     """Worker to parent: warm, and waiting for turns."""
 
     step_s: float
@@ -118,7 +123,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class BlockDone:
+class BlockDone(Stamped):
     """Worker to parent: the block of a turn."""
 
     round: int
@@ -134,7 +139,7 @@ class BlockDone:
 
 
 @dataclass(frozen=True)
-class Failed:
+class Failed(Stamped):
     """Worker to parent: the launch ends with this status."""
 
     status: str
@@ -144,7 +149,7 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Finished:
+class Finished(Stamped):
     """Worker to parent: all checks after the last block passed."""
 
     evidence: dict[str, Any]
@@ -153,7 +158,7 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Proved:
+class Proved(Stamped):
     """Worker to parent: every check was made; the verdict is in the evidence."""
 
     evidence: dict[str, Any]

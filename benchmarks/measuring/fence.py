@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,10 +23,9 @@ MATMUL_MARGIN = 1.2
 SIZE_STEP = 256
 """Coarse, so that launches of one case seldom differ, and find the product in the cache."""
 MIN_SIZE, MAX_SIZE = 128, 16384
-NUM_PAIRS = 9
+NUM_PAIRS, MAX_PAIRS = 5, 20
+"""Of one product and two; there are more only where other work may be in the way of the first."""
 NUM_READ_BACKS = 3
-NUM_TRIES = 3
-"""A fence that returns early does so each time; other work on the machine comes and goes."""
 MIN_DOUBLING = 1.5
 """Ratio of twice the work to once the work; noisy machines reach 1.8, early fences 1.0."""
 MAX_LEFTOVER = 0.5
@@ -56,44 +55,94 @@ class FenceReport:
     doubling: float
     """Shortest time of two dependent products / shortest time of one: noise only adds to either."""
     leftover_s: float
-    """Seconds by which reading back right after a fence exceeds reading back later, median."""
+    """Seconds of two products that were left when a fence returned earliest, 0 if none."""
     roof_flop_per_s: float
     """Rate of the fastest product: the measured roof at this precision."""
     failure: str | None
 
 
+@dataclass
+class _Products:
+    """Seconds of the products in each pair. Other work on the machine only adds to any of them."""
+
+    singles: list[float] = field(default_factory=list)
+    """Of one product, to its fence."""
+    doubles: list[float] = field(default_factory=list)
+    """Of two dependent ones, to their fence."""
+    read_doubles: list[float] = field(default_factory=list)
+    """The same until their result is read back, which waits whatever the fence does."""
+    reads: list[float] = field(default_factory=list)
+    """Of reading back a result that is long there."""
+
+    @property
+    def doubling(self) -> float:
+        """The shortest time of two dependent products by the shortest time of one."""
+        return min(self.doubles) / min(self.singles)
+
+    @property
+    def done_s(self) -> float:
+        """The shortest time in which two dependent products are known to have been computed."""
+        return min(self.read_doubles) - min(self.reads)
+
+    @property
+    def leftover_s(self) -> float:
+        """How much of it was left when a fence returned earliest; twice, where of one product."""
+        return max(0.0, self.done_s - min(*self.doubles, 2 * min(self.singles)))
+
+    @property
+    def failure(self) -> str | None:
+        """Why the fence cannot be trusted, or None."""
+        if self.doubling < MIN_DOUBLING:
+            return (
+                f"two dependent matrix products took {self.doubling:.2f} times one"
+                f" (at least {MIN_DOUBLING} expected): the fence does not wait"
+            )
+        if self.leftover_s > max(NOISE_S, MAX_LEFTOVER * self.done_s):
+            return (
+                f"after the fence, {self.leftover_s * 1e3:.1f} ms of two matrix products"
+                f" that take {self.done_s * 1e3:.1f} ms were still to be computed:"
+                " the fence does not wait"
+            )
+        return None
+
+    def add(self, framework: Framework, a: Any, b: Any) -> None:
+        """Time one product and two dependent ones, and the reading of their result."""
+        single_s, earlier = _chain_seconds(framework, a, b, 1)
+        double_s, product = _chain_seconds(framework, a, b, 2)
+        self.singles.append(single_s)
+        self.doubles.append(double_s)
+        self.read_doubles.append(double_s + _read_seconds(framework, product))
+        self.reads.append(_read_seconds(framework, earlier))  # there is nothing left to compute
+
+
 def check_matmul(framework: Framework) -> FenceReport:
     """The self-test on dependent matrix products of about 20 ms each.
 
-    A fence fails that failed in each of `NUM_TRIES` tries; the report is the last one's.
+    A fence that returned early even once fails. More pairs than the first clear it of what other
+    work did to those, and of nothing else: no reading finds two products done sooner.
     """
-    size, a, b = _choose_size(framework)
-    fence_s = _fence_seconds(framework, a)
-    roof_flop_per_s = 0.0
-    for _ in range(NUM_TRIES):
-        single_s, double_s, leftover_s = _time_products(framework, a, b)
-        doubling = double_s / single_s
-        roof_flop_per_s = max(roof_flop_per_s, 2 * size**3 / single_s)
-        failure = _matmul_failure(doubling, leftover_s, 2 * single_s)
-        if failure is None:
-            break
-    return FenceReport(fence_s, size, doubling, leftover_s, roof_flop_per_s, failure)
+    size, a, b = _choose_size(framework, MIN_SIZE)
+    products = _time_products(framework, a, b)
+    while products.done_s < MATMUL_SECONDS and size < MAX_SIZE:  # on too little, no fence fails
+        size, a, b = _choose_size(framework, 2 * size)  # other work had made it seem enough
+        products = _time_products(framework, a, b)
+    return FenceReport(
+        fence_s=_fence_seconds(framework, a),
+        matmul_size=size,
+        doubling=products.doubling,
+        leftover_s=products.leftover_s,
+        roof_flop_per_s=2 * size**3 / min(*products.singles, min(products.doubles) / 2),
+        failure=products.failure,
+    )
 
 
-def _time_products(framework: Framework, a: Any, b: Any) -> tuple[float, float, float]:
-    """The shortest seconds of one product and of two dependent ones, and the median leftover.
-
-    They alternate: what slows the machine for a while slows both.
-    """
-    singles, doubles, leftovers = [], [], []
-    for index in range(NUM_PAIRS):
-        single_s, earlier = _chain_seconds(framework, a, b, 1)
-        double_s, product = _chain_seconds(framework, a, b, 2)
-        if index < NUM_READ_BACKS:  # the second reading finds nothing left to compute
-            leftovers.append(_read_seconds(framework, product) - _read_seconds(framework, earlier))
-        singles.append(single_s)
-        doubles.append(double_s)
-    return min(singles), min(doubles), statistics.median(leftovers)
+def _time_products(framework: Framework, a: Any, b: Any) -> _Products:
+    products = _Products()
+    while len(products.doubles) < NUM_PAIRS or (
+        products.failure and len(products.doubles) < MAX_PAIRS
+    ):
+        products.add(framework, a, b)
+    return products
 
 
 def check_program(program: Stepping, framework: Framework, *, num_steps: int) -> float:
@@ -160,13 +209,13 @@ def _read_back(program: Stepping) -> None:
         num_bytes += state[name].nbytes
 
 
-def _choose_size(framework: Framework) -> tuple[int, Any, Any]:
-    """A size whose product lasts long enough, and little longer.
+def _choose_size(framework: Framework, size: int) -> tuple[int, Any, Any]:
+    """A size, this or a greater one, whose product lasts long enough, and little longer.
 
     Here the product is read back, which waits whatever the fence does: were a fence that returns
     early believed, the products would grow without end.
     """
-    size = MIN_SIZE
+    size = min(MAX_SIZE, size)
     while True:
         a, b = _operands(framework, size)
         _read_back_seconds(framework, a, b, 1)  # compiles, where the framework compiles
@@ -230,17 +279,3 @@ def _fence_seconds(framework: Framework, value: Any) -> float:
         return time.perf_counter() - begin
 
     return statistics.median(once() for _ in range(50))
-
-
-def _matmul_failure(doubling: float, leftover_s: float, block_s: float) -> str | None:
-    if doubling < MIN_DOUBLING:
-        return (
-            f"two dependent matrix products took {doubling:.2f} times one"
-            f" (at least {MIN_DOUBLING} expected): the fence does not wait"
-        )
-    if leftover_s > NOISE_S and leftover_s > MAX_LEFTOVER * block_s:
-        return (
-            f"reading a product after the fence took {leftover_s * 1e3:.1f} ms longer than reading"
-            " it again: the fence does not wait"
-        )
-    return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,7 @@ class Stage:
     def enter(self, phase: str) -> None:
         """Begin a phase, and say so."""
         self.phase = phase
-        self.channel.send(Phase(phase, began_s=time.monotonic()))
+        self.channel.send(Phase(phase))
 
     def import_framework(self) -> None:
         """Import the framework as its settings ask; ValueError where they cannot be had."""

@@ -49,6 +49,8 @@ class Live:
     """Called every second of waiting; whatever it raises ends the launch."""
     on_phase: Callable[[str], None]
     phase: str = "start"
+    since_s: float = 0.0
+    """When the phase began, or the worker was last told to go on: what is not its time before."""
     phases_s: dict[str, float] = field(default_factory=dict)
     ready: Ready | None = None
     finished: Finished | None = None
@@ -65,6 +67,7 @@ class Live:
 
     def start(self) -> None:
         """Tell a fresh worker what to run; it begins to import its framework."""
+        self.since_s = time.monotonic()
         self._guarded(lambda: self.worker.send(self.launch))
 
     def await_import(self) -> None:
@@ -72,12 +75,11 @@ class Live:
         message = self._receive()
         if not isinstance(message, Imported):
             raise self.fail("crashed", f"expected its framework, received {message}"[:300])
-        self.phases_s["import"] = message.import_s  # it began before anybody waited for it
         self._guarded(self.worker.stop)
 
     def prepare(self) -> None:
         """Drive a worker with its framework through its phases until it is warm, then stop it."""
-        self.worker.resume()
+        self._resume()
         self._guarded(lambda: self.worker.send(Begin()))
         while self.ready is None:
             message = self._receive()
@@ -90,7 +92,7 @@ class Live:
         """Resume the worker for one block; it is stopped again when this returns."""
         if not self.is_alive:  # another's turn can end this launch: memory is shared
             raise LaunchEndedError
-        self.worker.resume()
+        self._resume()
         self._guarded(lambda: self.worker.send(turn))
         message = self._receive()
         if not isinstance(message, BlockDone):
@@ -101,7 +103,7 @@ class Live:
     def finish(self) -> None:
         """Have the worker check its work, report and exit."""
         self.phase = "finish"
-        self.worker.resume()
+        self._resume()
         self._guarded(lambda: self.worker.send(Finish()))
         while self.finished is None:
             message = self._receive()
@@ -127,18 +129,24 @@ class Live:
         """End the launch at once with this status."""
         return self._end(Failure(status, reason, self.phase), grace_s=0.0)
 
+    def _resume(self) -> None:
+        self.since_s = time.monotonic()
+        self.worker.resume()
+
     def _receive(self) -> Message:
-        """The next message that is no news of a phase; a failure ends the launch."""
-        begin = time.monotonic()
+        """The next message that is no news of a phase; a failure ends the launch.
+
+        How long a phase took is between the worker's own stamps: the parent may be late.
+        """
         while True:
             limit_s = self.launch.protocol.timeout_s(self.phase)
             message = self._guarded(
                 functools.partial(self.worker.receive, timeout_s=limit_s, tick=self.tick)
             )
-            end = message.began_s if isinstance(message, Phase) else time.monotonic()
-            elapsed_s = max(0.0, end - begin)  # it may have begun before anybody waited for it
+            end_s = max(self.since_s, message.sent_s)  # sent before it was stopped, and heard now
+            elapsed_s = end_s - self.since_s
             self.phases_s[self.phase] = self.phases_s.get(self.phase, 0.0) + elapsed_s
-            begin = end
+            self.since_s = end_s
             if isinstance(message, Failed):
                 self.evidence = message.evidence
                 failure = Failure(message.status, message.reason, message.phase)

@@ -12,6 +12,7 @@ from benchmarks.contract.message import (
     Finish,
     Finished,
     Launch,
+    Message,
     Phase,
     Ready,
     Turn,
@@ -38,7 +39,7 @@ MESSAGES = [
     ),
     Turn(3, 17),
     Finish(),
-    Phase("build", 12.5),
+    Phase("build"),
     Ready(0.1, 1e-6, (9, 2, 1), True, ((2, 30), (2, 31)), False, {"a": {"b": 1}}, {"c": "d"}),
     BlockDone(3, 17, 123_456_789, 12, None, False),
     Failed("oom_device", "out of memory", "load", {"placement": "cuda"}),
@@ -47,11 +48,13 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
-def test_a_message_comes_out_as_it_went_in(message: object) -> None:
+def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
     line = encode(message)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
-    assert decode(line) == message
+    heard = decode(line)
+    assert heard == message
+    assert heard.sent_s == message.sent_s
 
 
 @pytest.mark.parametrize(
