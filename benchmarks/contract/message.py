@@ -26,12 +26,20 @@ from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
 MAX_MESSAGE_BYTES = 16 * 2**20
 
 
-@dataclass(frozen=True, kw_only=True)
 class Stamped:
-    """What every message has: its reader may be late."""
+    """What every message has beside its fields: its reader may be late."""
 
-    sent_s: float = field(default_factory=time.monotonic, compare=False, repr=False)
+    sent_s: float
     """When it was made, by `time.monotonic`, which all processes of a machine share."""
+
+    def __post_init__(self) -> None:
+        """Stamp it."""
+        stamp(self, time.monotonic())
+
+
+def stamp(message: Stamped, sent_s: float) -> None:
+    """Have the message say that it was made then."""
+    object.__setattr__(message, "sent_s", sent_s)
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,7 @@ _TYPES: dict[str, type[Any]] = {
 
 def encode(message: Message) -> bytes:
     """The message as one line of JSON; ValueError where a number is not finite."""
-    body = {"type": type(message).__name__, **dataclasses.asdict(message)}
+    body = {"type": type(message).__name__, "sent_s": message.sent_s, **dataclasses.asdict(message)}
     return json.dumps(body, allow_nan=False).encode() + b"\n"
 
 
@@ -188,10 +196,12 @@ def decode(line: bytes) -> Message:
     """The message on a line; ValueError where it is none."""
     try:
         body = json.loads(line)
-        cls = _TYPES[body.pop("type")]
-        return cls(**_typed(cls, body))  # type: ignore[no-any-return]
+        cls, sent_s = _TYPES[body.pop("type")], float(body.pop("sent_s"))
+        message: Message = cls(**_typed(cls, body))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not a message: {line[:200]!r} ({error})") from error
+    stamp(message, sent_s)
+    return message
 
 
 def _typed(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ tests it on work of known size, and on its own program. NumPy and the contract o
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 import time
@@ -22,11 +23,13 @@ MATMUL_MARGIN = 1.2
 """Times that the next size is to last, for a rate that is not measured well."""
 SIZE_STEP = 256
 """Coarse, so that launches of one case seldom differ, and find the product in the cache."""
-MIN_SIZE, MAX_SIZE = 128, 16384
-NUM_PAIRS, MAX_PAIRS = 5, 20
-"""Of one product and two; there are more only where other work may be in the way of the first."""
+MIN_SIZE, MAX_SIZE = 128, 8192
+"""Where this is too little, more products are chained: reading back the next would last longer."""
+MAX_CHAIN = 64
+NUM_PAIRS, NUM_READINGS, MAX_EACH = 9, 5, 20
+"""There are more only where other work on the machine may have been in the way of the first."""
 NUM_READ_BACKS = 3
-MIN_DOUBLING = 1.5
+MIN_DOUBLING, MAX_DOUBLING = 1.5, 4.0
 """Ratio of twice the work to once the work; noisy machines reach 1.8, early fences 1.0."""
 MAX_LEFTOVER = 0.5
 """Share of a block that may remain to be done after its fence, where more than 5 ms."""
@@ -52,97 +55,118 @@ class FenceReport:
     fence_s: float
     """Seconds of an empty fence, median of 50."""
     matmul_size: int
+    num_products: int
+    """Dependent products of once the work."""
     doubling: float
-    """Shortest time of two dependent products / shortest time of one: noise only adds to either."""
+    """Shortest time of twice the work / shortest time of once: noise only adds to either."""
     leftover_s: float
-    """Seconds of two products that were left when a fence returned earliest, 0 if none."""
+    """Seconds of twice the work that were left when its fence returned earliest, 0 if none."""
     roof_flop_per_s: float
     """Rate of the fastest product: the measured roof at this precision."""
     failure: str | None
 
 
+@dataclass(frozen=True)
+class _Work:
+    """Dependent products of known work: a chain of `length`, and of twice as many."""
+
+    framework: Framework
+    size: int
+    a: Any
+    b: Any
+    length: int
+
+
 @dataclass
-class _Products:
-    """Seconds of the products in each pair. Other work on the machine only adds to any of them."""
+class _Times:
+    """Seconds of the products, one for each try: other work on the machine only adds to them."""
 
     singles: list[float] = field(default_factory=list)
-    """Of one product, to its fence."""
+    """Of once the work to its fence, nothing being read back meanwhile: a device may clock down."""
     doubles: list[float] = field(default_factory=list)
-    """Of two dependent ones, to their fence."""
-    read_doubles: list[float] = field(default_factory=list)
-    """The same until their result is read back, which waits whatever the fence does."""
+    """Of twice the work to its fence, by turns with the singles."""
+    fenced: list[float] = field(default_factory=list)
+    """Of twice the work to its fence, before it is read back."""
+    finished: list[float] = field(default_factory=list)
+    """The same until its result is read back, which waits whatever the fence does."""
     reads: list[float] = field(default_factory=list)
     """Of reading back a result that is long there."""
 
     @property
     def doubling(self) -> float:
-        """The shortest time of two dependent products by the shortest time of one."""
+        """The shortest time of twice the work by the shortest time of once."""
         return min(self.doubles) / min(self.singles)
 
     @property
     def done_s(self) -> float:
-        """The shortest time in which two dependent products are known to have been computed."""
-        return min(self.read_doubles) - min(self.reads)
+        """The time of twice the work by its reading, less that of reading alone."""
+        return min(self.finished) - min(self.reads)
 
     @property
     def leftover_s(self) -> float:
-        """How much of it was left when a fence returned earliest; twice, where of one product."""
-        return max(0.0, self.done_s - min(*self.doubles, 2 * min(self.singles)))
+        """How much of it was left when the fence returned earliest."""
+        return max(0.0, self.done_s - min(self.fenced))
 
     @property
-    def failure(self) -> str | None:
-        """Why the fence cannot be trusted, or None."""
-        if self.doubling < MIN_DOUBLING:
-            return (
-                f"two dependent matrix products took {self.doubling:.2f} times one"
-                f" (at least {MIN_DOUBLING} expected): the fence does not wait"
-            )
-        if self.leftover_s > max(NOISE_S, MAX_LEFTOVER * self.done_s):
-            return (
-                f"after the fence, {self.leftover_s * 1e3:.1f} ms of two matrix products"
-                f" that take {self.done_s * 1e3:.1f} ms were still to be computed:"
-                " the fence does not wait"
-            )
-        return None
+    def doubling_failure(self) -> str | None:
+        """Why twice the work is not twice the time, or None."""
+        if MIN_DOUBLING <= self.doubling <= MAX_DOUBLING:
+            return None
+        return (
+            f"two dependent matrix products took {self.doubling:.2f} times one"
+            f" ({MIN_DOUBLING} to {MAX_DOUBLING} expected): the fence does not wait"
+        )
 
-    def add(self, framework: Framework, a: Any, b: Any) -> None:
-        """Time one product and two dependent ones, and the reading of their result."""
-        single_s, earlier = _chain_seconds(framework, a, b, 1)
-        double_s, product = _chain_seconds(framework, a, b, 2)
-        self.singles.append(single_s)
-        self.doubles.append(double_s)
-        self.read_doubles.append(double_s + _read_seconds(framework, product))
-        self.reads.append(_read_seconds(framework, earlier))  # there is nothing left to compute
+    @property
+    def leftover_failure(self) -> str | None:
+        """Why the fence did not wait for what was then read, or None."""
+        if self.leftover_s <= max(NOISE_S, MAX_LEFTOVER * self.done_s):
+            return None
+        return (
+            f"after the fence, {self.leftover_s * 1e3:.1f} ms of matrix products"
+            f" that take {self.done_s * 1e3:.1f} ms were still to be computed:"
+            " the fence does not wait"
+        )
 
 
 def check_matmul(framework: Framework) -> FenceReport:
-    """The self-test on dependent matrix products of about 20 ms each.
+    """The self-test on dependent matrix products of about 20 ms, and on twice as many.
 
-    A fence that returned early even once fails. More pairs than the first clear it of what other
-    work did to those, and of nothing else: no reading finds two products done sooner.
+    A fence fails that once returned before half of the work was done, where it was read back. More
+    tries than the first only shorten what is the shortest: they clear it of other work's traces.
     """
-    size, a, b = _choose_size(framework, MIN_SIZE)
-    products = _time_products(framework, a, b)
-    while products.done_s < MATMUL_SECONDS and size < MAX_SIZE:  # on too little, no fence fails
-        size, a, b = _choose_size(framework, 2 * size)  # other work had made it seem enough
-        products = _time_products(framework, a, b)
+    work = _choose_work(framework)
+    times = _time_products(work)
+    while times.done_s < MATMUL_SECONDS and (more := _more(work)):  # on too little, no fence fails
+        work, times = more, _time_products(more)
+    once_s = min(*times.singles, min(times.doubles) / 2)
     return FenceReport(
-        fence_s=_fence_seconds(framework, a),
-        matmul_size=size,
-        doubling=products.doubling,
-        leftover_s=products.leftover_s,
-        roof_flop_per_s=2 * size**3 / min(*products.singles, min(products.doubles) / 2),
-        failure=products.failure,
+        fence_s=_fence_seconds(framework, work.a),
+        matmul_size=work.size,
+        num_products=work.length,
+        doubling=times.doubling,
+        leftover_s=times.leftover_s,
+        roof_flop_per_s=2 * work.size**3 * work.length / once_s,
+        failure=times.doubling_failure or times.leftover_failure,
     )
 
 
-def _time_products(framework: Framework, a: Any, b: Any) -> _Products:
-    products = _Products()
-    while len(products.doubles) < NUM_PAIRS or (
-        products.failure and len(products.doubles) < MAX_PAIRS
+def _time_products(work: _Work) -> _Times:
+    times = _Times()
+    while len(times.doubles) < NUM_PAIRS or (
+        times.doubling_failure and len(times.doubles) < MAX_EACH
     ):
-        products.add(framework, a, b)
-    return products
+        times.singles.append(_chain_seconds(work, work.length)[0])
+        times.doubles.append(_chain_seconds(work, 2 * work.length)[0])
+    while len(times.finished) < NUM_READINGS or (
+        times.leftover_failure and len(times.finished) < MAX_EACH
+    ):
+        _, earlier = _chain_seconds(work, work.length)  # each is read once: a copy may be kept
+        fenced_s, product = _chain_seconds(work, 2 * work.length)
+        times.fenced.append(fenced_s)
+        times.finished.append(fenced_s + _read_seconds(work.framework, product))
+        times.reads.append(_read_seconds(work.framework, earlier))
+    return times
 
 
 def check_program(program: Stepping, framework: Framework, *, num_steps: int) -> float:
@@ -209,20 +233,28 @@ def _read_back(program: Stepping) -> None:
         num_bytes += state[name].nbytes
 
 
-def _choose_size(framework: Framework, size: int) -> tuple[int, Any, Any]:
-    """A size, this or a greater one, whose product lasts long enough, and little longer.
+def _choose_work(framework: Framework, size: int = MIN_SIZE) -> _Work:
+    """Products of this size or a greater one that last long enough, and little longer.
 
     Here the product is read back, which waits whatever the fence does: were a fence that returns
     early believed, the products would grow without end.
     """
-    size = min(MAX_SIZE, size)
     while True:
         a, b = _operands(framework, size)
         _read_back_seconds(framework, a, b, 1)  # compiles, where the framework compiles
         seconds = _product_seconds(framework, a, b)
         if seconds >= MATMUL_SECONDS or size >= MAX_SIZE:
-            return size, a, b
+            length = MATMUL_SECONDS / max(seconds, MATMUL_SECONDS / MAX_CHAIN)
+            return _Work(framework, size, a, b, math.ceil(length))
         size = min(MAX_SIZE, _next_size(size, seconds))
+
+
+def _more(work: _Work) -> _Work | None:
+    """About twice the work or more, if there is any: other work had made this seem enough."""
+    if work.size < MAX_SIZE:
+        return _choose_work(work.framework, min(MAX_SIZE, 2 * work.size))
+    length = min(MAX_CHAIN, 2 * work.length)
+    return dataclasses.replace(work, length=length) if length > work.length else None
 
 
 def _next_size(size: int, seconds: float) -> int:
@@ -256,13 +288,13 @@ def _operands(framework: Framework, size: int) -> tuple[Any, Any]:
     return framework.put(a), framework.put(b / np.float32(np.sqrt(size)))
 
 
-def _chain_seconds(framework: Framework, a: Any, b: Any, length: int) -> tuple[float, Any]:
-    framework.wait(a)
+def _chain_seconds(work: _Work, length: int) -> tuple[float, Any]:
+    work.framework.wait(work.a)
     begin = time.perf_counter()
-    product = a
+    product = work.a
     for _ in range(length):
-        product = framework.matmul(product, b)
-    framework.wait(product)
+        product = work.framework.matmul(product, work.b)
+    work.framework.wait(product)
     return time.perf_counter() - begin, product
 
 

@@ -130,8 +130,8 @@ class Live:
         return self._end(Failure(status, reason, self.phase), grace_s=0.0)
 
     def _resume(self) -> None:
-        self.since_s = time.monotonic()
         self.worker.resume()
+        self.since_s = time.monotonic()
 
     def _receive(self) -> Message:
         """The next message that is no news of a phase; a failure ends the launch.

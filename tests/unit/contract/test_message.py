@@ -65,8 +65,9 @@ def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
         b"{}\n",
         b"[]\n",
         b'{"type": "Turn"}\n',
+        b'{"type": "Turn", "round": 1, "num_steps": 2}\n',
         b'{"type": "Unknown"}\n',
-        b'{"type": "Turn", "round": 1, "num_steps": 2, "more": 3}\n',
+        b'{"type": "Turn", "round": 1, "num_steps": 2, "sent_s": 1.0, "more": 3}\n',
     ],
 )
 def test_refuses_what_is_no_message(line: bytes) -> None:

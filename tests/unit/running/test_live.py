@@ -22,6 +22,7 @@ from benchmarks.contract.message import (
     Proved,
     Ready,
     Turn,
+    stamp,
 )
 from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.running import live as live_module
@@ -38,7 +39,7 @@ class LateParent:
     `answers` are what the worker says to each message, with the seconds after it that it says so.
     """
 
-    def __init__(self, answers: dict[type, list[tuple[float, Callable[..., Message]]]]) -> None:
+    def __init__(self, answers: dict[type, list[tuple[float, Callable[[float], Message]]]]) -> None:
         self.now_s = 1000.0
         self.answers = answers
         self.unread: list[Message] = []
@@ -49,7 +50,7 @@ class LateParent:
     def send(self, message: Any) -> None:
         kind = message.__class__  # a mock's is what it stands for
         for after_s, say in self.answers.get(kind, []):
-            self.unread.append(say(sent_s=self.now_s + after_s))
+            self.unread.append(say(self.now_s + after_s))
 
     def receive(self, *, timeout_s: float, tick: Any) -> Message:
         message = self.unread.pop(0)
@@ -66,14 +67,19 @@ class LateParent:
         pass
 
 
-def said(message: type, *arguments: Any) -> Callable[..., Message]:
-    return lambda sent_s: message(*arguments, sent_s=sent_s)
+def said(message: type, *arguments: Any) -> Callable[[float], Message]:
+    def say(sent_s: float) -> Message:
+        made: Message = message(*arguments)
+        stamp(made, sent_s)
+        return made
+
+    return say
 
 
 def started(
     monkeypatch: pytest.MonkeyPatch,
     message: type,
-    answers: dict[type, list[tuple[float, Callable[..., Message]]]],
+    answers: dict[type, list[tuple[float, Callable[[float], Message]]]],
 ) -> Live:
     parent = LateParent(answers)
     monkeypatch.setattr(live_module, "time", parent)

@@ -27,7 +27,9 @@ from benchmarks.running.watchdog import marked_processes
 PREAMBLE = """
 import json, os, signal, subprocess, sys, time
 read_fd, write_fd = int(sys.argv[1]), int(sys.argv[2])
-def say(name): os.write(write_fd, json.dumps({"type": "Phase", "name": name}).encode() + b"\\n")
+def say(name):
+    line = json.dumps({"type": "Phase", "sent_s": 0.0, "name": name})
+    os.write(write_fd, line.encode() + b"\\n")
 def hear(): return json.loads(os.fdopen(read_fd, closefd=False).readline())
 """
 
