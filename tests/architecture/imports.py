@@ -1,4 +1,4 @@
-"""Which module imports which, read from source without running it."""
+"""Which module imports which, and what of Python a worker uses, read from source."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ FRAMEWORKS = {
 }
 PURE = {"statistics": {"numpy", "scipy"}, "equivalence": {"numpy"}, "contract": {"numpy"}}
 """Third-party packages that a layer may import, where it is restricted."""
+WORKER_PYTHON = (3, 9)
+"""The oldest in which a worker runs."""
+NEWER_ARGUMENTS = {
+    "dataclass": {"kw_only", "match_args", "slots", "weakref_slot"},
+    "field": {"kw_only"},
+    "zip": {"strict"},
+}
+"""What later versions of Python added to calls, which no linter's target version tells."""
 FRAMEWORK_FILES = ("/adapter.py", "_impl.py", "_export.py")
 """Files that may import a framework; an exporter runs in a process of its own."""
 
@@ -94,8 +102,7 @@ def worker_violations(modules: dict[str, str]) -> list[str]:
     """Imports, in what a worker loads, of anything that a framework's interpreter may lack."""
     found = []
     for path, source in modules.items():
-        own = _layer(path.removesuffix(".py").replace("/", "."))
-        if not path.startswith("workloads/") and own not in WORKER_LAYERS:
+        if not _runs_in_worker(path):
             continue
         allowed = FRAMEWORKS if path.endswith(FRAMEWORK_FILES) else set()
         found += [
@@ -103,6 +110,26 @@ def worker_violations(modules: dict[str, str]) -> list[str]:
             for item in imports(path, source)
             if not _is_in_worker(item.module, allowed)
         ]
+    return found
+
+
+def python_violations(modules: dict[str, str]) -> list[str]:
+    """What the oldest Python in which a worker runs does not have: syntax, and calls' arguments."""
+    found = []
+    for path, source in modules.items():
+        if not _runs_in_worker(path):
+            continue
+        try:
+            tree = ast.parse(source, feature_version=WORKER_PYTHON)
+        except SyntaxError as error:
+            found.append(f"{path}:{error.lineno}: {error.msg}")
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                newer = NEWER_ARGUMENTS.get(ast.unparse(node.func).split(".")[-1], set())
+                found += [
+                    f"{path}:{node.lineno}: {one.arg}=" for one in node.keywords if one.arg in newer
+                ]
     return found
 
 
@@ -125,6 +152,11 @@ def _type_checking_blocks(tree: ast.Module) -> list[ast.If]:
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     ]
+
+
+def _runs_in_worker(path: str) -> bool:
+    own = _layer(path.removesuffix(".py").replace("/", "."))
+    return path.startswith("workloads/") or own in WORKER_LAYERS
 
 
 def _layer(module: str) -> str | None:

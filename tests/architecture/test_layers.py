@@ -20,6 +20,7 @@ CHECKS = {
     "layers": architecture.layer_violations,
     "frameworks": architecture.framework_violations,
     "worker": architecture.worker_violations,
+    "python": architecture.python_violations,
     "purity": architecture.purity_violations,
 }
 
@@ -35,6 +36,9 @@ PLANTED = [
     ("worker", "benchmarks/equivalence/agreement.py", "from scipy import stats"),
     ("worker", "workloads/resnet50/spec.py", "from omegaconf import OmegaConf"),
     ("worker", "benchmarks/measuring/timing.py", "from benchmarks.statistics import intervals"),
+    ("python", "benchmarks/contract/message.py", "@dataclass(kw_only=True)\nclass Planted: ..."),
+    ("python", "workloads/resnet50/spec.py", "pairs = zip((), (), strict=True)"),
+    ("python", "benchmarks/measuring/fence.py", "match 1:\n    case _:\n        pass"),
     ("purity", "benchmarks/statistics/ratios.py", "import pandas"),
     ("purity", "benchmarks/contract/record.py", "import psutil"),
 ]
@@ -46,7 +50,7 @@ def test_the_tree_has_no_violation(check: str) -> None:
 
 
 @pytest.mark.parametrize(("check", "path", "statement"), PLANTED)
-def test_a_planted_import_is_found(check: str, path: str, statement: str) -> None:
+def test_a_planted_fault_is_found(check: str, path: str, statement: str) -> None:
     modules = architecture.sources()
     modules[path] = f"{modules.get(path, '')}\n{statement}\n"
     violations = CHECKS[check](modules)
