@@ -228,7 +228,7 @@ def test_no_machine_fails_a_fence_that_waits(
         assert report.roof_flop_per_s <= machine.get("rate", 1e11)
 
 
-@pytest.mark.parametrize("lies", [0.8, 1.0])
+@pytest.mark.parametrize("lies", [0.9, 1.0])
 def test_on_no_machine_passes_a_fence_that_returns_early_most_of_the_time(
     lies: float, machine: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
