@@ -29,8 +29,9 @@ MAX_CHAIN = 64
 NUM_PAIRS, NUM_READINGS, MAX_EACH = 5, 4, 20
 """There are more only where other work on the machine may have been in the way of the first."""
 NUM_READ_BACKS = 3
-MIN_DOUBLING, MAX_DOUBLING = 1.5, 4.0
-"""Ratio of twice the work to once the work; noisy machines reach 1.8, early fences 1.0."""
+MIN_DOUBLING, MAX_DOUBLING = 1.25, 4.0
+"""Ratio of twice the work to once the work: 1.0 where nothing is waited for or computed. Where
+threads must be woken on processors that others keep busy, once takes longer: 1.39 was seen."""
 MAX_LEFTOVER = 0.5
 """Share of a block that may remain to be done after its fence, where more than 5 ms."""
 NOISE_S = 0.005
