@@ -24,11 +24,12 @@ MATMUL_MARGIN = 1.2
 SIZE_STEP = 256
 """Coarse, so that launches of one case seldom differ, and find the product in the cache."""
 MIN_SIZE, MAX_SIZE = 128, 8192
-"""Where this is too little, more products are chained: reading back the next would last longer."""
+"""Where the largest is too little, more are chained: reading back a larger would last longer."""
 MAX_CHAIN = 64
 NUM_PAIRS, NUM_READINGS, MAX_EACH = 5, 4, 20
-"""There are more only where other work on the machine may have been in the way of the first."""
+"""Tries without and with reading back; more only while they fail, up to so many of each."""
 NUM_READ_BACKS = 3
+"""Tries of a program's own block."""
 MIN_DOUBLING, MAX_DOUBLING = 1.25, 4.0
 """Ratio of twice the work to once the work: 1.0 where nothing is waited for or computed. Where
 threads must be woken on processors that others keep busy, once takes longer: 1.39 was seen."""
@@ -118,7 +119,7 @@ class _Times:
         if MIN_DOUBLING <= self.doubling <= MAX_DOUBLING:
             return None
         return (
-            f"two dependent matrix products took {self.doubling:.2f} times one"
+            f"twice as many dependent matrix products took {self.doubling:.2f} times as long"
             f" ({MIN_DOUBLING} to {MAX_DOUBLING} expected): the fence does not wait"
         )
 
