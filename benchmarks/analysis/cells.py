@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
+from benchmarks.analysis.equal_work import CellParity
 from benchmarks.analysis.latency import Latency
-from benchmarks.analysis.parity import CellParity
-from benchmarks.analysis.standing import Standing
+from benchmarks.analysis.outcomes import Standing
 from benchmarks.analysis.tables import COHORT_KEY
 from benchmarks.contract.case import Case
 from benchmarks.statistics.intervals import Interval, log_t_interval

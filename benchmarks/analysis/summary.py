@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
 from benchmarks.analysis.cells import CellSummary, Measured, measure, utilisation
-from benchmarks.analysis.comparisons import Comparison, compare_all
+from benchmarks.analysis.equal_work import CellParity, computed_in, effective_of, parities
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
 from benchmarks.analysis.latency import latency_of
-from benchmarks.analysis.parity import CellParity, computed_in, effective_of, parities
-from benchmarks.analysis.standing import Standing, standings
+from benchmarks.analysis.outcomes import Standing, standings
+from benchmarks.analysis.ratios import Comparison, compare_all
 from benchmarks.analysis.tables import (
     ROUND_KEY,
     RoundKey,

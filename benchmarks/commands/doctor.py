@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import benchmarks
 from benchmarks.contract.plan import Interpreter, MachineConfig
 from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_OK
-from benchmarks.planning.readiness import Finding, findings
+from benchmarks.host.readiness import Finding, findings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,13 +90,12 @@ def run(args: argparse.Namespace) -> int:
 
 def examine(extensions: Iterable[Path] = ()) -> Report:
     """What is found on this machine, for every framework in the catalog."""
-    from benchmarks.measuring import machine
+    from benchmarks.host import lock, machine
     from benchmarks.planning import catalog, interpreters
-    from benchmarks.storage import locks
 
     config = MachineConfig()
     identity, state = machine.fingerprint(), machine.state()  # before the probes make a load
-    holder = locks.holder(catalog.PROJECT_ROOT / config.cache_folder)
+    holder = lock.holder(catalog.PROJECT_ROOT / config.cache_folder)
     known = catalog.discover(tuple(extensions))
     resolved = interpreters.resolve(known, config, known.frameworks, keep=False)
     compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)

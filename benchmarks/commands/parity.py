@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.contract.plan import Plan
     from benchmarks.contract.record import Record
     from benchmarks.planning.catalog import Catalog
-    from benchmarks.running.parity import ProvenCell
+    from benchmarks.running.verification import ProvenCell
 
 EXAMPLES = """examples:
   dyno parity                                       the cells of the quick suite
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     Raises UsageError where an override or a name cannot be used.
     """
     from benchmarks.planning.catalog import discover
-    from benchmarks.planning.expand import PlanRequest, make_plan, missing_named
+    from benchmarks.planning.planner import PlanRequest, make_plan, missing_named
     from benchmarks.running.stopping import Stopping
 
     catalog = discover(args.extend)
@@ -91,9 +91,9 @@ class _NoRuns:
 def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
     from rich.console import Console
 
-    from benchmarks.running.launching import ROOT, Folders
-    from benchmarks.running.parity import Proving
+    from benchmarks.running.preparation import ROOT, Folders
     from benchmarks.running.progress import for_console
+    from benchmarks.running.verification import Proving
 
     cache = ROOT / plan.machine_config.cache_folder
     folders = Folders(cache=cache, logs=Path(cache / "proofs" / "logs"))
@@ -105,7 +105,7 @@ def _print(cells: Sequence[ProvenCell], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(document(cells), indent=2, allow_nan=False) + "\n")
         return
-    from benchmarks.presentation.parity import render_parity
     from benchmarks.presentation.terminal import console_for
+    from benchmarks.presentation.verification import render_parity
 
     render_parity(cells, console_for(sys.stdout))

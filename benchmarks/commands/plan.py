@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the plan; 5 where nothing runs or is had, 6 where what was named is not there."""
-    from benchmarks.planning.expand import missing_named
+    from benchmarks.planning.planner import missing_named
 
     plan = selection.load(args).plan
     if args.json:

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure what is missing, show the run, and return the exit code."""
     from benchmarks.commands.show import show_plan
-    from benchmarks.planning.expand import missing_named
+    from benchmarks.planning.planner import missing_named
 
     chosen = selection.load(args)
     missing = missing_named(chosen.plan)
@@ -71,7 +71,7 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     """Run the cohorts; 130 or 143 where a signal ended them early."""
     from rich.console import Console
 
-    from benchmarks.running.launching import ROOT, Folders
+    from benchmarks.running.preparation import ROOT, Folders
     from benchmarks.running.progress import for_console
     from benchmarks.running.runner import Run
     from benchmarks.running.runner import run as run_cohorts

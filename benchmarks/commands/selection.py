@@ -89,7 +89,7 @@ def load(args: argparse.Namespace) -> Selection:
     store is damaged.
     """
     from benchmarks.planning.catalog import discover
-    from benchmarks.planning.expand import PlanRequest, make_plan
+    from benchmarks.planning.planner import PlanRequest, make_plan
     from benchmarks.storage.store import Store
 
     catalog, store = discover(args.extend), Store(Path(args.store))

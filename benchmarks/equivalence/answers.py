@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.contract.workload import Arrays, Tolerance
 from benchmarks.equivalence.checks import Check, check, first_failure
-from benchmarks.equivalence.errors import ratio
+from benchmarks.equivalence.norms import ratio
 from benchmarks.equivalence.verdict import Verdict, judge
 
 Suspects = Callable[[str], Iterable[tuple[str, np.ndarray]]]

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.contract.workload import Arrays, Tolerance, WorkloadSpec
 from benchmarks.equivalence.checks import StepErrors
-from benchmarks.equivalence.errors import TensorError, relative, share_of, tensor_errors
+from benchmarks.equivalence.norms import TensorError, relative, share_of, tensor_errors
 
 FACTOR_RESIDUAL = 1e-2
 """What may be left of a tensor whose error is a factor."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.workload import Arrays, Tolerance, WorkloadSpec
-from benchmarks.equivalence.errors import (
+from benchmarks.equivalence.norms import (
     Sums,
     TensorError,
     angle,

@@ -12,10 +12,10 @@ from benchmarks.contract.record import SERIAL
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.cohorts import Part, num_missing
 from benchmarks.planning.config import Configuration
-from benchmarks.planning.decide import Offer, skip_of
 from benchmarks.planning.estimate import Estimator, memory_limit
 from benchmarks.planning.history import History
 from benchmarks.planning.identity import Conditions, result_key
+from benchmarks.planning.skips import Offer, skip_of
 from benchmarks.planning.sources import Sources, implementation_hash
 from benchmarks.planning.surroundings import Interpreters, Surroundings
 

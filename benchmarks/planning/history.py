@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from benchmarks.contract.record import LAUNCHES_PER_CASE, Record
-from benchmarks.measuring.machine import fingerprint_key
+from benchmarks.host.machine import fingerprint_key
 
 
 class CohortKey(NamedTuple):

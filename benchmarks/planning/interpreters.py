@@ -16,7 +16,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from benchmarks.contract.plan import Interpreter, MachineConfig
-from benchmarks.measuring.machine import effective_cores
+from benchmarks.host.machine import effective_cores
 from benchmarks.planning.catalog import PROJECT_ROOT, Catalog, FrameworkEntry
 from benchmarks.planning.probes import Site, cached_probe
 

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.contract.plan import Interpreter
-from benchmarks.measuring import probe as measuring_probe
-from benchmarks.measuring.environment import allowed_environment, inherited_environment
+from benchmarks.host.environment import allowed_environment, inherited_environment
+from benchmarks.worker import probe as measuring_probe
 
 PROBE_TIMEOUT_S = 120.0
 MAX_REASON_CHARACTERS = 300

@@ -87,7 +87,7 @@ def implementation_hash(sources: Sources, catalog: Catalog, key: tuple[str, str]
 @functools.cache
 def proving_hash(harness: Path = PROJECT_ROOT / "benchmarks") -> str:
     """The hash of all code that judges: how a proof is made, and what it is compared by."""
-    return Sources([Root(harness, "benchmarks")]).hash_of(["benchmarks.measuring.proving"])
+    return Sources([Root(harness, "benchmarks")]).hash_of(["benchmarks.worker.proof_launch"])
 
 
 def _imported(source: bytes, package: str) -> Iterator[str]:

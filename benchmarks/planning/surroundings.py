@@ -40,7 +40,7 @@ class Surroundings:
 
 def here() -> Surroundings:
     """The surroundings of this process, now."""
-    from benchmarks.measuring import machine
+    from benchmarks.host import machine
     from benchmarks.planning.interpreters import resolve
 
     fingerprint = machine.fingerprint()

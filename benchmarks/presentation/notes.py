@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.analysis.cells import CellSummary
-from benchmarks.analysis.comparisons import Comparison
+from benchmarks.analysis.ratios import Comparison
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.record import SERIAL
 from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS

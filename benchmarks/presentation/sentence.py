@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from benchmarks.analysis.cells import CellSummary
-from benchmarks.analysis.comparisons import Comparison
+from benchmarks.analysis.ratios import Comparison
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.record import SERIAL
 from benchmarks.presentation.wording import count, group_name, way_name, with_interval

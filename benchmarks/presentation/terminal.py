@@ -16,8 +16,8 @@ from rich.table import Table  # noqa: TID253 - as above
 from rich.text import Text  # noqa: TID253 - as above
 
 from benchmarks.analysis.cells import CellSummary
-from benchmarks.analysis.comparisons import Comparison
-from benchmarks.analysis.parity import computed_in
+from benchmarks.analysis.equal_work import computed_in
+from benchmarks.analysis.ratios import Comparison
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.presentation.notes import SHOWN, notes
 from benchmarks.presentation.sentence import sentence

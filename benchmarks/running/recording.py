@@ -9,11 +9,11 @@ from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.contract.protocol import PROTOCOL_VERSION
 from benchmarks.contract.record import Record
 from benchmarks.equivalence.verdict import FAIL, UNPROVEN
+from benchmarks.host.peak import impossible, peak_flop_per_s
 from benchmarks.planning.catalog import Catalog
-from benchmarks.running.cohort import median_step_s
 from benchmarks.running.failure import Failure
-from benchmarks.running.live import Live
-from benchmarks.running.physics import impossible, peak_flop_per_s
+from benchmarks.running.launch import Live
+from benchmarks.running.rounds import median_step_s
 
 
 def record_of(

@@ -15,12 +15,13 @@ from benchmarks.contract.case import Case
 from benchmarks.contract.message import Launch
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.contract.record import SERIAL
-from benchmarks.measuring.machine import effective_cores
+from benchmarks.host.lock import machine_lock
+from benchmarks.host.machine import effective_cores
 from benchmarks.planning.catalog import Catalog
-from benchmarks.running.cohort import Rounds, take_rounds
-from benchmarks.running.grounds import Grounds, grounds_of
 from benchmarks.running.guard import Guard
-from benchmarks.running.launching import (
+from benchmarks.running.launch import LaunchEndedError, Live
+from benchmarks.running.oracles import Oracles
+from benchmarks.running.preparation import (
     DataError,
     Folders,
     command_of,
@@ -28,14 +29,13 @@ from benchmarks.running.launching import (
     memory_limit_bytes,
     prepare_data,
 )
-from benchmarks.running.live import LaunchEndedError, Live
-from benchmarks.running.oracle import Oracles
 from benchmarks.running.process import Worker
 from benchmarks.running.progress import Progress
-from benchmarks.running.proving import ProofStoppedError, Prover
+from benchmarks.running.prover import ProofStoppedError, Prover
 from benchmarks.running.recording import record_of
+from benchmarks.running.references import Grounds, grounds_of
+from benchmarks.running.rounds import Rounds, take_rounds
 from benchmarks.running.stopping import StopNowError, Stopping
-from benchmarks.storage.locks import machine_lock
 from benchmarks.storage.store import Store
 
 MAX_IMPORTS = 4

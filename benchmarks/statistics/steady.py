@@ -1,6 +1,6 @@
 """What a launch's step time did after the fact: flat, or with change-points, and of which kind.
 
-The rule that decides during a warm-up is `benchmarks.measuring.warmup`; this one sees the whole
+The rule that decides during a warm-up is `benchmarks.worker.warmup`; this one sees the whole
 trace. The labels are those of Barrett et al., "Virtual Machine Warmup Blows Hot and Cold" (2017).
 Pure functions on numbers: NumPy only.
 """

@@ -15,8 +15,9 @@ LAYERS = (
     "contract",
     "statistics",
     "equivalence",
+    "host",
     "frameworks",
-    "measuring",
+    "worker",
     "storage",
     "planning",
     "running",
@@ -27,7 +28,7 @@ LAYERS = (
 )
 """Data flows down this list; imports point up it, never back."""
 
-WORKER_LAYERS = {"errors", "contract", "equivalence", "measuring", "frameworks"}
+WORKER_LAYERS = {"errors", "contract", "equivalence", "worker", "frameworks"}
 FRAMEWORKS = {
     *("torch", "tensorflow", "jax", "jaxlib", "flax", "optax", "mlx", "keras"),
     *("onnxruntime", "onnx", "openvino", "ai_edge_litert", "flatbuffers"),

@@ -27,18 +27,18 @@ CHECKS = {
 PLANTED = [
     ("layers", "benchmarks/contract/case.py", "import benchmarks.planning.catalog"),
     ("layers", "benchmarks/storage/store.py", "from benchmarks.running import runner"),
-    ("layers", "benchmarks/planning/expand.py", "def f():\n    from benchmarks import cli"),
+    ("layers", "benchmarks/planning/planner.py", "def f():\n    from benchmarks import cli"),
     ("frameworks", "benchmarks/running/runner.py", "import torch"),
     ("frameworks", "benchmarks/frameworks/jax/__init__.py", "import jax.numpy as jnp"),
     ("frameworks", "workloads/resnet50/spec.py", "from flax import linen"),
-    ("worker", "benchmarks/measuring/worker.py", "import hydra"),
-    ("worker", "benchmarks/measuring/launch.py", "def f():\n    import pandas as pd"),
-    ("worker", "benchmarks/equivalence/agreement.py", "from scipy import stats"),
+    ("worker", "benchmarks/worker/main.py", "import hydra"),
+    ("worker", "benchmarks/worker/timed_launch.py", "def f():\n    import pandas as pd"),
+    ("worker", "benchmarks/equivalence/pairwise.py", "from scipy import stats"),
     ("worker", "workloads/resnet50/spec.py", "from omegaconf import OmegaConf"),
-    ("worker", "benchmarks/measuring/timing.py", "from benchmarks.statistics import intervals"),
+    ("worker", "benchmarks/worker/timing.py", "from benchmarks.statistics import intervals"),
     ("python", "benchmarks/contract/message.py", "@dataclass(kw_only=True)\nclass Planted: ..."),
     ("python", "workloads/resnet50/spec.py", "pairs = zip((), (), strict=True)"),
-    ("python", "benchmarks/measuring/fence.py", "match 1:\n    case _:\n        pass"),
+    ("python", "benchmarks/worker/fence.py", "match 1:\n    case _:\n        pass"),
     ("purity", "benchmarks/statistics/ratios.py", "import pandas"),
     ("purity", "benchmarks/contract/record.py", "import psutil"),
 ]
@@ -69,14 +69,14 @@ def test_the_parent_loads_no_framework() -> None:
 
 
 def test_the_worker_loads_nothing_but_numpy() -> None:
-    loaded = _loaded(["benchmarks.measuring.worker", "benchmarks.measuring.data"])
+    loaded = _loaded(["benchmarks.worker.main", "benchmarks.worker.canonical"])
     ours = {"benchmarks", "workloads", "numpy"}
     foreign = loaded - ours - set(sys.stdlib_module_names)
     assert {name for name in foreign if not name.startswith("_")} <= {"mypyc", "cython_runtime"}
 
 
 def test_a_planted_load_is_seen() -> None:
-    assert "pandas" in _loaded(["benchmarks.measuring.worker", "pandas"])
+    assert "pandas" in _loaded(["benchmarks.worker.main", "pandas"])
 
 
 def _loaded(names: list[str]) -> set[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import dyno_cli as cli
 import pytest
 
-from benchmarks.measuring.machine import effective_cores
+from benchmarks.host.machine import effective_cores
 from benchmarks.storage.store import Store
 
 PHASES = ("import", "build", "load", "first_step", "turn", "finish")

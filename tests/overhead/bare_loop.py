@@ -16,8 +16,8 @@ from pathlib import Path
 
 from benchmarks.contract.message import Launch, decode
 from benchmarks.contract.workload import problem_of
-from benchmarks.measuring import data, memory
-from benchmarks.measuring.timing import time_block
+from benchmarks.worker import canonical, memory
+from benchmarks.worker.timing import time_block
 
 
 def main(line: str) -> None:
@@ -29,8 +29,8 @@ def main(line: str) -> None:
     implementation = importlib.import_module(launch.implementation_module)
     program = implementation.build(problem_of(launch.case, spec), framework)
     folder = Path(launch.data_folder)
-    program.load(data.read_weights(folder))
-    program.feed(data.read_batches(folder))
+    program.load(canonical.read_weights(folder))
+    program.feed(canonical.read_batches(folder))
     for _ in range(20):
         outputs = program.step()
     framework.wait(outputs)

@@ -26,10 +26,10 @@ import pytest
 from benchmarks.contract.message import Launch, Turn, encode
 from benchmarks.contract.plan import Plan
 from benchmarks.planning.catalog import Catalog, discover
-from benchmarks.planning.expand import PlanRequest, make_plan
+from benchmarks.planning.planner import PlanRequest, make_plan
 from benchmarks.running.guard import Guard
-from benchmarks.running.launching import ROOT, Folders, command_of, launch_of, prepare_data
-from benchmarks.running.live import Live
+from benchmarks.running.launch import Live
+from benchmarks.running.preparation import ROOT, Folders, command_of, launch_of, prepare_data
 from benchmarks.running.process import Command, Worker
 from benchmarks.statistics.ratios import paired_ratio
 from benchmarks.storage.store import Store

@@ -10,7 +10,7 @@ import numpy as np
 import parity_cli
 import pytest
 
-from benchmarks.measuring import oracle
+from benchmarks.worker import oracle_files
 from tests.parity import resnet50_reference, transformer_reference
 from workloads.transformer.spec import SPECS
 
@@ -37,7 +37,7 @@ def known(workload, cache):
     )
     assert cell["status"] == "pass"
     identity = cell["oracle"]["content"]
-    return oracle.load(cache / "oracle" / identity, identity=identity)
+    return oracle_files.load(cache / "oracle" / identity, identity=identity)
 
 
 @pytest.fixture(scope="module")

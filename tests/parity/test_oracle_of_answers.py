@@ -7,8 +7,8 @@ import parity_cli
 import pytest
 
 from benchmarks.contract.case import Work
-from benchmarks.measuring import oracle
 from benchmarks.planning.catalog import discover
+from benchmarks.worker import oracle_files
 from tests.parity.test_oracle import REFERENCES as TRAINED
 
 LIMIT = 1e-9
@@ -46,7 +46,7 @@ def test_the_oracles_answers_are_the_references(workload, cache):
     for cell in found:
         assert cell["status"] == "pass"
         identity = cell["oracle"]["content"]
-        answers = oracle.load_answers(cache / "oracle" / identity)
+        answers = oracle_files.load_answers(cache / "oracle" / identity)
         options = tuple((name, cell[name]) for name in spec.options)
         work = Work(workload, spec.version, "tiny", cell["batch_size"], options)
         weights = dict(spec.weights(work))

@@ -16,8 +16,8 @@ import numpy as np
 from keras import layers
 
 from benchmarks.contract.workload import Arrays, Effective, Problem
-from benchmarks.frameworks.keras.adapter import TrainedModel, image_layout
 from benchmarks.frameworks.keras.framework import KerasFramework
+from benchmarks.frameworks.keras.model import TrainedModel, image_layout
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_train"}

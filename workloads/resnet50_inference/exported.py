@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.workload import Arrays, Problem
-from benchmarks.frameworks.exporting import export
+from benchmarks.frameworks.export_process import export
 from workloads.resnet50_inference import spec
 
 QUANTISER = "workloads.resnet50_inference.onnxruntime_impl"

@@ -23,8 +23,8 @@ import numpy as np
 from keras import layers, ops
 
 from benchmarks.contract.workload import Arrays, Effective, Problem, Reading
-from benchmarks.frameworks.keras.adapter import TrainedModel
 from benchmarks.frameworks.keras.framework import KerasFramework
+from benchmarks.frameworks.keras.model import TrainedModel
 from workloads.transformer import spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}

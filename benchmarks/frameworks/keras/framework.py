@@ -115,14 +115,14 @@ class KerasFramework(ABC):
 
     def memory_layout(self, part: Any, images: Any) -> str:
         """NHWC or NCHW: how `part`'s last layer, a convolution, leaves these images in memory."""
-        from benchmarks.frameworks.keras.adapter import LAYOUTS
+        from benchmarks.frameworks.keras.model import LAYOUTS
 
         del images
         return LAYOUTS[part.layers[-1].data_format]
 
     def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
-        """The AdamW of `benchmarks.frameworks.keras.adapter`, in the backend's fastest way."""
-        from benchmarks.frameworks.keras.adapter import AdamW
+        """The AdamW of `benchmarks.frameworks.keras.model`, in the backend's fastest way."""
+        from benchmarks.frameworks.keras.model import AdamW
 
         return AdamW(constants, is_decayed=is_decayed)
 
@@ -133,9 +133,9 @@ class KerasFramework(ABC):
         """
         self._backend.configure(settings)
         self._execution = settings.execution
-        from benchmarks.frameworks.keras import adapter
+        from benchmarks.frameworks.keras import model
 
-        adapter.configure(backend=self._backend_name, precision=settings.precision)
+        model.configure(backend=self._backend_name, precision=settings.precision)
 
     def devices(self) -> dict[str, int]:
         """The devices that the backend sees."""
@@ -179,6 +179,6 @@ class KerasFramework(ABC):
 
     def describe(self) -> dict[str, str]:
         """The backend's versions and flags, Keras's, and how the last model was compiled."""
-        from benchmarks.frameworks.keras import adapter
+        from benchmarks.frameworks.keras import model
 
-        return {**self._backend.describe(), **adapter.describe(), **self._modes}
+        return {**self._backend.describe(), **model.describe(), **self._modes}

@@ -51,7 +51,7 @@ class Adapter(KerasFramework):
 
     def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
         """AdamW, of all variables together."""
-        from benchmarks.frameworks.keras.adapter import AdamW
+        from benchmarks.frameworks.keras.model import AdamW
 
         return AdamW(constants, is_decayed=is_decayed, update_together=_update_together)
 

@@ -7,8 +7,8 @@ import pytest
 from benchmarks.commands import doctor
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.plan import Interpreter
+from benchmarks.host.readiness import Finding
 from benchmarks.planning import catalog
-from benchmarks.planning.readiness import Finding
 
 LAB = Capabilities(
     name="lab",

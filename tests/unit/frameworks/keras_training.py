@@ -47,7 +47,7 @@ def train_by_adamw(framework: Any) -> dict[str, list[float]]:
     """A table whose rows are scaled by one factor, after some steps: values and moments."""
     import keras
 
-    from benchmarks.frameworks.keras.adapter import TrainedModel
+    from benchmarks.frameworks.keras.model import TrainedModel
 
     chosen = keras.Input((), batch_size=NUM_SAMPLES, dtype="int32")
     table = keras.layers.Embedding(NUM_ROWS, 1, embeddings_initializer="ones")
@@ -76,7 +76,7 @@ def main(framework_name: str, settings: Settings) -> None:
     framework.configure(settings)
     import keras
 
-    from benchmarks.frameworks.keras.adapter import TrainedModel
+    from benchmarks.frameworks.keras.model import TrainedModel
 
     features = keras.Input((1,), batch_size=NUM_SAMPLES)
     layer = keras.layers.Dense(

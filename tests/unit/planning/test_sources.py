@@ -78,7 +78,7 @@ def test_the_same_text_in_another_module_is_another_source(write, hashed):
     assert hashed("lab.a") != hashed("lab.b")
 
 
-@pytest.mark.parametrize("changed", ["measuring/proof.py", "equivalence/errors.py"])
+@pytest.mark.parametrize("changed", ["worker/tasks/training/proof.py", "equivalence/norms.py"])
 def test_a_proof_depends_on_what_compares_and_judges(changed, tmp_path):
     copy = tmp_path / "benchmarks"
     shutil.copytree(PROJECT_ROOT / "benchmarks", copy)

@@ -11,7 +11,7 @@ from benchmarks.contract.plan import CohortPlan, Interpreter, LaunchPlan, Plan
 from benchmarks.contract.protocol import PROTOCOL_VERSION
 from benchmarks.contract.record import Record
 from benchmarks.contract.workload import WorkloadSpec
-from benchmarks.measuring.machine import fingerprint_key
+from benchmarks.host.machine import fingerprint_key
 from benchmarks.planning.catalog import (
     Catalog,
     FrameworkEntry,
@@ -19,7 +19,7 @@ from benchmarks.planning.catalog import (
     Root,
     WorkloadEntry,
 )
-from benchmarks.planning.expand import PlanRequest, make_plan
+from benchmarks.planning.planner import PlanRequest, make_plan
 from benchmarks.planning.surroundings import Surroundings
 
 GIB = 2**30

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.contract.plan import CohortPlan, LaunchPlan
 from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.running import runner
-from benchmarks.running.live import LaunchEndedError
+from benchmarks.running.launch import LaunchEndedError
 
 
 class Importing:

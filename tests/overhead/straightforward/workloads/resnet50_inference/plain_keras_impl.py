@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from benchmarks.contract.workload import Effective
-from benchmarks.frameworks.keras.adapter import image_layout
+from benchmarks.frameworks.keras.model import image_layout
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_infer"}

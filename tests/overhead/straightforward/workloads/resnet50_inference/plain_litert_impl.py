@@ -13,7 +13,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from benchmarks.contract.workload import Effective
-from benchmarks.frameworks.exporting import export
+from benchmarks.frameworks.export_process import export
 from workloads.resnet50_inference import spec
 
 IMPLEMENTS = {"resnet50_infer"}

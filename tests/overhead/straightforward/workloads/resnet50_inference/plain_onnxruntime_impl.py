@@ -17,7 +17,7 @@ from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks.contract.workload import Effective
-from benchmarks.frameworks.exporting import export
+from benchmarks.frameworks.export_process import export
 from workloads.resnet50_inference import spec
 
 IMPLEMENTS = {"resnet50_infer"}

@@ -14,7 +14,7 @@ import numpy as np
 import openvino as ov
 
 from benchmarks.contract.workload import Effective
-from benchmarks.frameworks.exporting import export
+from benchmarks.frameworks.export_process import export
 
 IMPLEMENTS = {"resnet50_infer"}
 EXPORTER = "straightforward.workloads.resnet50_inference.plain_pytorch_impl"

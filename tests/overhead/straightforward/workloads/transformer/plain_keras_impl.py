@@ -12,7 +12,7 @@ import numpy as np
 from keras import layers, ops
 
 from benchmarks.contract.workload import Effective
-from benchmarks.frameworks.keras.adapter import TrainedModel
+from benchmarks.frameworks.keras.model import TrainedModel
 from workloads.transformer import spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks.contract.workload import Effective
-from benchmarks.frameworks.exporting import export
+from benchmarks.frameworks.export_process import export
 from workloads.transformer_inference import spec
 
 IMPLEMENTS = {"transformer_infer"}

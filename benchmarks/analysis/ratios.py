@@ -1,0 +1,161 @@
+"""Paired comparisons of each case with its base, from the cohorts that both took part in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
+
+from benchmarks.analysis.outcomes import Standing
+from benchmarks.analysis.pairing import Pair, paired_rounds, pairs, serial_log_ratios
+from benchmarks.analysis.tables import COHORT_KEY, launch_s
+from benchmarks.contract.record import SERIAL, TOGETHER
+from benchmarks.statistics.effort import best_rounds, more_launches_to_halve, variances
+from benchmarks.statistics.intervals import holm
+from benchmarks.statistics.ratios import Ratio, paired_ratio, superiority_p_values, verdict
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What would narrow the interval."""
+
+    num_cohorts: int
+    """Cohorts that the two have shared, disturbed ones too."""
+    more_cohorts: int
+    """Cohorts that would halve it, if the spread between launches stays as it is."""
+    num_rounds: int | None = None
+    """Rounds per launch that count, rounded down; None where no launches were alive together."""
+    best_rounds: int | None = None
+    """Rounds per launch that would be the best use of the time."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A case against its base; an A/A comparison is the base against its own second launch."""
+
+    base: str
+    case: str
+    aa: bool
+    ratio: Ratio | None
+    """None where no cohort left a round in which both count."""
+    verdict: str
+    effort: Effort | None = None
+    resident: str | None = None
+    """together, or serial where a cohort of it was; None where no cohort is shared."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of the `dyno.run/1` document."""
+        ratio = self.ratio
+        return {
+            "base": self.base,
+            "case": self.case,
+            "aa": self.aa,
+            "ratio": ratio.ratio if ratio else None,
+            "low": ratio.low if ratio else None,
+            "high": ratio.high if ratio else None,
+            "num_launches": ratio.num_launches if ratio else 0,
+            "resident": self.resident,
+            "verdict": self.verdict,
+        }
+
+    @property
+    def contains_one(self) -> bool | None:
+        """Whether the interval allows that both are equally fast; None without an interval."""
+        if self.ratio is None or self.ratio.low is None or self.ratio.high is None:
+            return None
+        return self.ratio.low <= 1 <= self.ratio.high
+
+
+def compare_all(
+    bases: Mapping[str, str],
+    standings: Mapping[str, Standing],
+    blocks: pd.DataFrame,
+    *,
+    max_rounds: int,
+) -> list[Comparison]:
+    """Every comparison that two cells which are ok allow, with its verdict by the numbers alone.
+
+    The p-values of the comparisons with one base are adjusted together (Holm); A/A comparisons
+    are checks of the machine and not among them.
+    """
+    by_base: dict[str, list[Comparison]] = defaultdict(list)
+    for case_id, standing in standings.items():
+        base_id = bases.get(case_id, case_id)
+        base = standings.get(base_id)
+        if base is None or not (standing.is_ok and base.is_ok):
+            continue
+        aa = base_id == case_id
+        found = pairs(base.launches(), standing.launches(replica=int(aa)))
+        if found or not aa:
+            by_base[base_id].append(_compare(base_id, case_id, found, blocks, max_rounds))
+    return [judged for family in by_base.values() for judged in _judge(family)]
+
+
+def _compare(
+    base_id: str,
+    case_id: str,
+    found: Sequence[Pair],
+    blocks: pd.DataFrame,
+    max_rounds: int,
+) -> Comparison:
+    rounds = paired_rounds(blocks, found)
+    cohorts = [group.tolist() for _, group in rounds.groupby(COHORT_KEY)["log_ratio"]]
+    serial = serial_log_ratios(blocks, found)
+    ratio = paired_ratio([*cohorts, *([one] for one in serial)]) if cohorts or serial else None
+    return Comparison(
+        base=base_id,
+        case=case_id,
+        aa=base_id == case_id,
+        ratio=ratio,
+        verdict="cant_tell",
+        effort=_effort(ratio, cohorts, rounds, found, max_rounds) if ratio else None,
+        resident=_resident(found),
+    )
+
+
+def _resident(found: Sequence[Pair]) -> str | None:
+    if not found:
+        return None
+    return SERIAL if any(pair.is_serial for pair in found) else TOGETHER
+
+
+def _effort(
+    ratio: Ratio,
+    cohorts: Sequence[Sequence[float]],
+    rounds: pd.DataFrame,
+    found: Sequence[Pair],
+    max_rounds: int,
+) -> Effort | None:
+    more = more_launches_to_halve(ratio.log_mean)
+    if more is None:
+        return None
+    if not cohorts:
+        return Effort(len(found), more)
+    parts = variances(cohorts)
+    together = [pair for pair in found if not pair.is_serial]
+    cost_s = sum(launch_s(one) for pair in together for side in pair for one in side)
+    round_s = float(rounds["round_s"].mean())
+    return Effort(
+        num_cohorts=len(found),
+        more_cohorts=more,
+        num_rounds=len(rounds) // len(cohorts),
+        best_rounds=parts
+        and best_rounds(
+            parts, round_s=round_s, launch_s=cost_s / len(together), max_rounds=max_rounds
+        ),
+    )
+
+
+def _judge(family: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons with one base, each with its verdict."""
+    tested = [one for one in family if not one.aa and one.ratio is not None]
+    p_values = [superiority_p_values(one.ratio).two_sided for one in tested if one.ratio]
+    adjusted = {one.case: p for one, p in zip(tested, holm(p_values), strict=True)}
+    judged = []
+    for one in family:
+        said = verdict(one.ratio, adjusted_p=adjusted.get(one.case)) if one.ratio else "cant_tell"
+        judged.append(replace(one, verdict=said))
+    return judged

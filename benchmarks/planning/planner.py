@@ -1,0 +1,176 @@
+"""From overrides to a plan: every cell decided, the cohorts that are still to be launched.
+
+Pure but for what `Surroundings` and the store are asked once each; no Hydra for each cell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from benchmarks.contract.plan import Cell, Interpreter, Plan
+from benchmarks.contract.record import Record
+from benchmarks.planning import axes, config
+from benchmarks.planning.catalog import Catalog
+from benchmarks.planning.cells import Drafting
+from benchmarks.planning.cohorts import Part, bases_of, cohorts_of, parts_of
+from benchmarks.planning.config import Configuration
+from benchmarks.planning.estimate import memory_limit
+from benchmarks.planning.history import History
+from benchmarks.planning.identity import plan_key
+from benchmarks.planning.names import unknown_name
+from benchmarks.planning.overrides import parse
+from benchmarks.planning.skips import absent_device
+from benchmarks.planning.surroundings import Surroundings, here
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What a user asks for."""
+
+    overrides: tuple[str, ...] = ()
+    fresh: bool = False
+    """Measure everything anew, whatever the store holds."""
+
+
+class Runs(Protocol):
+    """What planning reads of the store."""
+
+    def runs(self) -> list[str]:
+        """The ids of all runs, oldest first."""
+
+    def read_plan(self, run_id: str) -> Plan:
+        """The plan of a run."""
+
+    def records(self) -> list[Record]:
+        """The records of all runs."""
+
+
+def make_plan(
+    request: PlanRequest,
+    *,
+    catalog: Catalog,
+    store: Runs,
+    surroundings: Surroundings | None = None,
+) -> Plan:
+    """The plan of these overrides on this machine.
+
+    Raises UsageError where an override, a suite or a name cannot be used or the cells are too many,
+    and StoreError where the store is damaged.
+    """
+    specs = catalog.specs().values()
+    options = {name for spec in specs for name in (*spec.options, *spec.way_options)}
+    overrides = parse(request.overrides, options=sorted(options))
+    resolved = config.resolve(overrides)
+    configuration = resolved.configuration
+    _refuse_unknown_interpreters(configuration, catalog)
+    found = axes.matrices(configuration.suite.matrices, overrides.axes, catalog)
+    around = surroundings or here()
+    wanted = _implemented(found, catalog)
+    interpreters = around.interpreters(catalog, configuration.machine, wanted)
+    history = History(store.records(), fresh=request.fresh)
+    drafting = Drafting(catalog, configuration, interpreters, around, history)
+    cells = [drafting.draft(case) for case in axes.cases(found, best_device(interpreters))]
+    parts = _parts(cells, configuration, around)
+    key = plan_key(cells, configuration.protocol, fresh=request.fresh)
+    run_id = _earlier_run(key, store) if not request.fresh else None
+    run_id = run_id or _new_run_id(resolved.suite_name, around)
+    cohorts = cohorts_of(parts, history, configuration.protocol, run_id)
+    return Plan(
+        run_id=run_id,
+        plan_key=key,
+        created_at=around.now.isoformat(timespec="seconds"),
+        suite=resolved.suite_name,
+        overrides=request.overrides,
+        protocol=configuration.protocol,
+        machine_config=configuration.machine,
+        cells=tuple(drafting.settle(cells, parts, cohorts)),
+        cohorts=tuple(cohorts),
+        bases=bases_of(parts),
+        interpreters={k: v for k, v in interpreters.items() if isinstance(v, Interpreter)},
+        device_rules=configuration.device_rules,
+        machine=around.machine,
+        fresh=request.fresh,
+    )
+
+
+def best_device(interpreters: Mapping[str, Interpreter | str]) -> str:
+    """The device that `auto` stands for: the best that any of the frameworks sees here."""
+    seen = {
+        device
+        for found in interpreters.values()
+        if isinstance(found, Interpreter)
+        for device, number in found.devices.items()
+        if number
+    }
+    return next((device for device in axes.DEVICE_PREFERENCE if device in seen), "cpu")
+
+
+def missing_named(plan: Plan) -> list[str]:
+    """Why each framework or device is not there that the user named outright, and not by `all`.
+
+    Where this is not empty, a command ends with EXIT_ENVIRONMENT. A device counts as missing for a
+    framework that was named too, and for any where no framework sees it.
+    """
+    asked = [text for text in plan.overrides if re.match(r"\+*(framework|device)\s*=", text)]
+    named = parse(asked)
+    seen = {device for one in plan.interpreters.values() for device, n in one.devices.items() if n}
+    found = []
+    for cell in plan.cells:
+        case = cell.case
+        is_named = named.is_named("framework", case.way.framework)
+        if cell.kind == "not_installed" and is_named:
+            found.append(f"{case.way.framework}: {cell.reason}")
+        interpreter = plan.interpreters.get(case.way.framework)
+        if interpreter is None or not named.is_named("device", case.place.device):
+            continue
+        num_seen = interpreter.devices.get(case.place.device, 0)
+        absent = absent_device(case, num_seen)
+        is_absent = str(cell.reason).startswith(absent)
+        if is_absent and (is_named or case.place.device not in seen):
+            found.append(absent)
+    return list(dict.fromkeys(found))
+
+
+def _refuse_unknown_interpreters(configuration: Configuration, catalog: Catalog) -> None:
+    for name in configuration.machine.python:
+        if name not in catalog.frameworks:
+            where = f"machine.python.{name}"
+            raise unknown_name(name, catalog.frameworks, kind="framework", where=where)
+
+
+def _implemented(found: Iterable[axes.Matrix], catalog: Catalog) -> list[str]:
+    """The frameworks of the selection that implement anything in it: the ones worth a probe."""
+    return list(
+        dict.fromkeys(
+            framework
+            for matrix in found
+            for framework in matrix.frameworks
+            if (matrix.spec.name, framework) in catalog.implementations
+        )
+    )
+
+
+def _parts(cells: Iterable[Cell], configuration: Configuration, around: Surroundings) -> list[Part]:
+    machine = configuration.machine
+
+    def fits(together: Sequence[Cell]) -> bool:
+        limit = memory_limit(together[0].case.place.device, machine, around)
+        sizes = [cell.memory_bytes or 0 for cell in together]
+        return len(together) <= machine.max_resident and limit.holds(sizes)
+
+    runnable = [cell for cell in cells if cell.action == "run"]
+    return parts_of(runnable, fits, aa=configuration.protocol.aa)
+
+
+def _earlier_run(key: str, store: Runs) -> str | None:
+    """The newest run of the same plan, which this one continues."""
+    plans = (store.read_plan(run_id) for run_id in reversed(store.runs()))
+    return next((plan.run_id for plan in plans if plan.plan_key == key), None)
+
+
+def _new_run_id(suite: str, around: Surroundings) -> str:
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", suite).strip("-")[:40] or "suite"
+    return f"{around.now:%Y%m%d-%H%M%S}-{name}-{around.token}"

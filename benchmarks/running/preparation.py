@@ -1,0 +1,175 @@
+"""From a case of the plan to a process that can be started: message, command, data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import benchmarks
+from benchmarks.contract.case import Case, Work
+from benchmarks.contract.framework import Settings
+from benchmarks.contract.message import Launch, Prove
+from benchmarks.contract.plan import MachineConfig, Plan
+from benchmarks.host import machine
+from benchmarks.host.environment import allowed_environment
+from benchmarks.planning.catalog import Catalog
+from benchmarks.planning.sources import Sources
+from benchmarks.running.process import Command
+
+ROOT = Path(benchmarks.__file__).resolve().parent.parent
+MEMORY_SHARE = 0.9
+"""Share of the machine's memory that launches alive together may take, where no limit is set."""
+ACCELERATOR_SHARE = 0.9
+"""Share of a device's memory that the launches alive together divide among them."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run keeps what is no result."""
+
+    cache: Path
+    """Lives on between runs: canonical arrays, compile caches, locks."""
+    logs: Path
+    """The launches' output, beside the records."""
+
+
+class DataError(Exception):
+    """Why the canonical arrays of a Work could not be made."""
+
+
+def data_folder(catalog: Catalog, work: Work, folders: Folders) -> Path:
+    """Where this Work's canonical arrays lie once `prepare_data` has returned.
+
+    Named by all source that they depend on: one workload's mathematics may be built on another's.
+    """
+    entry = catalog.workloads[work.workload]
+    source = Sources(catalog.roots).hash_of([entry.spec_module])
+    identity = json.dumps([asdict(work), entry.spec.num_batches, source])
+    return folders.cache / "data" / hashlib.sha256(identity.encode()).hexdigest()[:24]
+
+
+def prepare_data(catalog: Catalog, work: Work, folders: Folders, *, timeout_s: float) -> None:
+    """Write this Work's canonical arrays where they are not there yet; DataError if it fails."""
+    folder = data_folder(catalog, work, folders)
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        *(sys.executable, "-m", "benchmarks.worker.canonical"),
+        *(catalog.workloads[work.workload].spec_module, json.dumps(asdict(work))),
+        *(str(folder), str(os.getpid())),
+    ]
+    try:
+        result = subprocess.run(
+            command,
+            env=allowed_environment(
+                _python_path(catalog), private_folder=folders.cache / "scratch" / "data"
+            ),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us to handle
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"the canonical arrays were not made within {timeout_s:g} s") from error
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+        raise DataError(f"the canonical arrays could not be made: {last}")
+
+
+def launch_of(
+    plan: Plan,
+    catalog: Catalog,
+    case: Case,
+    *,
+    launch_id: str,
+    folders: Folders,
+    num_resident: int,
+    oracle: Path | None,
+    inspects: bool,
+) -> Launch:
+    """The message that tells a worker what to run; its private folders exist when this returns."""
+    framework = catalog.frameworks[case.way.framework]
+    implementation = catalog.implementations[case.work.workload, case.way.framework]
+    cell = next(c for c in plan.cells if c.case == case)
+    alone = case.place.device == "cpu" or num_resident == 1
+    return Launch(
+        case=case,
+        settings=settings_of(
+            case,
+            plan.machine_config,
+            cache=folders.cache / "compiled" / str(cell.result_key),
+            scratch=folders.cache / "scratch" / launch_id,
+            memory_fraction=1.0 if alone else ACCELERATOR_SHARE / num_resident,
+        ),
+        protocol=plan.protocol,
+        rules=plan.device_rules[case.place.device],
+        framework_module=framework.module,
+        spec_module=catalog.workloads[case.work.workload].spec_module,
+        implementation_module=implementation.module,
+        data_folder=str(data_folder(catalog, case.work, folders)),
+        oracle_folder=None if oracle is None else str(oracle),
+        inspects=inspects,
+    )
+
+
+def settings_of(
+    case: Case,
+    config: MachineConfig,
+    *,
+    cache: Path,
+    scratch: Path,
+    memory_fraction: float = 1.0,
+) -> Settings:
+    """How a case is to run here; its private folders exist when this returns."""
+    for folder in (cache, scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    return Settings(
+        device=case.place.device,
+        num_devices=case.place.num_devices,
+        execution=case.way.execution,
+        precision=case.way.precision,
+        num_threads=config.num_threads or machine.effective_cores(),
+        memory_fraction=memory_fraction,
+        cache_folder=str(cache),
+        scratch_folder=str(scratch),
+    )
+
+
+def memory_limit_bytes(config: MachineConfig) -> int:
+    """Bytes that the processes alive together may take."""
+    if config.memory_limit_gib is not None:
+        return int(config.memory_limit_gib * 2**30)
+    return int(MEMORY_SHARE * machine.total_memory_bytes())
+
+
+def command_of(
+    python: str, catalog: Catalog, launch: Launch | Prove, launch_id: str, folders: Folders
+) -> Command:
+    """How to start the worker of this launch, in its framework's interpreter."""
+    name = launch.case.way.framework
+    extra = {
+        **_python_path(catalog),
+        **catalog.frameworks[name].environment(launch.settings),
+    }
+    scratch = Path(launch.settings.scratch_folder)
+    return Command(
+        mark=launch_id,
+        arguments=(python, "-u", "-m", "benchmarks.worker.main"),
+        environment=allowed_environment(extra, private_folder=scratch),
+        folder=scratch,
+        log=folders.logs / f"{launch_id}.log",
+    )
+
+
+def _python_path(catalog: Catalog) -> dict[str, str]:
+    """Our own checkout first: other wheels have shipped a top-level `benchmarks` before."""
+    return {"PYTHONPATH": ":".join([str(ROOT), *catalog.python_path])}

@@ -1,0 +1,99 @@
+"""Proofs for work whose oracle cannot be computed: the same way, at sizes where it can.
+
+A proof that passed is kept below <cache>/proofs/, by everything that it depends on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.contract.case import Case
+from benchmarks.equivalence.verdict import INHERITED, PASS, UNPROVEN, Verdict, verdict_from_json
+from benchmarks.running.oracles import Oracles
+from benchmarks.running.prover import ProofStoppedError, Prover
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """Proves cases by their proxies."""
+
+    prover: Prover
+    oracles: Oracles
+
+    def verdict(self, case: Case, reason: str) -> Verdict:
+        """INHERITED where the way passes at every proxy, else what the first that does not came to.
+
+        `reason` is why the case has no oracle of its own. Raises ProofStoppedError.
+        """
+        proxies = list(self._proxies(case))
+        if not proxies:
+            return Verdict(UNPROVEN, reason=f"{reason}; the workload names no sizes in its place")
+        for proxy in proxies:
+            found = self._proven(proxy)
+            if found.status != PASS:
+                return dataclasses.replace(
+                    found, reason=f"{reason}; at {_named(proxy)}: {found.reason}"
+                )
+        names = " and ".join(_named(proxy) for proxy in proxies)
+        return Verdict(INHERITED, reason=f"proven at {names}, because {reason}")
+
+    def _proxies(self, case: Case) -> Iterator[Case]:
+        spec = self.prover.catalog.workloads[case.work.workload].spec
+        for size in spec.proxies:
+            work = dataclasses.replace(
+                case.work,
+                size=size,
+                batch_size=spec.default_batch_size[size],
+                options=tuple(
+                    (
+                        name,
+                        value if name in spec.every_value_of else spec.default_option(name, size),
+                    )
+                    for name, value in case.work.options
+                ),
+            )
+            if work != case.work:
+                yield dataclasses.replace(case, work=work)
+
+    def _proven(self, proxy: Case) -> Verdict:
+        file = self._file(proxy)
+        kept = _kept(file)
+        if kept is not None:
+            return kept
+        if self.prover.stopping.requested:
+            raise ProofStoppedError
+        known = self.oracles.find(proxy.work, follows=True)
+        if isinstance(known, str):
+            return Verdict(UNPROVEN, reason=known)
+        proof = self.prover.prove(proxy, oracle=known.folder)
+        verdict = proof.verdict
+        if proof.status != "ok":
+            verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; log: {proof.log}")
+        if verdict.status == PASS:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(f".{os.getpid()}")
+            text = json.dumps(verdict.to_json(), allow_nan=False)
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(file)
+        return verdict
+
+    def _file(self, proxy: Case) -> Path:
+        return self.prover.folders.cache / "proofs" / f"{self.prover.key(proxy)}.json"
+
+
+def _kept(file: Path) -> Verdict | None:
+    """The proof in this file; None where there is none that can be read."""
+    try:
+        return verdict_from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _named(case: Case) -> str:
+    options = (f" {name}={value}" for name, value in case.work.options)
+    return f"{case.work.size} b{case.work.batch_size}{''.join(options)}"

@@ -1,0 +1,148 @@
+"""One cohort: launches that are alive together and take turns, round by round, in random order."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from benchmarks.contract.message import Turn
+from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.record import INVALIDATING_FLAGS, Block
+from benchmarks.host.disturbance import Watch
+from benchmarks.running.launch import LaunchEndedError, Live
+from benchmarks.running.progress import Progress
+from benchmarks.running.stopping import Stopping
+from benchmarks.statistics.intervals import half_width_reached
+from benchmarks.statistics.percentiles import HIGHEST_OF_LAUNCHES, required_samples
+
+CHECK_EVERY = 5
+"""Rounds between two looks at the spread."""
+MAX_REDONE_SHARE = 0.25
+"""Rounds beyond max_rounds, or min_rounds where time is up, that may replace invalid ones."""
+SPARE_REQUESTS = 1.1
+"""Times the requests that a percentile takes: rounds are dropped, slow ones may come in runs."""
+FENCES_PER_BLOCK = 1000
+"""A block lasts at least this many empty fences."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rules by which a cohort's rounds begin and end."""
+
+    protocol: MeasuringProtocol
+    rules: DeviceRules
+    seed: int
+
+
+def take_rounds(
+    lives: Sequence[Live], rounds: Rounds, *, stopping: Stopping, progress: Progress
+) -> None:
+    """Grant turns until the spread is small enough or the protocol's limits are reached."""
+    order = random.Random(rounds.seed)  # noqa: S311 - an order of turns, no secret
+    num_steps = {live.launch_id: steps_per_block(live, rounds) for live in lives}
+    protocol = _with_enough_requests(rounds.protocol, lives)
+    begin, index, num_valid = time.monotonic(), 0, 0
+    while alive := [live for live in lives if live.is_alive]:
+        order.shuffle(alive)
+        num_alive = len(alive)
+        turns = [
+            _take_turn(live, Turn(index, num_steps[live.launch_id]), i, num_alive)
+            for i, live in enumerate(alive)
+        ]
+        index, num_valid = index + 1, num_valid + all(turns)
+        progress.round_done(index, protocol.max_rounds)
+        with suppress(LaunchEndedError):
+            alive[-1].tick()
+        elapsed_s = (time.monotonic() - begin) / len(alive)
+        if stopping.requested or _is_enough(alive, index, num_valid, elapsed_s, protocol):
+            return
+
+
+def _with_enough_requests(protocol: MeasuringProtocol, lives: Sequence[Live]) -> MeasuringProtocol:
+    """The protocol with the rounds that its percentiles of latency take, as far as it allows.
+
+    The requests of all cohorts are pooled where a percentile is that of all launches; of the others
+    each launch has its own.
+    """
+    ready = next((live.ready for live in lives if live.ready), None)
+    if ready is None or ready.steps_per_turn is None or not protocol.percentiles:
+        return protocol
+    needed = max(
+        required_samples(one)
+        if one <= HIGHEST_OF_LAUNCHES
+        else math.ceil(SPARE_REQUESTS * required_samples(one) / protocol.num_cohorts)
+        for one in protocol.percentiles
+    )
+    num_rounds = math.ceil(needed / ready.steps_per_turn)
+    least = min(protocol.max_rounds, max(protocol.min_rounds, num_rounds))
+    return dataclasses.replace(protocol, min_rounds=least)
+
+
+def steps_per_block(live: Live, rounds: Rounds) -> int:
+    """Steps that make a block as long as the protocol, the fence and the device ask.
+
+    Where each step is a request that is timed by itself, the launch says how many.
+    """
+    assert live.ready is not None
+    if live.ready.steps_per_turn is not None:
+        return live.ready.steps_per_turn
+    target_s = max(rounds.protocol.block_target_s, FENCES_PER_BLOCK * live.ready.fence_s)
+    return max(rounds.rules.min_steps_per_block, math.ceil(target_s / live.ready.step_s))
+
+
+def _take_turn(live: Live, turn: Turn, position: int, num_alive: int) -> bool:
+    """Whether the turn can count; False where a declared cause spoilt it."""
+    on_cpu = live.launch.settings.device == "cpu"
+    watch = Watch(live.worker.pid, num_on_accelerator=0 if on_cpu else num_alive)
+    try:
+        done = live.take_turn(turn)
+    except LaunchEndedError:
+        return True  # the launch is out; the others' round stands
+    conditions = watch.conditions(done)
+    live.blocks.append(
+        Block(
+            round=turn.round,
+            order=position,
+            num_steps=done.num_steps,
+            duration_ns=done.duration_ns,
+            opening_fence_ns=done.opening_fence_ns,
+            foreign_cpu_share=conditions.foreign_cpu_share,
+            flags=conditions.flags,
+            request_ns=done.request_ns,
+        )
+    )
+    return not set(conditions.flags) & set(INVALIDATING_FLAGS)
+
+
+def _is_enough(
+    alive: Sequence[Live], num_rounds: int, num_valid: int, elapsed_s: float, p: MeasuringProtocol
+) -> bool:
+    """Whether the limits are reached, or, of rounds that count, enough for the spread asked for."""
+    is_late = elapsed_s >= p.max_launch_s
+    limit = p.min_rounds if is_late else p.max_rounds
+    if num_valid >= limit or num_rounds >= math.ceil(limit * (1 + MAX_REDONE_SHARE)):
+        return True
+    if num_valid < p.min_rounds or num_rounds % CHECK_EVERY:
+        return False
+    return all(_is_settled(live, p.target_half_width) for live in alive)
+
+
+def _is_settled(live: Live, target_half_width: float) -> bool:
+    seconds = [
+        block.duration_ns / block.num_steps
+        for block in live.blocks
+        if not set(block.flags) & set(INVALIDATING_FLAGS)
+    ]
+    return half_width_reached(seconds, target=target_half_width)
+
+
+def median_step_s(live: Live) -> float | None:
+    """Median seconds per step over all blocks, None without any."""
+    seconds = [block.duration_ns / block.num_steps / 1e9 for block in live.blocks]
+    return statistics.median(seconds) if seconds else None

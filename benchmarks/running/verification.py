@@ -1,0 +1,136 @@
+"""The proofs of a plan's cells, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contract.case import Case
+from benchmarks.contract.plan import Cell, Plan
+from benchmarks.equivalence.verdict import FAIL, SKIP, UNPROVEN, Verdict
+from benchmarks.host.lock import machine_lock
+from benchmarks.planning.catalog import Catalog
+from benchmarks.running.guard import Guard
+from benchmarks.running.oracles import Known, Oracles
+from benchmarks.running.preparation import Folders, memory_limit_bytes
+from benchmarks.running.progress import Progress
+from benchmarks.running.prover import Proof, ProofStoppedError, Prover
+from benchmarks.running.references import grounds_of
+from benchmarks.running.stopping import StopNowError, Stopping
+
+
+@dataclass(frozen=True)
+class ProvenCell:
+    """One cell, and what its proof came to."""
+
+    case: Case
+    verdict: Verdict
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    holders: tuple[str, ...] = ()
+    """The frameworks that hold the oracle."""
+    log: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The cell of the `dyno.parity/1` document."""
+        verdict = self.verdict.to_json()
+        return {
+            "case_id": self.case.case_id,
+            **self.case.axes(),
+            "seed": self.case.work.seed,
+            **verdict,
+            "oracle": {"content": verdict["oracle"], "holders": list(self.holders)},
+            "precision_like": self.evidence.get("precision"),
+            "effective": self.evidence.get("effective"),
+            "settings": self.settings.get("effective"),
+        }
+
+
+@dataclass
+class Proving:
+    """Everything that the proofs of a plan need."""
+
+    plan: Plan
+    catalog: Catalog
+    folders: Folders
+    progress: Progress
+    stopping: Stopping
+
+    def prove_all(self) -> list[ProvenCell]:
+        """A verdict for every cell of the plan; for those that cannot run, why."""
+        proven: list[ProvenCell] = []
+        cells = self.plan.cells
+        num_to_prove = sum(cell.action != "skip" for cell in cells)
+        with machine_lock(self.folders.cache), Guard() as guard, self.stopping:
+            self.progress.begin(num_to_prove, None, what="cells to prove")
+            try:
+                proven.extend(self._prove_each(guard))
+            except StopNowError:
+                self.progress.note("stopped now; what had been proven is shown")
+            finally:
+                self.progress.end()
+        return [*proven, *(_not_reached(cell) for cell in cells[len(proven) :])]
+
+    def _prove_each(self, guard: Guard) -> Iterator[ProvenCell]:
+        prover = self._prover(guard)
+        oracles = Oracles(prover, self.progress.note)
+        grounds = grounds_of(oracles)
+        stopped = False
+        for cell in self.plan.cells:
+            if cell.action == "skip":
+                yield ProvenCell(cell.case, _skipped(cell))
+                continue
+            try:
+                if stopped or self.stopping.requested:
+                    raise ProofStoppedError
+                ground = grounds.of(cell.case, follows=True)
+                proven = ProvenCell(cell.case, _settled(ground.verdict or Verdict(UNPROVEN)))
+                if ground.oracle is not None:
+                    known = oracles.find(cell.case.work, follows=True)
+                    proof = prover.prove(cell.case, oracle=ground.oracle)
+                    proven = _proven(cell.case, proof, known)
+                self.progress.note(f"{cell.case.case_id}: {proven.verdict.status}")
+                yield proven
+            except ProofStoppedError:
+                stopped = True
+                yield _not_reached(cell)
+            except OSError as error:  # a full disk takes no verdict away that there is already
+                yield ProvenCell(cell.case, Verdict(FAIL, reason=f"could not be proven: {error}"))
+
+    def _prover(self, guard: Guard) -> Prover:
+        return Prover(
+            catalog=self.catalog,
+            machine_config=self.plan.machine_config,
+            protocol=self.plan.protocol,
+            folders=self.folders,
+            guard=guard,
+            stopping=self.stopping,
+            memory_limit_bytes=memory_limit_bytes(self.plan.machine_config),
+            on_phase=self.progress.phase,
+        )
+
+
+def _proven(case: Case, proof: Proof, known: Known | str) -> ProvenCell:
+    holders = known.holders if isinstance(known, Known) else ()
+    return ProvenCell(
+        case, _settled(proof.verdict), proof.evidence, proof.settings, holders, proof.log
+    )
+
+
+def _not_reached(cell: Cell) -> ProvenCell:
+    if cell.action == "skip":
+        return ProvenCell(cell.case, _skipped(cell))
+    return ProvenCell(cell.case, Verdict(SKIP, reason="stopped before its proof"))
+
+
+def _skipped(cell: Cell) -> Verdict:
+    return Verdict(SKIP, reason=f"{str(cell.kind).replace('_', ' ')}: {cell.reason}")
+
+
+def _settled(verdict: Verdict) -> Verdict:
+    """What cannot be proven here is skipped, and says why."""
+    if verdict.status != UNPROVEN:
+        return verdict
+    return Verdict(SKIP, reason=f"unproven: {verdict.reason}")

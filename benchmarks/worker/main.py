@@ -1,0 +1,63 @@
+"""The worker process: one launch of one case, from import to the last block.
+
+Run as `python -m benchmarks.worker.main READ_FD WRITE_FD PARENT_PID` by the parent, in the
+framework's own interpreter. It imports the standard library, NumPy, the errors, contract,
+equivalence and measuring packages, one framework's adapter and one workload; never Hydra, pandas
+or SciPy. Python 3.9 or later.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+
+from benchmarks.contract.framework import Capabilities
+from benchmarks.contract.message import Failed, Launch, Prove
+from benchmarks.worker import process
+from benchmarks.worker.channel import Channel
+from benchmarks.worker.context import LaunchFailedError, Stage
+from benchmarks.worker.proof_launch import ProofSession
+from benchmarks.worker.timed_launch import Session
+
+
+def main(arguments: list[str]) -> int:
+    """Run the launch that the parent sends; whatever happens ends in one last message."""
+    read_fd, write_fd, parent_pid = (int(argument) for argument in arguments)
+    process.prepare(parent_pid)
+    channel = Channel(read_fd, write_fd)
+    launch = channel.receive()
+    assert isinstance(launch, (Launch, Prove))
+    stage = Stage(launch, channel)
+    session = Session(stage) if isinstance(launch, Launch) else ProofSession(stage)
+    try:
+        session.run()
+    except LaunchFailedError as failure:
+        channel.send(stage.failed(failure.status, str(failure)))
+    except BaseException as error:  # noqa: BLE001 - sys.exit in a framework is a result as well
+        traceback.print_exc()
+        channel.send(_unexpected(stage, error))
+    return 0
+
+
+def _unexpected(stage: Stage, error: BaseException) -> Failed:
+    told = traceback.TracebackException(type(error), error, None)
+    told.__notes__ = None  # JAX adds some to every error, and the last line would be theirs
+    line = " ".join(list(told.format_exception_only())[-1].split())[:500]
+    if isinstance(error, SystemExit):
+        line = f"the framework called sys.exit({error.code!r})"
+    return stage.failed(_status_of(error, line, stage), line)
+
+
+def _status_of(error: BaseException, line: str, stage: Stage) -> str:
+    if isinstance(error, MemoryError):
+        return "oom_host"
+    capabilities: Capabilities | None = stage.capabilities
+    patterns = capabilities.out_of_memory_patterns if capabilities else ()
+    if any(re.search(pattern, line) for pattern in patterns):
+        return "oom_host" if stage.launch.settings.device == "cpu" else "oom_device"
+    return "crashed"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

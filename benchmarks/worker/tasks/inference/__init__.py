@@ -1,0 +1,1 @@
+"""Inference: a step is a request, answered and timed by itself."""

@@ -1,0 +1,216 @@
+"""The answers of an inference program: asked for, and proven beside the oracle's.
+
+Standard library, NumPy, the contract and measuring.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contract.workload import WITHHELD, RequestProgram, Requests
+from benchmarks.equivalence.answers import (
+    SAME_ANSWER,
+    Answers,
+    judge_answers,
+    likely_causes,
+    relative_error,
+)
+from benchmarks.equivalence.checks import Check, check
+from benchmarks.equivalence.verdict import UNPROVEN, Verdict
+from benchmarks.worker import canonical, oracle_files
+from benchmarks.worker.context import LaunchFailedError, Stage
+from benchmarks.worker.tasks.protocol import NO_ORACLE
+
+PROVEN = WITHHELD[:4]
+"""The withheld requests whose answers the oracle holds; the others are there to be new."""
+FOLLOWED = 0
+"""The timed batch in which a program's own answers are followed."""
+NUM_TIMED_PROVEN = 2
+"""Batches of the timed ones whose answers the oracle holds too, where a batch is one request."""
+
+
+@dataclass(frozen=True)
+class RequestEvidence:
+    """The answers to the first withheld batch, in a few numbers."""
+
+    loss: float
+    """Mean cross-entropy of the logits against labels that are fixed: sensitive to each of them."""
+    answer_norm: float
+    """L2 norm of all logits."""
+    num_logits: int
+
+
+class Asker:
+    """Asks one program, and judges what it answers."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._program: RequestProgram = stage.requests_program
+        assert stage.spec.requests is not None
+        self._requests: Requests = stage.spec.requests
+        self.per_batch = self._requests.per_batch(stage.launch.case.work)
+        self.outputs: Any = None
+        """What the last request returned."""
+
+    def proven(self) -> tuple[int, ...]:
+        """The batches whose answers the oracle holds: withheld ones, and some that are timed."""
+        return (*PROVEN, *self.proven_timed())
+
+    def proven_timed(self) -> tuple[int, ...]:
+        """Of the timed batches those whose answers the oracle holds.
+
+        None where a batch is a sequence: it follows the program's own answers, which the oracle
+        does not know.
+        """
+        return tuple(range(NUM_TIMED_PROVEN)) if self.per_batch == 1 else ()
+
+    def feed(self, indices: Sequence[int]) -> None:
+        """Put these canonical batches before the program."""
+        batches = canonical.read_batches(Path(self._stage.launch.data_folder))
+        self._program.feed([batches[index] for index in indices])
+
+    def ask(self, indices: Sequence[int]) -> Answers:
+        """The answers to every request of these batches."""
+        self.feed(indices)
+        logits, answer_error = {}, 0.0
+        for index in indices:
+            rows = []
+            for _ in range(self.per_batch):
+                answer = self._answer()
+                read = self._program.read()
+                rows.append(np.asarray(read["logits"]))
+                answer_error = max(answer_error, self.answer_error(answer, read))
+            logits[f"batch{index}"] = np.stack(rows)
+        return self._answers(logits, answer_error)
+
+    def answer_error(self, answer: np.ndarray, read: Mapping[str, np.ndarray]) -> float:
+        """How far an answer on the host is from these logits."""
+        return float(self._requests.answer_error(answer, read))
+
+    def judge(self, answers: Answers) -> Verdict:
+        """The verdict on answers beside the oracle's, unproven where there is none."""
+        stage, folder = self._stage, self._stage.launch.oracle_folder
+        if folder is None:
+            return Verdict(UNPROVEN, reason=NO_ORACLE)
+        coarsest = (
+            limits.get("logits", 0.0)
+            for precision, limits in stage.spec.tolerances.items()
+            if precision != "int8"  # so coarse that it would pass for a reason of anything
+        )
+        return judge_answers(
+            answers,
+            oracle_files.load_answers(Path(folder)),
+            stage.tolerance,
+            identity=Path(folder).name,
+            suspects=self._suspects,
+            coarsest=max(coarsest, default=0.0),
+        )
+
+    def evidence(self, answers: Answers) -> RequestEvidence:
+        """What is compared with another program's where no oracle can be computed."""
+        logits_NV = next(iter(answers.logits.values()))
+        logits_NV = logits_NV.reshape(-1, logits_NV.shape[-1]).astype(np.float64)
+        rows = np.arange(len(logits_NV))
+        largest_N = logits_NV.max(-1)
+        sums_N = np.log(np.exp(logits_NV - largest_N[:, None]).sum(-1)) + largest_N
+        chosen_N = logits_NV[rows, rows % logits_NV.shape[-1]]
+        return RequestEvidence(
+            loss=float((sums_N - chosen_N).mean()),
+            answer_norm=float(np.linalg.norm(logits_NV)),
+            num_logits=logits_NV.size,
+        )
+
+    def recomputed_check(self, answers: Answers) -> Iterator[Check]:
+        """Whether what a cache answers is what a full re-computation does, where there is one."""
+        if self._requests.recompute is None:
+            return
+        name = next(iter(answers.logits))
+        full = self._requests.recompute(self._stage.launch.case.work, *self._inputs(name))
+        error = relative_error(answers.logits[name], full)
+        yield check("recomputed", error, self._stage.tolerance.get("logits"))
+
+    def continued_check(self) -> Iterator[Check]:
+        """Whether a program goes on with its own answers, as it does when it is timed.
+
+        The proven sequences are forced: what a program does with its answers is in none of them.
+        """
+        requests, tolerance = self._requests, self._stage.tolerance
+        if requests.continued is None or self.per_batch == 1:
+            return
+        self.feed([FOLLOWED])
+        answers, logits, is_answered = [], [], True
+        for _ in range(self.per_batch):
+            answers.append(self._answer())
+            read = self._program.read()
+            logits.append(np.asarray(read["logits"]))
+            is_answered &= self.answer_error(answers[-1], read) == 0
+        error = math.inf
+        if is_answered:
+            work, inputs = self._stage.launch.case.work, self._inputs(f"batch{FOLLOWED}")
+            own = np.stack(answers), np.stack(logits)
+            error = relative_error(own[1], requests.continued(work, *inputs, *own, tolerance))
+        yield check("continued", error, tolerance.get("logits"))
+
+    def timed_check(self, timed: Mapping[int, np.ndarray]) -> Iterator[Check]:
+        """Whether answers to timed requests, by batch, are the oracle's, where it has any."""
+        folder = self._stage.launch.oracle_folder
+        known = {} if folder is None else oracle_files.load_answers(Path(folder))
+        errors = [
+            self.answer_error(answer, {"logits": known[f"batch{index}"][0]})
+            for index, answer in timed.items()
+            if f"batch{index}" in known
+        ]
+        if errors:
+            yield check("timed", max(errors), self._stage.tolerance.get("timed"))
+
+    def _answer(self) -> np.ndarray:
+        framework = self._stage.framework
+        framework.wait(self._program.prepare())
+        self.outputs = self._program.step()
+        framework.wait(self.outputs)
+        return framework.get(self.outputs)
+
+    def _answers(self, logits: Mapping[str, np.ndarray], answer_error: float) -> Answers:
+        case, num_bytes = self._stage.launch.case, self._requests.num_weight_bytes
+        return Answers(
+            logits,
+            answer_error,
+            artefact_bytes=self._program.artefact_bytes(),
+            weight_bytes=None if num_bytes is None else num_bytes(case),
+        )
+
+    def require_finite(self, answers: Answers) -> None:
+        """LaunchFailedError where an answer is no number, with what is likely wrong."""
+        bad = [name for name, one in answers.logits.items() if not np.isfinite(one).all()]
+        if bad:
+            causes = (one for one in likely_causes(answers, {}, {}) if one != SAME_ANSWER)
+            cause = next(causes, None)
+            likely = f"; likely: {cause}" if cause else ""
+            raise LaunchFailedError("nonfinite", f"answers to {bad[0]} are not finite{likely}")
+
+    def _suspects(self, name: str) -> Iterator[tuple[str, np.ndarray]]:
+        return self._requests.suspects(self._stage.launch.case.work, *self._inputs(name))
+
+    def _inputs(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The weights, and the batch of this name."""
+        batches = canonical.read_batches(Path(self._stage.launch.data_folder))
+        return self._stage.initial(), batches[int(name.removeprefix("batch"))]
+
+
+def reproduction_check(first: Answers, again: Answers, limit: float | None) -> Check:
+    """Whether the same requests are answered as before."""
+    error = max(relative_error(again.logits[name], first.logits[name]) for name in again.logits)
+    return check("reproduced", error, limit)
+
+
+def first_withheld(answers: Answers) -> Answers:
+    """The part of the answers that is about the first batch."""
+    name = next(iter(answers.logits))
+    return dataclasses.replace(answers, logits={name: answers.logits[name]})

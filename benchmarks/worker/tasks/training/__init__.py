@@ -1,0 +1,1 @@
+"""Training: a step is forward, backward and update."""

@@ -1,0 +1,98 @@
+"""What the machine did during a turn becomes a flag only for declared causes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.contract.message import BlockDone
+from benchmarks.host import disturbance
+
+QUIET = BlockDone(0, 1, 10**9, 10, 0, False)
+S = 10**9
+
+
+class Counters:
+    """The machine's counters, set by the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = self.busy = self.ours = self.parent = self.throttled = 0
+        self.swapped: int | None = 0
+        self.num_cpus = 2
+        read = monkeypatch.setattr
+        read(disturbance.time, "perf_counter_ns", lambda: self.clock)
+        read(disturbance.time, "process_time_ns", lambda: self.parent)
+        read(disturbance.cpu_time, "busy_ns", lambda cpus: self.busy)
+        read(disturbance.cpu_time, "group_cpu_ns", lambda group: self.ours)
+        read(disturbance.cpu_time, "num_pages_swapped_in", lambda: self.swapped)
+        read(disturbance.machine, "cgroup_throttled_ns", lambda: self.throttled)
+        read(disturbance, "_our_cpus", lambda: list(range(self.num_cpus)))
+
+
+@pytest.fixture
+def counters(monkeypatch: pytest.MonkeyPatch) -> Counters:
+    return Counters(monkeypatch)
+
+
+def test_our_own_work_is_no_foreign_load(counters: Counters) -> None:
+    watch = disturbance.Watch(1)
+    counters.clock, counters.busy, counters.ours, counters.parent = S, 2 * S, S * 19 // 10, S // 10
+    seen = watch.conditions(QUIET)
+    assert seen.foreign_cpu_share == 0.0
+    assert seen.flags == ()
+
+
+def test_a_neighbour_is_foreign_load(counters: Counters) -> None:
+    watch = disturbance.Watch(1)
+    counters.clock, counters.busy, counters.ours = S, 2 * S, S * 3 // 2
+    seen = watch.conditions(QUIET)
+    assert seen.foreign_cpu_share == pytest.approx(0.24)
+    assert seen.flags == ("FOREIGN_LOAD",)
+
+
+@pytest.mark.parametrize(("busy_cores", "flags"), [(0.9, ()), (1.2, ("FOREIGN_LOAD",))])
+def test_on_many_cores_one_that_is_taken_is_foreign_load(
+    counters: Counters, busy_cores: float, flags: tuple[str, ...]
+) -> None:
+    counters.num_cpus = 64
+    watch = disturbance.Watch(1)
+    counters.clock, counters.busy = S, round(busy_cores * S) + 2 * disturbance.CLOCK_TICK_NS
+    assert watch.conditions(QUIET).flags == flags
+
+
+@pytest.mark.parametrize(
+    ("change", "flag"),
+    [({"throttled": S // 50}, "CPU_QUOTA"), ({"swapped": 4}, "SWAP")],
+)
+def test_counters_that_must_not_move(counters: Counters, change: Any, flag: str) -> None:
+    watch = disturbance.Watch(1)
+    counters.clock = S
+    vars(counters).update(change)
+    assert watch.conditions(QUIET).flags == (flag,)
+
+
+@pytest.mark.parametrize(
+    ("done", "flag"),
+    [
+        (BlockDone(0, 1, S, 10, 2, False), "RECOMPILED"),
+        (BlockDone(0, 1, S, 10, None, True), "SUSPENDED"),
+    ],
+)
+def test_what_the_worker_reports(counters: Counters, done: BlockDone, flag: str) -> None:
+    watch = disturbance.Watch(1)
+    counters.clock = S
+    assert watch.conditions(done).flags == (flag,)
+
+
+@pytest.mark.parametrize(
+    ("state", "flags"),
+    [
+        ({"throttle_reasons": [], "num_processes": 2}, []),
+        ({"throttle_reasons": None, "num_processes": None}, []),
+        ({"throttle_reasons": ["hardware thermal slowdown"], "num_processes": 1}, ["THROTTLED"]),
+        ({"throttle_reasons": [], "num_processes": 3}, ["FOREIGN_GPU"]),
+    ],
+)
+def test_an_accelerator_that_is_hot_or_shared(state: Any, flags: list[str]) -> None:
+    assert disturbance.accelerator_flags([state], num_ours=2) == flags
