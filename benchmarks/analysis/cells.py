@@ -11,7 +11,7 @@ import pandas as pd  # noqa: TID253 - works on the tables; commands import it wh
 
 from benchmarks.analysis.equal_work import CellParity
 from benchmarks.analysis.latency import Latency
-from benchmarks.analysis.outcomes import Standing
+from benchmarks.analysis.outcomes import Outcome
 from benchmarks.analysis.tables import COHORT_KEY
 from benchmarks.contract.case import Case
 from benchmarks.statistics.intervals import Interval, log_t_interval
@@ -117,9 +117,9 @@ class CellSummary:
         }
 
 
-def measure(standing: Standing, launches: pd.DataFrame) -> Measured | None:
+def measure(outcome: Outcome, launches: pd.DataFrame) -> Measured | None:
     """The numbers of a cell from its launches in the launch table; None where it has none."""
-    own = launches[(launches["case_id"] == standing.cell.case.case_id) & (launches["replica"] == 0)]
+    own = launches[(launches["case_id"] == outcome.cell.case.case_id) & (launches["replica"] == 0)]
     if own.empty:
         return None
     # The two launches of a serial cohort share its hour: they are one observation.

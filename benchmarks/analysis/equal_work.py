@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.analysis.outcomes import Standing
+from benchmarks.analysis.outcomes import Outcome
 from benchmarks.contract.record import Record
 from benchmarks.contract.workload import Tolerance, WorkloadSpec
 from benchmarks.equivalence.pairwise import AGREES, DISAGREES, agreement
@@ -15,7 +15,7 @@ from benchmarks.equivalence.verdict import (
     INHERITED,
     PASS,
     UNPROVEN,
-    Verdict,
+    ParityVerdict,
     verdict_from_json,
 )
 
@@ -47,7 +47,7 @@ class CellParity:
 
 def parities(
     bases: Mapping[str, str],
-    standings: Mapping[str, Standing],
+    outcomes: Mapping[str, Outcome],
     specs: Mapping[str, WorkloadSpec],
 ) -> dict[str, CellParity]:
     """For each case_id what its launches have shown.
@@ -56,12 +56,12 @@ def parities(
     with its base, in loss and norms of step 1.
     """
     return {
-        case_id: _parity(standing, standings.get(bases.get(case_id, case_id)), specs)
-        for case_id, standing in standings.items()
+        case_id: _parity(outcome, outcomes.get(bases.get(case_id, case_id)), specs)
+        for case_id, outcome in outcomes.items()
     }
 
 
-def _parity(case: Standing, base: Standing | None, specs: Mapping[str, WorkloadSpec]) -> CellParity:
+def _parity(case: Outcome, base: Outcome | None, specs: Mapping[str, WorkloadSpec]) -> CellParity:
     if case.status == "invalid_work":
         return CellParity(FAIL, case.reason)
     if not case.records:
@@ -78,10 +78,10 @@ def _parity(case: Standing, base: Standing | None, specs: Mapping[str, WorkloadS
 
 
 def _inherited(
-    case: Standing,
-    base: Standing | None,
+    case: Outcome,
+    base: Outcome | None,
     specs: Mapping[str, WorkloadSpec],
-    verdict: Verdict,
+    verdict: ParityVerdict,
     effective: Mapping[str, str],
 ) -> CellParity:
     reference = _step1(base.records[0]) if base and base.records else None
@@ -95,14 +95,14 @@ def _inherited(
     return CellParity(INHERITED, verdict.reason, effective=effective)
 
 
-def _verdict(record: Record) -> Verdict:
+def _verdict(record: Record) -> ParityVerdict:
     try:
         return verdict_from_json(record.evidence["parity"])
     except (KeyError, TypeError):
-        return Verdict(UNPROVEN, reason=NO_PROOF)
+        return ParityVerdict(UNPROVEN, reason=NO_PROOF)
 
 
-def _loss_error(verdicts: Sequence[Verdict]) -> float | None:
+def _loss_error(verdicts: Sequence[ParityVerdict]) -> float | None:
     errors = [
         check.error
         for verdict in verdicts
@@ -153,7 +153,7 @@ def effective_of(record: Record) -> dict[str, str]:
     return found
 
 
-def _tolerance(case: Standing, specs: Mapping[str, WorkloadSpec]) -> Tolerance | None:
+def _tolerance(case: Outcome, specs: Mapping[str, WorkloadSpec]) -> Tolerance | None:
     spec = specs.get(case.cell.case.work.workload)
     return spec.tolerances.get(case.cell.case.way.precision) if spec else None
 

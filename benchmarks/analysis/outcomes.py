@@ -15,7 +15,7 @@ from benchmarks.contract.record import Record
 
 
 @dataclass(frozen=True)
-class Standing:
+class Outcome:
     """A cell's status with the launches behind it."""
 
     cell: Cell
@@ -37,19 +37,19 @@ class Standing:
         return [record for record in self.records if record.replica == replica]
 
 
-def standings(plan: Plan, records: Iterable[Record]) -> dict[str, Standing]:
+def outcomes(plan: Plan, records: Iterable[Record]) -> dict[str, Outcome]:
     """For each case_id of the plan, in its order, what became of it."""
     by_key: Mapping[str, list[Record]] = defaultdict(list)
     for record in records:
         if not plan.fresh or record.run_id == plan.run_id:
             by_key[record.result_key].append(record)
     return {
-        cell.case.case_id: standing(cell, by_key[cell.result_key] if cell.result_key else [])
+        cell.case.case_id: outcome(cell, by_key[cell.result_key] if cell.result_key else [])
         for cell in plan.cells
     }
 
 
-def standing(cell: Cell, records: Sequence[Record]) -> Standing:
+def outcome(cell: Cell, records: Sequence[Record]) -> Outcome:
     """What became of one cell, from all records with its result_key."""
     ordered = sorted(records, key=lambda record: record.started_at)
     finished = [record for record in ordered if record.status != "interrupted"]
@@ -62,7 +62,7 @@ def standing(cell: Cell, records: Sequence[Record]) -> Standing:
     retried = tuple(record for record in finished if _follows(record, last))
     if retried:
         return _measured(cell, retried)
-    return Standing(
+    return Outcome(
         cell,
         status=last.status,
         reason=last.reason or f"ended in phase {last.phase}",
@@ -71,15 +71,15 @@ def standing(cell: Cell, records: Sequence[Record]) -> Standing:
     )
 
 
-def _measured(cell: Cell, records: Sequence[Record]) -> Standing:
+def _measured(cell: Cell, records: Sequence[Record]) -> Outcome:
     """A cell without failures: what is unproven keeps its numbers, and is compared with nothing.
 
     Launches that are proven replace those that were not, as after a second framework is there.
     """
     proven = tuple(record for record in records if record.status == "ok")
     if proven:
-        return Standing(cell, "ok", records=proven)
-    return Standing(cell, "unproven", records[-1].reason, records=tuple(records))
+        return Outcome(cell, "ok", records=proven)
+    return Outcome(cell, "unproven", records[-1].reason, records=tuple(records))
 
 
 def _follows(record: Record, failure: Record) -> bool:
@@ -88,10 +88,10 @@ def _follows(record: Record, failure: Record) -> bool:
     return record.started_at > failure.started_at and not same_cohort
 
 
-def _unmeasured(cell: Cell, interrupted: Sequence[Record]) -> Standing:
+def _unmeasured(cell: Cell, interrupted: Sequence[Record]) -> Outcome:
     if cell.action == "skip":
-        return Standing(cell, cell.kind or "unsupported", cell.reason)
+        return Outcome(cell, cell.kind or "unsupported", cell.reason)
     last = interrupted[-1] if interrupted else None
     reason = (last.reason if last else None) or "not measured yet; the same command continues"
     log = f"{last.run_id}/{last.log}" if last and last.log else None
-    return Standing(cell, "interrupted", reason, log)
+    return Outcome(cell, "interrupted", reason, log)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
-from benchmarks.analysis.outcomes import Standing
+from benchmarks.analysis.outcomes import Outcome
 from benchmarks.analysis.pairing import Pair, paired_rounds, pairs, serial_log_ratios
 from benchmarks.analysis.tables import COHORT_KEY, launch_s
 from benchmarks.contract.record import SERIAL, TOGETHER
@@ -33,7 +33,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CaseRatio:
     """A case against its base; an A/A comparison is the base against its own second launch."""
 
     base: str
@@ -71,24 +71,24 @@ class Comparison:
 
 def compare_all(
     bases: Mapping[str, str],
-    standings: Mapping[str, Standing],
+    outcomes: Mapping[str, Outcome],
     blocks: pd.DataFrame,
     *,
     max_rounds: int,
-) -> list[Comparison]:
+) -> list[CaseRatio]:
     """Every comparison that two cells which are ok allow, with its verdict by the numbers alone.
 
     The p-values of the comparisons with one base are adjusted together (Holm); A/A comparisons
     are checks of the machine and not among them.
     """
-    by_base: dict[str, list[Comparison]] = defaultdict(list)
-    for case_id, standing in standings.items():
+    by_base: dict[str, list[CaseRatio]] = defaultdict(list)
+    for case_id, outcome in outcomes.items():
         base_id = bases.get(case_id, case_id)
-        base = standings.get(base_id)
-        if base is None or not (standing.is_ok and base.is_ok):
+        base = outcomes.get(base_id)
+        if base is None or not (outcome.is_ok and base.is_ok):
             continue
         aa = base_id == case_id
-        found = pairs(base.launches(), standing.launches(replica=int(aa)))
+        found = pairs(base.launches(), outcome.launches(replica=int(aa)))
         if found or not aa:
             by_base[base_id].append(_compare(base_id, case_id, found, blocks, max_rounds))
     return [judged for family in by_base.values() for judged in _judge(family)]
@@ -100,12 +100,12 @@ def _compare(
     found: Sequence[Pair],
     blocks: pd.DataFrame,
     max_rounds: int,
-) -> Comparison:
+) -> CaseRatio:
     rounds = paired_rounds(blocks, found)
     cohorts = [group.tolist() for _, group in rounds.groupby(COHORT_KEY)["log_ratio"]]
     serial = serial_log_ratios(blocks, found)
     ratio = paired_ratio([*cohorts, *([one] for one in serial)]) if cohorts or serial else None
-    return Comparison(
+    return CaseRatio(
         base=base_id,
         case=case_id,
         aa=base_id == case_id,
@@ -149,7 +149,7 @@ def _effort(
     )
 
 
-def _judge(family: Sequence[Comparison]) -> list[Comparison]:
+def _judge(family: Sequence[CaseRatio]) -> list[CaseRatio]:
     """The comparisons with one base, each with its verdict."""
     tested = [one for one in family if not one.aa and one.ratio is not None]
     p_values = [superiority_p_values(one.ratio).two_sided for one in tested if one.ratio]

@@ -16,8 +16,8 @@ from benchmarks.analysis.cells import CellSummary, Measured, measure, utilisatio
 from benchmarks.analysis.equal_work import CellParity, computed_in, effective_of, parities
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
 from benchmarks.analysis.latency import latency_of
-from benchmarks.analysis.outcomes import Standing, standings
-from benchmarks.analysis.ratios import Comparison, compare_all
+from benchmarks.analysis.outcomes import Outcome, outcomes
+from benchmarks.analysis.ratios import CaseRatio, compare_all
 from benchmarks.analysis.tables import (
     ROUND_KEY,
     RoundKey,
@@ -60,7 +60,7 @@ class RunSummary:
     protocol: str
     machine: dict[str, Any]
     cells: tuple[CellSummary, ...]
-    ratios: tuple[Comparison, ...]
+    ratios: tuple[CaseRatio, ...]
     rounds: Rounds
 
     def to_json(self) -> dict[str, Any]:
@@ -91,13 +91,13 @@ def summarise(
     A cell's records are those with its result_key; a fresh plan takes its own run's only. `specs`
     are the workloads by name, for their tolerances.
     """
-    found = standings(plan, records)
-    counted = [record for standing in found.values() for record in standing.records]
+    found = outcomes(plan, records)
+    counted = [record for outcome in found.values() for record in outcome.records]
     cohorts = {(record.run_id, record.cohort_id) for record in counted}
     whole = [record for record in records if (record.run_id, record.cohort_id) in cohorts]
     blocks = block_frame(whole)
     launches = launch_frame(counted, blocks)
-    measured = {case_id: measure(standing, launches) for case_id, standing in found.items()}
+    measured = {case_id: measure(outcome, launches) for case_id, outcome in found.items()}
     parity = parities(plan.bases, found, specs)
     ratios = compare_all(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
     bases = _bases(plan, found, measured, parity, ratios)
@@ -113,10 +113,10 @@ def summarise(
 
 def _bases(
     plan: Plan,
-    found: Mapping[str, Standing],
+    found: Mapping[str, Outcome],
     measured: Mapping[str, Measured | None],
     parity: Mapping[str, CellParity],
-    ratios: Sequence[Comparison],
+    ratios: Sequence[CaseRatio],
 ) -> dict[str, Basis]:
     """For each case_id with numbers, what its grade is given for."""
     own = {one.case: one for one in ratios}
@@ -142,7 +142,7 @@ def _bases(
 
 def _cells(
     plan: Plan,
-    found: Mapping[str, Standing],
+    found: Mapping[str, Outcome],
     measured: Mapping[str, Measured | None],
     parity: Mapping[str, CellParity],
     bases: Mapping[str, Basis],
@@ -150,40 +150,40 @@ def _cells(
 ) -> tuple[CellSummary, ...]:
     shares, above = _shares_of_roofs(found, measured, parity)
     cells = []
-    for case_id, standing in found.items():
-        case, numbers, basis = standing.cell.case, measured[case_id], bases.get(case_id)
+    for case_id, outcome in found.items():
+        case, numbers, basis = outcome.cell.case, measured[case_id], bases.get(case_id)
         spec, is_ranked = specs.get(case.work.workload), parity[case_id].is_ranked
         cells.append(
             CellSummary(
                 case=case,
-                status=standing.status,
-                reason=_reason(standing, numbers),
-                log=standing.log,
-                unit=standing.records[-1].unit if standing.records else None,
+                status=outcome.status,
+                reason=_reason(outcome, numbers),
+                log=outcome.log,
+                unit=outcome.records[-1].unit if outcome.records else None,
                 measured=numbers,
                 mfu_roof=shares.get(case_id),
                 mfu_spec=utilisation(numbers, _datasheet_peak(plan, case)) if is_ranked else None,
                 above_roof=above.get(case_id),
                 flop_convention=spec.flop_convention if spec and numbers else None,
                 parity=parity[case_id],
-                grade=(grade(basis) if standing.is_ok else "F") if basis else None,
-                grade_reason=reason_for_f(basis) if basis and standing.is_ok else None,
-                latency=latency_of(standing.launches(), plan.protocol.percentiles),
+                grade=(grade(basis) if outcome.is_ok else "F") if basis else None,
+                grade_reason=reason_for_f(basis) if basis and outcome.is_ok else None,
+                latency=latency_of(outcome.launches(), plan.protocol.percentiles),
             )
         )
     return tuple(cells)
 
 
-def _reason(standing: Standing, numbers: Measured | None) -> str | None:
+def _reason(outcome: Outcome, numbers: Measured | None) -> str | None:
     """Why there is no number, where there is none."""
-    if standing.reason is None and numbers is not None and numbers.step_s is None:
+    if outcome.reason is None and numbers is not None and numbers.step_s is None:
         return f"no round counts: {', '.join(numbers.flags) or 'none was taken'}"
-    return standing.reason
+    return outcome.reason
 
 
 def _withdraw(
-    one: Comparison, parity: Mapping[str, CellParity], bases: Mapping[str, Basis]
-) -> Comparison:
+    one: CaseRatio, parity: Mapping[str, CellParity], bases: Mapping[str, Basis]
+) -> CaseRatio:
     """The comparison without its verdict where the work is unproven or evidence is against it."""
     both = (one.base, one.case)
     if one.aa:
@@ -196,7 +196,7 @@ def _withdraw(
 
 
 def _shares_of_roofs(
-    found: Mapping[str, Standing],
+    found: Mapping[str, Outcome],
     measured: Mapping[str, Measured | None],
     parity: Mapping[str, CellParity],
 ) -> tuple[dict[str, float], dict[str, float]]:
@@ -205,11 +205,11 @@ def _shares_of_roofs(
     The FLOP counted are those of work that was shown. A roof below any such rate was none, and
     nobody has a share of it.
     """
-    roofs = _roofs([record for standing in found.values() for record in standing.records])
+    roofs = _roofs([record for outcome in found.values() for record in outcome.records])
     keys = {
-        case_id: _roof_key(standing.cell.case, parity[case_id])
-        for case_id, standing in found.items()
-        if standing.is_ok and parity[case_id].is_ranked
+        case_id: _roof_key(outcome.cell.case, parity[case_id])
+        for case_id, outcome in found.items()
+        if outcome.is_ok and parity[case_id].is_ranked
     }
     rates = {case_id: utilisation(measured[case_id], roofs.get(keys[case_id])) for case_id in keys}
     known = {case_id: rate for case_id, rate in rates.items() if rate is not None}

@@ -105,12 +105,12 @@ def examine(extensions: Iterable[Path] = ()) -> Report:
         )
         for name, found in resolved.items()
     )
-    witnesses = {
+    holders = {
         report.name: report.usable
         for report in reports
         if known.frameworks[report.name].capabilities.holds_oracle
     }
-    found = tuple(findings(identity, state, lock_holder=holder, witnesses=witnesses))
+    found = tuple(findings(identity, state, lock_holder=holder, holders=holders))
     return Report(benchmarks.__version__, reports, identity, state, compiler, found)
 
 

@@ -93,12 +93,12 @@ def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
 
     from benchmarks.running.preparation import ROOT, Folders
     from benchmarks.running.progress import for_console
-    from benchmarks.running.verification import Proving
+    from benchmarks.running.verification import Verification
 
     cache = ROOT / plan.machine_config.cache_folder
     folders = Folders(cache=cache, logs=Path(cache / "proofs" / "logs"))
     progress = for_console(Console(stderr=True))
-    return Proving(plan, catalog, folders, progress, stopping).prove_all()
+    return Verification(plan, catalog, folders, progress, stopping).prove_all()
 
 
 def _print(cells: Sequence[ProvenCell], *, as_json: bool) -> None:

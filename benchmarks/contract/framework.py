@@ -69,7 +69,7 @@ class Capabilities:
     """The name that implementation files carry where several frameworks share them: keras for
     keras_jax; None: the framework's own name."""
     holds_oracle: bool = False
-    """Whether its float64 on the CPU is a witness for the oracle: independent of the others that
+    """Whether its float64 on the CPU can hold the oracle: independent of the others that
     are (not another's code on top), and fast enough."""
     unsupported: tuple[Unsupported, ...] = ()
     import_variables: tuple[tuple[str, str], ...] = ()

@@ -43,7 +43,7 @@ def stamp(message: Stamped, sent_s: float) -> None:
 
 
 @dataclass(frozen=True)
-class Launch(Stamped):
+class LaunchRequest(Stamped):
     """Parent to worker, once: what to run."""
 
     case: Case
@@ -64,7 +64,7 @@ class Launch(Stamped):
 
 
 @dataclass(frozen=True)
-class Prove(Stamped):
+class ProofRequest(Stamped):
     """Parent to worker, once, in place of Launch: what to prove, or to hold the oracle for."""
 
     case: Case
@@ -174,13 +174,13 @@ class Proved(Stamped):
 
 
 Message = Union[
-    Union[Launch, Prove, Begin, Turn, Finish],
+    Union[LaunchRequest, ProofRequest, Begin, Turn, Finish],
     Union[Phase, Imported, Ready, BlockDone, Failed, Finished, Proved],
 ]
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
-        *(Launch, Prove, Begin, Turn, Finish),
+        *(LaunchRequest, ProofRequest, Begin, Turn, Finish),
         *(Phase, Imported, Ready, BlockDone, Failed, Finished, Proved),
     )
 }
@@ -205,8 +205,8 @@ def decode(line: bytes) -> Message:
 
 
 def _typed(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
-    if cls in (Launch, Prove):
-        rules = {"rules": DeviceRules(**body["rules"])} if cls is Launch else {}
+    if cls in (LaunchRequest, ProofRequest):
+        rules = {"rules": DeviceRules(**body["rules"])} if cls is LaunchRequest else {}
         return {
             **body,
             "case": case_from_json(body["case"]),

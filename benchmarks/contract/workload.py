@@ -38,7 +38,7 @@ check of `equivalence.checks`, by its name. A check that is not named is shown a
 The derivation stands beside the values in the spec."""
 
 
-def _no_suspects(work: Work, initial: Arrays, batch: Arrays) -> Iterator[tuple[str, Any]]:
+def _no_known_mistakes(work: Work, initial: Arrays, batch: Arrays) -> Iterator[tuple[str, Any]]:
     del work, initial, batch
     return iter(())
 
@@ -48,7 +48,7 @@ def _no_gradients(initial: Arrays, read: Arrays) -> Iterator[tuple[str, np.ndarr
     return iter(())
 
 
-Continued = Callable[[Work, Arrays, Arrays, np.ndarray, np.ndarray, Tolerance], np.ndarray]
+FreeRunning = Callable[[Work, Arrays, Arrays, np.ndarray, np.ndarray, Tolerance], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,15 @@ class Requests:
     answer_error: Callable[[np.ndarray, Arrays], float]
     """(the answer as the client got it, `RequestProgram.read` after it) to how far it is from what
     it should be of these; 0 where it is that."""
-    suspects: Callable[[Work, Arrays, Arrays], Iterator[tuple[str, np.ndarray]]] = _no_suspects
+    known_mistakes: Callable[[Work, Arrays, Arrays], Iterator[tuple[str, np.ndarray]]] = (
+        _no_known_mistakes
+    )
     """(work, weights, batch) to known mistakes, each with the logits of all requests of the batch
     that it leads to, RBV: where logits are off, the mistake whose they are is named. NumPy only."""
     recompute: Callable[[Work, Arrays, Arrays], np.ndarray] | None = None
     """(work, weights, batch) to the logits of all its requests without any state between them, RBV:
     where answers are made from a cache, they must be these. NumPy, float64."""
-    continued: Continued | None = None
+    free_running: FreeRunning | None = None
     """(work, weights, batch, answers to its requests RB, their logits RBV, tolerance) to the logits
     RBV that follow from these very answers without any state between requests: what a program has
     to come to that goes on with its own answers. NumPy, float64."""
@@ -130,7 +132,9 @@ class WorkloadSpec:
     """Parameters whose gradients rounding leaves comparable even in reduced precision."""
     every_value_of: tuple[str, ...] = ()
     """Options of which each value is a cell where none is asked for, in place of the default."""
-    suspects: Callable[[Work, Arrays, Arrays], Iterator[tuple[str, float]]] = _no_suspects
+    known_mistakes: Callable[[Work, Arrays, Arrays], Iterator[tuple[str, float]]] = (
+        _no_known_mistakes
+    )
     """(work, initial weights, batch) to known mistakes of the forward pass, each with the loss of
     step 1 that it leads to: where a loss is off, the one that it equals is named. NumPy only."""
 

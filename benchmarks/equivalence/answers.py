@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.contract.workload import Arrays, Tolerance
 from benchmarks.equivalence.checks import Check, check, first_failure
 from benchmarks.equivalence.norms import ratio
-from benchmarks.equivalence.verdict import Verdict, judge
+from benchmarks.equivalence.verdict import ParityVerdict, judge
 
 Suspects = Callable[[str], Iterable[tuple[str, np.ndarray]]]
 """The name of a batch to known mistakes, each with the logits RBV that it leads to."""
@@ -58,9 +58,9 @@ def judge_answers(
     tolerance: Tolerance,
     *,
     identity: str | None = None,
-    suspects: Suspects = _nothing,
+    known_mistakes: Suspects = _nothing,
     coarsest: float = 0.0,
-) -> Verdict:
+) -> ParityVerdict:
     """The verdict on these answers beside the oracle's, with the likely causes where they differ.
 
     `coarsest` is the tolerance of the coarsest precision that there is: an error within it may be
@@ -75,7 +75,7 @@ def judge_answers(
     failed = first_failure(checks)
     if failed is None:
         return judge(checks, oracle=identity)
-    causes = likely_causes(own, oracle, tolerance, suspects=suspects, coarsest=coarsest)
+    causes = likely_causes(own, oracle, tolerance, known_mistakes=known_mistakes, coarsest=coarsest)
     return judge(
         checks,
         oracle=identity,
@@ -120,7 +120,7 @@ def likely_causes(
     oracle: Arrays,
     tolerance: Tolerance,
     *,
-    suspects: Suspects = _nothing,
+    known_mistakes: Suspects = _nothing,
     coarsest: float = 0.0,
 ) -> Iterator[str]:
     """The mistakes whose traces are there, the likeliest first."""
@@ -147,7 +147,7 @@ def likely_causes(
     if off[0] != names[0] and len(names) > 1:
         yield STALE_STATE
         return
-    found = list(_by_suspects(own.logits[off[0]], oracle[off[0]], suspects(off[0])))
+    found = list(_by_suspects(own.logits[off[0]], oracle[off[0]], known_mistakes(off[0])))
     if found:
         yield from found
         return
@@ -163,13 +163,13 @@ def likely_causes(
 
 
 def _by_suspects(
-    own: np.ndarray, right: np.ndarray, suspects: Iterable[tuple[str, np.ndarray]]
+    own: np.ndarray, right: np.ndarray, known_mistakes: Iterable[tuple[str, np.ndarray]]
 ) -> Iterator[str]:
     """The mistakes that explain nearly all of the difference, the nearest first."""
     distance = float(np.linalg.norm(_off(own, right)))
     found = [
         (float(np.linalg.norm(_off(own, wrong))), mistake, float(np.linalg.norm(wrong)))
-        for mistake, wrong in suspects
+        for mistake, wrong in known_mistakes
     ]
     near = sorted(
         (one, mistake) for one, mistake, whole in found if NEAR * one < min(distance, whole)

@@ -41,7 +41,7 @@ class Trace(NamedTuple):
     oracle: Arrays
     errors: StepErrors
     tolerance: Tolerance
-    suspects: Callable[[], Iterable[tuple[str, float]]] = tuple
+    known_mistakes: Callable[[], Iterable[tuple[str, float]]] = tuple
     """Known mistakes of the forward pass, each with the loss that it leads to."""
 
     def limit(self, name: str) -> float:
@@ -182,7 +182,7 @@ def _by_suspects(trace: Trace) -> Iterator[str]:
     own, right, limit = float(trace.read["loss"]), float(trace.oracle["loss"]), trace.limit("loss")
     found = [
         (relative(own, loss), mistake)
-        for mistake, loss in trace.suspects()
+        for mistake, loss in trace.known_mistakes()
         if relative(own, loss) <= limit < relative(right, loss)
     ]
     yield from (mistake for _, mistake in sorted(found))

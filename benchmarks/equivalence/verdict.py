@@ -65,7 +65,7 @@ COUNTS = ("changed", "parameters", "frozen", "frozen_after", "finite", "distinct
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ParityVerdict:
     """What is known of one launch's or one cell's work."""
 
     status: str
@@ -85,10 +85,10 @@ class Verdict:
         return dataclasses.asdict(self)
 
 
-def verdict_from_json(data: Mapping[str, Any]) -> Verdict:
-    """The verdict that `Verdict.to_json` wrote; TypeError or KeyError where it is none."""
+def verdict_from_json(data: Mapping[str, Any]) -> ParityVerdict:
+    """The verdict that `ParityVerdict.to_json` wrote; TypeError or KeyError where it is none."""
     checks = tuple(check_from_json(one) for one in data["checks"])
-    return Verdict(**{**data, "checks": checks, "causes": tuple(data["causes"])})
+    return ParityVerdict(**{**data, "checks": checks, "causes": tuple(data["causes"])})
 
 
 def judge(
@@ -97,7 +97,7 @@ def judge(
     oracle: str | None = None,
     first_difference: str | None = None,
     causes: Sequence[str] = (),
-) -> Verdict:
+) -> ParityVerdict:
     """Pass where every check does; else fail, and the reason is the first that does not.
 
     Unproven where a check that is needed is not judged.
@@ -107,15 +107,15 @@ def judge(
     if failed is None and lacking:
         names = ", ".join(NAMES[name] for name in lacking)
         reason = f"the workload has no tolerance in this precision for: {names}"
-        return Verdict(UNPROVEN, tuple(checks), reason, oracle=oracle)
+        return ParityVerdict(UNPROVEN, tuple(checks), reason, oracle=oracle)
     if failed is None:
-        return Verdict(PASS, tuple(checks), oracle=oracle)
+        return ParityVerdict(PASS, tuple(checks), oracle=oracle)
     parts = [describe(failed)]
     if first_difference:
         parts.append(f"first to differ: {first_difference}")
     if causes:
         parts.append(f"likely: {causes[0]}")
-    return Verdict(
+    return ParityVerdict(
         FAIL, tuple(checks), "; ".join(parts), first_difference, tuple(causes), oracle=oracle
     )
 

@@ -28,7 +28,7 @@ class Finding:
     """What to do about it, if anything can be done."""
 
 
-NUM_WITNESSES = 2
+NUM_HOLDERS = 2
 """Frameworks that it takes to hold an oracle."""
 
 
@@ -37,7 +37,7 @@ def findings(
     state: Mapping[str, Any],
     *,
     lock_holder: str | None,
-    witnesses: Mapping[str, bool],
+    holders: Mapping[str, bool],
 ) -> list[Finding]:
     """Everything found, warnings first; what is not known is no finding.
 
@@ -45,11 +45,11 @@ def findings(
         machine: `machine.fingerprint()`.
         state: `machine.state()`.
         lock_holder: who measures on this machine already, or None.
-        witnesses: the frameworks that can hold the oracle, and whether each can be used here.
+        holders: the frameworks that can hold the oracle, and whether each can be used here.
     """
     found = [
         *_other_run(lock_holder),
-        *_witnesses(witnesses),
+        *_holders(holders),
         *_load(machine, state),
         *_frequency(state),
         *_quota(state),
@@ -66,14 +66,14 @@ def _other_run(lock_holder: str | None) -> Iterator[Finding]:
         yield Finding("warn", f"another dyno run is measuring ({lock_holder})", "wait for its end")
 
 
-def _witnesses(witnesses: Mapping[str, bool]) -> Iterator[Finding]:
-    num_usable = sum(witnesses.values())
-    if num_usable < NUM_WITNESSES:
+def _holders(holders: Mapping[str, bool]) -> Iterator[Finding]:
+    num_usable = sum(holders.values())
+    if num_usable < NUM_HOLDERS:
         yield Finding(
             "warn",
-            f"{num_usable} of the {NUM_WITNESSES} frameworks that hold the float64 oracle can be"
+            f"{num_usable} of the {NUM_HOLDERS} frameworks that hold the float64 oracle can be"
             " used: no work can be proven equal, and nothing will be ranked",
-            f"install {NUM_WITNESSES} of {', '.join(witnesses)}: scripts/setup",
+            f"install {NUM_HOLDERS} of {', '.join(holders)}: scripts/setup",
         )
 
 

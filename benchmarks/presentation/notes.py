@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.analysis.cells import CellSummary
-from benchmarks.analysis.ratios import Comparison
+from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.record import SERIAL
 from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS
@@ -259,5 +259,5 @@ def _advice_on_rounds(num_rounds: int | None, best_rounds: int | None) -> str:
     )
 
 
-def _half_width(one: Comparison) -> float:
+def _half_width(one: CaseRatio) -> float:
     return (one.ratio.half_width if one.ratio else None) or 0.0

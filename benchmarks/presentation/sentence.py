@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from benchmarks.analysis.cells import CellSummary
-from benchmarks.analysis.ratios import Comparison
+from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.record import SERIAL
 from benchmarks.presentation.wording import count, group_name, way_name, with_interval
@@ -25,12 +25,12 @@ def sentence(summary: RunSummary) -> str:
     return _say(best, case=cells[best.case], base=cells[best.base])
 
 
-def _prominence(one: Comparison) -> tuple[int, float]:
+def _prominence(one: CaseRatio) -> tuple[int, float]:
     assert one.ratio is not None
     return -SAYING.index(one.verdict), one.ratio.ratio
 
 
-def _say(one: Comparison, *, case: CellSummary, base: CellSummary) -> str:
+def _say(one: CaseRatio, *, case: CellSummary, base: CellSummary) -> str:
     assert one.ratio is not None
     ratio = one.ratio
     estimate, _, interval = with_interval(ratio.ratio, ratio.low, ratio.high).partition(" ")

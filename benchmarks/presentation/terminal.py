@@ -17,7 +17,7 @@ from rich.text import Text  # noqa: TID253 - as above
 
 from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.equal_work import computed_in
-from benchmarks.analysis.ratios import Comparison
+from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.presentation.notes import SHOWN, notes
 from benchmarks.presentation.sentence import sentence
@@ -69,7 +69,7 @@ def _groups(cells: Iterable[CellSummary]) -> list[list[CellSummary]]:
 
 
 def _print_group(
-    group: list[CellSummary], ratios: dict[str, Comparison], console: Console, store: str
+    group: list[CellSummary], ratios: dict[str, CaseRatio], console: Console, store: str
 ) -> None:
     measured = [cell for cell in group if cell.status in SHOWN and _rate(cell) is not None]
     console.print(Text(group_name(group[0].case), style="bold"))
@@ -98,7 +98,7 @@ class _Column(NamedTuple):
 
 
 def _measured_table(
-    cells: list[CellSummary], ratios: dict[str, Comparison], console: Console
+    cells: list[CellSummary], ratios: dict[str, CaseRatio], console: Console
 ) -> Table:
     """The table of a group; where it would be too wide, intervals stand beneath their estimates."""
     columns = _columns(cells, ratios, console, is_wide=console.width >= WIDE)
@@ -118,7 +118,7 @@ def _measured_table(
 
 
 def _columns(
-    cells: list[CellSummary], ratios: dict[str, Comparison], console: Console, *, is_wide: bool
+    cells: list[CellSummary], ratios: dict[str, CaseRatio], console: Console, *, is_wide: bool
 ) -> list[_Column]:
     names = [Text(f"{way_name(cell.case)}{_real_precision(cell)}") for cell in cells]
     longest_word = max(len(word) for name in names for word in name.plain.split())
@@ -210,7 +210,7 @@ def _rate(cell: CellSummary) -> Interval | None:
 
 
 def _against_base(
-    cell: CellSummary, one: Comparison | None, console: Console, *, is_wide: bool
+    cell: CellSummary, one: CaseRatio | None, console: Console, *, is_wide: bool
 ) -> Text:
     """`1.32 [1.28, 1.36] ^ faster`, or on two lines where the table is too wide for it."""
     if one is None and cell.status == "unproven":

@@ -15,10 +15,10 @@ from benchmarks.contract.message import (
     Finish,
     Finished,
     Imported,
-    Launch,
+    LaunchRequest,
     Message,
     Phase,
-    Prove,
+    ProofRequest,
     Proved,
     Ready,
     Turn,
@@ -34,14 +34,14 @@ TEARDOWN_S = 15.0
 
 
 class LaunchEndedError(Exception):
-    """The launch has ended in a failure, which `Live.failure` holds."""
+    """The launch has ended in a failure, which `SupervisedLaunch.failure` holds."""
 
 
 @dataclass
-class Live:
+class SupervisedLaunch:
     """The parent's state of one launch. Its methods raise LaunchEndedError once it has failed."""
 
-    launch: Launch | Prove
+    launch: LaunchRequest | ProofRequest
     launch_id: str
     started_at: str
     worker: Worker

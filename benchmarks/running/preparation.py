@@ -13,7 +13,7 @@ from pathlib import Path
 import benchmarks
 from benchmarks.contract.case import Case, Work
 from benchmarks.contract.framework import Settings
-from benchmarks.contract.message import Launch, Prove
+from benchmarks.contract.message import LaunchRequest, ProofRequest
 from benchmarks.contract.plan import MachineConfig, Plan
 from benchmarks.host import machine
 from benchmarks.host.environment import allowed_environment
@@ -95,13 +95,13 @@ def launch_of(
     num_resident: int,
     oracle: Path | None,
     inspects: bool,
-) -> Launch:
+) -> LaunchRequest:
     """The message that tells a worker what to run; its private folders exist when this returns."""
     framework = catalog.frameworks[case.way.framework]
     implementation = catalog.implementations[case.work.workload, case.way.framework]
     cell = next(c for c in plan.cells if c.case == case)
     alone = case.place.device == "cpu" or num_resident == 1
-    return Launch(
+    return LaunchRequest(
         case=case,
         settings=settings_of(
             case,
@@ -152,7 +152,11 @@ def memory_limit_bytes(config: MachineConfig) -> int:
 
 
 def command_of(
-    python: str, catalog: Catalog, launch: Launch | Prove, launch_id: str, folders: Folders
+    python: str,
+    catalog: Catalog,
+    launch: LaunchRequest | ProofRequest,
+    launch_id: str,
+    folders: Folders,
 ) -> Command:
     """How to start the worker of this launch, in its framework's interpreter."""
     name = launch.case.way.framework

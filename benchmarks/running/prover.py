@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contract.case import Case
-from benchmarks.contract.message import Prove
+from benchmarks.contract.message import ProofRequest
 from benchmarks.contract.plan import Interpreter, MachineConfig
 from benchmarks.contract.protocol import MeasuringProtocol
-from benchmarks.equivalence.verdict import FAIL, Verdict, verdict_from_json
+from benchmarks.equivalence.verdict import FAIL, ParityVerdict, verdict_from_json
 from benchmarks.host import machine
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.identity import proof_key
 from benchmarks.planning.interpreters import resolve
 from benchmarks.planning.sources import Sources, implementation_hash, proving_hash
 from benchmarks.running.guard import Guard
-from benchmarks.running.launch import LaunchEndedError, Live
+from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
 from benchmarks.running.preparation import (
     DataError,
     Folders,
@@ -42,7 +42,7 @@ _numbers = itertools.count()
 class Proof:
     """What one proof came to."""
 
-    verdict: Verdict
+    verdict: ParityVerdict
     evidence: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     status: str = "ok"
@@ -95,7 +95,7 @@ class Prover:
         try:
             prepare_data(self.catalog, case.work, self.folders, timeout_s=limit_s)
         except DataError as error:
-            return Proof(Verdict(FAIL, reason=str(error)), status="crashed")
+            return Proof(ParityVerdict(FAIL, reason=str(error)), status="crashed")
         interpreter = self.interpreter(case.way.framework)
         assert isinstance(interpreter, Interpreter)
         command = command_of(interpreter.python, self.catalog, request, launch_id, self.folders)
@@ -120,10 +120,10 @@ class Prover:
 
     def _request(
         self, case: Case, launch_id: str, *, oracle: Path | None, keep: Path | None, follows: bool
-    ) -> Prove:
+    ) -> ProofRequest:
         framework = self.catalog.frameworks[case.way.framework]
         program = replace(case, work=replace(case.work, seed=0))  # the same for every seed
-        return Prove(
+        return ProofRequest(
             case=case,
             settings=settings_of(
                 case,
@@ -143,8 +143,8 @@ class Prover:
             keep_folder=None if keep is None else str(keep),
         )
 
-    def _live(self, request: Prove, launch_id: str, command: Command) -> Live:
-        live = Live(
+    def _live(self, request: ProofRequest, launch_id: str, command: Command) -> SupervisedLaunch:
+        live = SupervisedLaunch(
             launch=request,
             launch_id=launch_id,
             started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -154,7 +154,7 @@ class Prover:
         )
         return live
 
-    def _tick(self, live: Live) -> None:
+    def _tick(self, live: SupervisedLaunch) -> None:
         resident = live.worker.resident_bytes()
         if resident > self.memory_limit_bytes:
             limit = f"{self.memory_limit_bytes / 2**30:.1f} GiB"
@@ -163,7 +163,7 @@ class Prover:
             raise live.interrupt("stopped")
 
     @contextlib.contextmanager
-    def _reaped(self, live: Live) -> Iterator[Live]:
+    def _reaped(self, live: SupervisedLaunch) -> Iterator[SupervisedLaunch]:
         """Whatever happens inside, the process is ended and its private folder is removed."""
         try:
             yield live
@@ -174,7 +174,7 @@ class Prover:
                 shutil.rmtree(live.launch.settings.scratch_folder, ignore_errors=True)
 
 
-def _run(live: Live, log: Path) -> Proof:
+def _run(live: SupervisedLaunch, log: Path) -> Proof:
     try:
         proved = live.prove()
     except LaunchEndedError as error:
@@ -183,7 +183,9 @@ def _run(live: Live, log: Path) -> Proof:
         if failure.status == "interrupted":
             raise ProofStoppedError from error
         reason = f"{failure.status} in phase {failure.phase}: {failure.reason}"
-        return Proof(Verdict(FAIL, reason=reason), live.evidence, status=failure.status, log=log)
+        return Proof(
+            ParityVerdict(FAIL, reason=reason), live.evidence, status=failure.status, log=log
+        )
     return Proof(
         verdict_from_json(proved.evidence["parity"]), proved.evidence, proved.settings, log=log
     )

@@ -13,26 +13,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contract.case import Case
-from benchmarks.equivalence.verdict import INHERITED, PASS, UNPROVEN, Verdict, verdict_from_json
+from benchmarks.equivalence.verdict import (
+    INHERITED,
+    PASS,
+    UNPROVEN,
+    ParityVerdict,
+    verdict_from_json,
+)
 from benchmarks.running.oracles import Oracles
 from benchmarks.running.prover import ProofStoppedError, Prover
 
 
 @dataclass(frozen=True)
-class Inheritance:
+class Proxies:
     """Proves cases by their proxies."""
 
     prover: Prover
     oracles: Oracles
 
-    def verdict(self, case: Case, reason: str) -> Verdict:
+    def verdict(self, case: Case, reason: str) -> ParityVerdict:
         """INHERITED where the way passes at every proxy, else what the first that does not came to.
 
         `reason` is why the case has no oracle of its own. Raises ProofStoppedError.
         """
         proxies = list(self._proxies(case))
         if not proxies:
-            return Verdict(UNPROVEN, reason=f"{reason}; the workload names no sizes in its place")
+            return ParityVerdict(
+                UNPROVEN, reason=f"{reason}; the workload names no sizes in its place"
+            )
         for proxy in proxies:
             found = self._proven(proxy)
             if found.status != PASS:
@@ -40,7 +48,7 @@ class Inheritance:
                     found, reason=f"{reason}; at {_named(proxy)}: {found.reason}"
                 )
         names = " and ".join(_named(proxy) for proxy in proxies)
-        return Verdict(INHERITED, reason=f"proven at {names}, because {reason}")
+        return ParityVerdict(INHERITED, reason=f"proven at {names}, because {reason}")
 
     def _proxies(self, case: Case) -> Iterator[Case]:
         spec = self.prover.catalog.workloads[case.work.workload].spec
@@ -60,7 +68,7 @@ class Inheritance:
             if work != case.work:
                 yield dataclasses.replace(case, work=work)
 
-    def _proven(self, proxy: Case) -> Verdict:
+    def _proven(self, proxy: Case) -> ParityVerdict:
         file = self._file(proxy)
         kept = _kept(file)
         if kept is not None:
@@ -69,7 +77,7 @@ class Inheritance:
             raise ProofStoppedError
         known = self.oracles.find(proxy.work, follows=True)
         if isinstance(known, str):
-            return Verdict(UNPROVEN, reason=known)
+            return ParityVerdict(UNPROVEN, reason=known)
         proof = self.prover.prove(proxy, oracle=known.folder)
         verdict = proof.verdict
         if proof.status != "ok":
@@ -86,7 +94,7 @@ class Inheritance:
         return self.prover.folders.cache / "proofs" / f"{self.prover.key(proxy)}.json"
 
 
-def _kept(file: Path) -> Verdict | None:
+def _kept(file: Path) -> ParityVerdict | None:
     """The proof in this file; None where there is none that can be read."""
     try:
         return verdict_from_json(json.loads(file.read_text(encoding="utf-8")))

@@ -12,12 +12,12 @@ from benchmarks.equivalence.verdict import FAIL, UNPROVEN
 from benchmarks.host.peak import impossible, peak_flop_per_s
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.failure import Failure
-from benchmarks.running.launch import Live
+from benchmarks.running.launch import SupervisedLaunch
 from benchmarks.running.rounds import median_step_s
 
 
 def record_of(
-    plan: Plan, catalog: Catalog, cohort: CohortPlan, launch: LaunchPlan, live: Live
+    plan: Plan, catalog: Catalog, cohort: CohortPlan, launch: LaunchPlan, live: SupervisedLaunch
 ) -> Record:
     """The one record of a launch that is no longer alive."""
     case = live.launch.case
@@ -62,14 +62,16 @@ def record_of(
     )
 
 
-def _unproven(live: Live) -> Failure | None:
+def _unproven(live: SupervisedLaunch) -> Failure | None:
     """A failure where the launch was not shown to do the work that it was asked for."""
     parity = live.evidence.get("parity", {})
     status = {FAIL: "invalid_work", UNPROVEN: "unproven"}.get(parity.get("status"))
     return Failure(status, str(parity.get("reason")), "first_step") if status else None
 
 
-def _suspicion(plan: Plan, case: Case, live: Live, flop_per_step: int) -> Failure | None:
+def _suspicion(
+    plan: Plan, case: Case, live: SupervisedLaunch, flop_per_step: int
+) -> Failure | None:
     """A failure where the launch claims a rate that its device cannot reach."""
     step_s = median_step_s(live)
     if step_s is None:

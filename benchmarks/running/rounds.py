@@ -15,7 +15,7 @@ from benchmarks.contract.message import Turn
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
 from benchmarks.contract.record import INVALIDATING_FLAGS, Block
 from benchmarks.host.disturbance import Watch
-from benchmarks.running.launch import LaunchEndedError, Live
+from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
 from benchmarks.running.progress import Progress
 from benchmarks.running.stopping import Stopping
 from benchmarks.statistics.intervals import half_width_reached
@@ -41,7 +41,7 @@ class Rounds:
 
 
 def take_rounds(
-    lives: Sequence[Live], rounds: Rounds, *, stopping: Stopping, progress: Progress
+    lives: Sequence[SupervisedLaunch], rounds: Rounds, *, stopping: Stopping, progress: Progress
 ) -> None:
     """Grant turns until the spread is small enough or the protocol's limits are reached."""
     order = random.Random(rounds.seed)  # noqa: S311 - an order of turns, no secret
@@ -64,7 +64,9 @@ def take_rounds(
             return
 
 
-def _with_enough_requests(protocol: MeasuringProtocol, lives: Sequence[Live]) -> MeasuringProtocol:
+def _with_enough_requests(
+    protocol: MeasuringProtocol, lives: Sequence[SupervisedLaunch]
+) -> MeasuringProtocol:
     """The protocol with the rounds that its percentiles of latency take, as far as it allows.
 
     The requests of all cohorts are pooled where a percentile is that of all launches; of the others
@@ -84,7 +86,7 @@ def _with_enough_requests(protocol: MeasuringProtocol, lives: Sequence[Live]) ->
     return dataclasses.replace(protocol, min_rounds=least)
 
 
-def steps_per_block(live: Live, rounds: Rounds) -> int:
+def steps_per_block(live: SupervisedLaunch, rounds: Rounds) -> int:
     """Steps that make a block as long as the protocol, the fence and the device ask.
 
     Where each step is a request that is timed by itself, the launch says how many.
@@ -96,7 +98,7 @@ def steps_per_block(live: Live, rounds: Rounds) -> int:
     return max(rounds.rules.min_steps_per_block, math.ceil(target_s / live.ready.step_s))
 
 
-def _take_turn(live: Live, turn: Turn, position: int, num_alive: int) -> bool:
+def _take_turn(live: SupervisedLaunch, turn: Turn, position: int, num_alive: int) -> bool:
     """Whether the turn can count; False where a declared cause spoilt it."""
     on_cpu = live.launch.settings.device == "cpu"
     watch = Watch(live.worker.pid, num_on_accelerator=0 if on_cpu else num_alive)
@@ -121,7 +123,11 @@ def _take_turn(live: Live, turn: Turn, position: int, num_alive: int) -> bool:
 
 
 def _is_enough(
-    alive: Sequence[Live], num_rounds: int, num_valid: int, elapsed_s: float, p: MeasuringProtocol
+    alive: Sequence[SupervisedLaunch],
+    num_rounds: int,
+    num_valid: int,
+    elapsed_s: float,
+    p: MeasuringProtocol,
 ) -> bool:
     """Whether the limits are reached, or, of rounds that count, enough for the spread asked for."""
     is_late = elapsed_s >= p.max_launch_s
@@ -133,7 +139,7 @@ def _is_enough(
     return all(_is_settled(live, p.target_half_width) for live in alive)
 
 
-def _is_settled(live: Live, target_half_width: float) -> bool:
+def _is_settled(live: SupervisedLaunch, target_half_width: float) -> bool:
     seconds = [
         block.duration_ns / block.num_steps
         for block in live.blocks
@@ -142,7 +148,7 @@ def _is_settled(live: Live, target_half_width: float) -> bool:
     return half_width_reached(seconds, target=target_half_width)
 
 
-def median_step_s(live: Live) -> float | None:
+def median_step_s(live: SupervisedLaunch) -> float | None:
     """Median seconds per step over all blocks, None without any."""
     seconds = [block.duration_ns / block.num_steps / 1e9 for block in live.blocks]
     return statistics.median(seconds) if seconds else None

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from benchmarks.contract.case import Case
-from benchmarks.contract.message import Launch
+from benchmarks.contract.message import LaunchRequest
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.contract.record import SERIAL
 from benchmarks.host.lock import machine_lock
 from benchmarks.host.machine import effective_cores
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.guard import Guard
-from benchmarks.running.launch import LaunchEndedError, Live
+from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
 from benchmarks.running.oracles import Oracles
 from benchmarks.running.preparation import (
     DataError,
@@ -33,7 +33,7 @@ from benchmarks.running.process import Worker
 from benchmarks.running.progress import Progress
 from benchmarks.running.prover import ProofStoppedError, Prover
 from benchmarks.running.recording import record_of
-from benchmarks.running.references import Grounds, grounds_of
+from benchmarks.running.references import References, references_of
 from benchmarks.running.rounds import Rounds, take_rounds
 from benchmarks.running.stopping import StopNowError, Stopping
 from benchmarks.storage.store import Store
@@ -73,12 +73,12 @@ def run(current: Run) -> None:
     """Measure every cohort of the plan; the store holds the records when this returns."""
     with machine_lock(current.folders.cache), Guard() as guard, current.stopping:
         current.progress.begin(len(current.plan.cohorts), current.plan.estimate_s)
-        grounds = _grounds(current, guard)
+        references = _grounds(current, guard)
         try:
             for index, cohort in enumerate(current.plan.cohorts):
                 if current.stopping.requested:
                     break
-                _run_cohort(_Cohort(current, cohort, guard, grounds), index)
+                _run_cohort(_Cohort(current, cohort, guard, references), index)
         except ProofStoppedError:
             current.progress.note("stopped while work was being proven; nothing was alive yet")
         except StopNowError:
@@ -87,7 +87,7 @@ def run(current: Run) -> None:
             current.progress.end()
 
 
-def _grounds(current: Run, guard: Guard) -> Grounds:
+def _grounds(current: Run, guard: Guard) -> References:
     prover = Prover(
         catalog=current.catalog,
         machine_config=current.plan.machine_config,
@@ -98,7 +98,7 @@ def _grounds(current: Run, guard: Guard) -> Grounds:
         memory_limit_bytes=current.memory_limit_bytes,
         on_phase=current.progress.phase,
     )
-    return grounds_of(Oracles(prover, current.progress.note))
+    return references_of(Oracles(prover, current.progress.note))
 
 
 @dataclass
@@ -108,8 +108,8 @@ class _Cohort:
     run: Run
     plan: CohortPlan
     guard: Guard
-    grounds: Grounds
-    lives: list[tuple[LaunchPlan, Live]] = field(default_factory=list)
+    references: References
+    lives: list[tuple[LaunchPlan, SupervisedLaunch]] = field(default_factory=list)
     """Every launch of those alive at once that was started, in this order."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
     """For each launch of the cohort that is started, one of its own."""
@@ -143,7 +143,7 @@ def _run_cohort(cohort: _Cohort, index: int) -> None:
     for launch in launches:  # before any is alive, which a proof would disturb
         if current.stopping.requested:
             return
-        cohort.grounds.of(current.case(launch))
+        cohort.references.of(current.case(launch))
     for at_once in plan.alive_at_once:
         if launches := cohort.worth_launching(at_once):
             _run_at_once(cohort, launches)
@@ -178,14 +178,14 @@ def _recorded(cohort: _Cohort) -> Iterator[None]:
                 all_of_them.callback(_record, cohort, launch, live)
 
 
-def _record(cohort: _Cohort, launch: LaunchPlan, live: Live) -> None:
+def _record(cohort: _Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None:
     """Reap a launch, and append its record to the store."""
     current = cohort.run
     if live.is_alive:
         live.interrupt("the run was stopped")
-    ground = cohort.grounds.of(current.case(launch))
-    if ground.verdict is not None:
-        live.evidence["parity"] = ground.verdict.to_json()
+    reference = cohort.references.of(current.case(launch))
+    if reference.verdict is not None:
+        live.evidence["parity"] = reference.verdict.to_json()
     record = record_of(current.plan, current.catalog, cohort.plan, launch, live)
     current.store.append(record)
     current.progress.record(record)
@@ -199,7 +199,7 @@ def _import(cohort: _Cohort, launches: Sequence[LaunchPlan]) -> None:
 
     What is timed in a launch's preparation has the machine to itself.
     """
-    importing: deque[Live] = deque()
+    importing: deque[SupervisedLaunch] = deque()
     width = min(MAX_IMPORTS, effective_cores())
     for launch in launches:
         if cohort.run.stopping.requested:
@@ -211,13 +211,13 @@ def _import(cohort: _Cohort, launches: Sequence[LaunchPlan]) -> None:
         _await_import(live)
 
 
-def _await_import(live: Live) -> None:
+def _await_import(live: SupervisedLaunch) -> None:
     if live.is_alive:
         with suppress(LaunchEndedError):
             live.await_import()
 
 
-def _started(cohort: _Cohort, launch: LaunchPlan) -> Live:
+def _started(cohort: _Cohort, launch: LaunchPlan) -> SupervisedLaunch:
     """One more of the cohort's lives, importing its framework or failed."""
     current = cohort.run
     case = current.case(launch)
@@ -229,7 +229,7 @@ def _started(cohort: _Cohort, launch: LaunchPlan) -> Live:
         launch_id=launch_id,
         folders=current.folders,
         num_resident=len(cohort.plan.alive_at_once[0]),
-        oracle=cohort.grounds.of(case).oracle,
+        oracle=cohort.references.of(case).oracle,
         inspects=case.case_id not in current.inspected,
     )
     current.inspected.add(case.case_id)
@@ -246,18 +246,18 @@ def _started(cohort: _Cohort, launch: LaunchPlan) -> Live:
     return live
 
 
-def _prepare(current: Run, live: Live) -> None:
+def _prepare(current: Run, live: SupervisedLaunch) -> None:
     """Bring a launch to where it waits for turns, or to its failure."""
     if live.is_alive and not current.stopping.requested:
         with suppress(LaunchEndedError):
             live.prepare()
 
 
-def _live(cohort: _Cohort, message: Launch, launch_id: str) -> Live:
+def _live(cohort: _Cohort, message: LaunchRequest, launch_id: str) -> SupervisedLaunch:
     current, case = cohort.run, message.case
     python = current.plan.interpreters[case.way.framework].python
     command = command_of(python, current.catalog, message, launch_id, current.folders)
-    live = Live(
+    live = SupervisedLaunch(
         launch=message,
         launch_id=launch_id,
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -268,7 +268,7 @@ def _live(cohort: _Cohort, message: Launch, launch_id: str) -> Live:
     return live
 
 
-def _tick(cohort: _Cohort, running: Live) -> None:
+def _tick(cohort: _Cohort, running: SupervisedLaunch) -> None:
     """Look at memory, for which the largest launch pays, and at requests to stop."""
     current = cohort.run
     sizes = [(live.worker.resident_bytes(), live) for _, live in cohort.lives if live.is_alive]

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import Cell, Plan
-from benchmarks.equivalence.verdict import FAIL, SKIP, UNPROVEN, Verdict
+from benchmarks.equivalence.verdict import FAIL, SKIP, UNPROVEN, ParityVerdict
 from benchmarks.host.lock import machine_lock
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.guard import Guard
@@ -17,7 +17,7 @@ from benchmarks.running.oracles import Known, Oracles
 from benchmarks.running.preparation import Folders, memory_limit_bytes
 from benchmarks.running.progress import Progress
 from benchmarks.running.prover import Proof, ProofStoppedError, Prover
-from benchmarks.running.references import grounds_of
+from benchmarks.running.references import references_of
 from benchmarks.running.stopping import StopNowError, Stopping
 
 
@@ -26,7 +26,7 @@ class ProvenCell:
     """One cell, and what its proof came to."""
 
     case: Case
-    verdict: Verdict
+    verdict: ParityVerdict
     evidence: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     holders: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class ProvenCell:
 
 
 @dataclass
-class Proving:
+class Verification:
     """Everything that the proofs of a plan need."""
 
     plan: Plan
@@ -76,7 +76,7 @@ class Proving:
     def _prove_each(self, guard: Guard) -> Iterator[ProvenCell]:
         prover = self._prover(guard)
         oracles = Oracles(prover, self.progress.note)
-        grounds = grounds_of(oracles)
+        references = references_of(oracles)
         stopped = False
         for cell in self.plan.cells:
             if cell.action == "skip":
@@ -85,11 +85,13 @@ class Proving:
             try:
                 if stopped or self.stopping.requested:
                     raise ProofStoppedError
-                ground = grounds.of(cell.case, follows=True)
-                proven = ProvenCell(cell.case, _settled(ground.verdict or Verdict(UNPROVEN)))
-                if ground.oracle is not None:
+                reference = references.of(cell.case, follows=True)
+                proven = ProvenCell(
+                    cell.case, _settled(reference.verdict or ParityVerdict(UNPROVEN))
+                )
+                if reference.oracle is not None:
                     known = oracles.find(cell.case.work, follows=True)
-                    proof = prover.prove(cell.case, oracle=ground.oracle)
+                    proof = prover.prove(cell.case, oracle=reference.oracle)
                     proven = _proven(cell.case, proof, known)
                 self.progress.note(f"{cell.case.case_id}: {proven.verdict.status}")
                 yield proven
@@ -97,7 +99,9 @@ class Proving:
                 stopped = True
                 yield _not_reached(cell)
             except OSError as error:  # a full disk takes no verdict away that there is already
-                yield ProvenCell(cell.case, Verdict(FAIL, reason=f"could not be proven: {error}"))
+                yield ProvenCell(
+                    cell.case, ParityVerdict(FAIL, reason=f"could not be proven: {error}")
+                )
 
     def _prover(self, guard: Guard) -> Prover:
         return Prover(
@@ -122,15 +126,15 @@ def _proven(case: Case, proof: Proof, known: Known | str) -> ProvenCell:
 def _not_reached(cell: Cell) -> ProvenCell:
     if cell.action == "skip":
         return ProvenCell(cell.case, _skipped(cell))
-    return ProvenCell(cell.case, Verdict(SKIP, reason="stopped before its proof"))
+    return ProvenCell(cell.case, ParityVerdict(SKIP, reason="stopped before its proof"))
 
 
-def _skipped(cell: Cell) -> Verdict:
-    return Verdict(SKIP, reason=f"{str(cell.kind).replace('_', ' ')}: {cell.reason}")
+def _skipped(cell: Cell) -> ParityVerdict:
+    return ParityVerdict(SKIP, reason=f"{str(cell.kind).replace('_', ' ')}: {cell.reason}")
 
 
-def _settled(verdict: Verdict) -> Verdict:
+def _settled(verdict: ParityVerdict) -> ParityVerdict:
     """What cannot be proven here is skipped, and says why."""
     if verdict.status != UNPROVEN:
         return verdict
-    return Verdict(SKIP, reason=f"unproven: {verdict.reason}")
+    return ParityVerdict(SKIP, reason=f"unproven: {verdict.reason}")

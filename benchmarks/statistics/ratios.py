@@ -23,7 +23,7 @@ from benchmarks.statistics.intervals import (
     t_upper_tail,
 )
 
-Verdict = Literal["faster", "slower", "same", "cant_tell"]
+RatioVerdict = Literal["faster", "slower", "same", "cant_tell"]
 
 MARGIN = 0.02
 """Ratios between 1 / 1.02 and 1.02 are a tie: no reader would choose by them."""
@@ -107,7 +107,9 @@ def superiority_p_values(ratio: Ratio, *, margin: float = MARGIN) -> PValues:
     )
 
 
-def verdict(ratio: Ratio, *, adjusted_p: float | None = None, margin: float = MARGIN) -> Verdict:
+def verdict(
+    ratio: Ratio, *, adjusted_p: float | None = None, margin: float = MARGIN
+) -> RatioVerdict:
     """What may be said: faster or slower by more than the margin, the same within it, or nothing.
 
     `adjusted_p` is the two-sided p-value after `holm` over the comparisons with one base; by

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.framework import Capabilities, Framework
-from benchmarks.contract.message import Failed, Launch, Phase, Prove
+from benchmarks.contract.message import Failed, LaunchRequest, Phase, ProofRequest
 from benchmarks.contract.workload import (
     Arrays,
     Program,
@@ -41,7 +41,7 @@ class LaunchFailedError(Exception):
         self.status = status
 
 
-class Stage:
+class LaunchContext:
     """The state of a launch: what it has built, and the evidence collected so far."""
 
     framework: Framework
@@ -51,7 +51,7 @@ class Stage:
     """Of inference: a launch has one of the two."""
     spec: WorkloadSpec
 
-    def __init__(self, launch: Launch | Prove, channel: Channel) -> None:
+    def __init__(self, launch: LaunchRequest | ProofRequest, channel: Channel) -> None:
         self.launch = launch
         self.channel = channel
         self.capabilities: Capabilities | None = None
@@ -142,11 +142,13 @@ class Stage:
         """The canonical weights."""
         return canonical.read_weights(Path(self.launch.data_folder))
 
-    def suspects(self) -> Iterator[tuple[str, float]]:
+    def known_mistakes(self) -> Iterator[tuple[str, float]]:
         """Known mistakes of the forward pass, each with the loss of step 1 that it leads to."""
         folder = Path(self.launch.data_folder)
         first = canonical.read_batches(folder)[0]
-        return self.spec.suspects(self.launch.case.work, canonical.read_weights(folder), first)
+        return self.spec.known_mistakes(
+            self.launch.case.work, canonical.read_weights(folder), first
+        )
 
     def oracle(self) -> oracle_files.Oracle | None:
         """The oracle that this launch is checked against, if there is one."""

@@ -13,10 +13,10 @@ import sys
 import traceback
 
 from benchmarks.contract.framework import Capabilities
-from benchmarks.contract.message import Failed, Launch, Prove
+from benchmarks.contract.message import Failed, LaunchRequest, ProofRequest
 from benchmarks.worker import process
 from benchmarks.worker.channel import Channel
-from benchmarks.worker.context import LaunchFailedError, Stage
+from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.proof_launch import ProofSession
 from benchmarks.worker.timed_launch import Session
 
@@ -27,35 +27,35 @@ def main(arguments: list[str]) -> int:
     process.prepare(parent_pid)
     channel = Channel(read_fd, write_fd)
     launch = channel.receive()
-    assert isinstance(launch, (Launch, Prove))
-    stage = Stage(launch, channel)
-    session = Session(stage) if isinstance(launch, Launch) else ProofSession(stage)
+    assert isinstance(launch, (LaunchRequest, ProofRequest))
+    context = LaunchContext(launch, channel)
+    session = Session(context) if isinstance(launch, LaunchRequest) else ProofSession(context)
     try:
         session.run()
     except LaunchFailedError as failure:
-        channel.send(stage.failed(failure.status, str(failure)))
+        channel.send(context.failed(failure.status, str(failure)))
     except BaseException as error:  # noqa: BLE001 - sys.exit in a framework is a result as well
         traceback.print_exc()
-        channel.send(_unexpected(stage, error))
+        channel.send(_unexpected(context, error))
     return 0
 
 
-def _unexpected(stage: Stage, error: BaseException) -> Failed:
+def _unexpected(context: LaunchContext, error: BaseException) -> Failed:
     told = traceback.TracebackException(type(error), error, None)
     told.__notes__ = None  # JAX adds some to every error, and the last line would be theirs
     line = " ".join(list(told.format_exception_only())[-1].split())[:500]
     if isinstance(error, SystemExit):
         line = f"the framework called sys.exit({error.code!r})"
-    return stage.failed(_status_of(error, line, stage), line)
+    return context.failed(_status_of(error, line, context), line)
 
 
-def _status_of(error: BaseException, line: str, stage: Stage) -> str:
+def _status_of(error: BaseException, line: str, context: LaunchContext) -> str:
     if isinstance(error, MemoryError):
         return "oom_host"
-    capabilities: Capabilities | None = stage.capabilities
+    capabilities: Capabilities | None = context.capabilities
     patterns = capabilities.out_of_memory_patterns if capabilities else ()
     if any(re.search(pattern, line) for pattern in patterns):
-        return "oom_host" if stage.launch.settings.device == "cpu" else "oom_device"
+        return "oom_host" if context.launch.settings.device == "cpu" else "oom_device"
     return "crashed"
 
 

@@ -17,13 +17,13 @@ from benchmarks.contract.message import (
     Finish,
     Finished,
     Imported,
-    Launch,
+    LaunchRequest,
     Ready,
     Turn,
 )
 from benchmarks.equivalence.checks import integer_checks
 from benchmarks.worker import fence, memory
-from benchmarks.worker.context import LaunchFailedError, Stage, require
+from benchmarks.worker.context import LaunchContext, LaunchFailedError, require
 from benchmarks.worker.tasks.inference.task import RequestTrial
 from benchmarks.worker.tasks.protocol import Trial
 from benchmarks.worker.tasks.training.task import TrainingTrial
@@ -36,25 +36,27 @@ NUM_FIRST_STEPS = 3
 class Session:
     """The state of one timed launch."""
 
-    def __init__(self, stage: Stage) -> None:
-        assert isinstance(stage.launch, Launch)
-        self.stage = stage
-        self.launch = stage.launch
+    def __init__(self, context: LaunchContext) -> None:
+        assert isinstance(context.launch, LaunchRequest)
+        self.context = context
+        self.launch = context.launch
         self._trial: Trial
         self._was_reset = False
 
     def run(self) -> None:
         """Go through every phase; LaunchFailedError or any exception ends the launch."""
-        stage = self.stage
+        context = self.context
         self._import_framework()
         fence_s = self._test_framework()
-        stage.build()
-        self._trial = TrainingTrial(stage) if stage.spec.requests is None else RequestTrial(stage)
+        context.build()
+        self._trial = (
+            TrainingTrial(context) if context.spec.requests is None else RequestTrial(context)
+        )
         self._trial.load()
         first_steps_ns, cold_cache = self._first_steps()
         step_s = self._test_program()
         warm = self._warm_up(step_s)
-        stage.channel.send(
+        context.channel.send(
             Ready(
                 step_s=warm.step_s,
                 fence_s=fence_s,
@@ -63,10 +65,10 @@ class Session:
                 warmup_ns=warm.mini_blocks_ns,
                 steady=warm.steady,
                 steps_per_turn=self._trial.steps_per_turn,
-                evidence=stage.evidence,
+                evidence=context.evidence,
                 settings={
                     "asked": dataclasses.asdict(self.launch.settings),
-                    "effective": stage.framework.describe(),
+                    "effective": context.framework.describe(),
                 },
             )
         )
@@ -74,9 +76,9 @@ class Session:
 
     def _import_framework(self) -> None:
         """Import it beside others, and wait until they are done."""
-        self.stage.import_framework()
-        self.stage.channel.send(Imported())
-        message = self.stage.channel.receive()
+        self.context.import_framework()
+        self.context.channel.send(Imported())
+        message = self.context.channel.receive()
         assert isinstance(message, Begin)
 
     def _first_steps(self) -> tuple[tuple[int, ...], bool | None]:
@@ -84,11 +86,11 @@ class Session:
 
         Evidence `first_step_s` is the first one's with what it needs before it: a prompt, say.
         """
-        self.stage.enter("first_step")
+        self.context.enter("first_step")
         found = _files(self.launch.settings.cache_folder)
         begin = time.perf_counter()
         durations_ns = [self._timed_step()]
-        self.stage.evidence["first_step_s"] = time.perf_counter() - begin
+        self.context.evidence["first_step_s"] = time.perf_counter() - begin
         cached = _files(self.launch.settings.cache_folder)
         self._check_placement()
         self._trial.prove_first()
@@ -100,8 +102,8 @@ class Session:
 
     def _check_placement(self) -> None:
         asked = self.launch.settings.device
-        real = self.stage.framework.placement(self._trial.outputs)
-        self.stage.evidence["placement"] = real
+        real = self.context.framework.placement(self._trial.outputs)
+        self.context.evidence["placement"] = real
         if real != asked:
             raise LaunchFailedError("not_placed", f"asked to run on {asked}, ran on {real}")
 
@@ -111,75 +113,77 @@ class Session:
         Before there is a program: what the products leave in the allocators is then used by it,
         and does not come on top of its memory.
         """
-        stage = self.stage
-        stage.enter("self_test")
-        require(stage.check_precision())
-        report = fence.check_matmul(stage.framework)
-        stage.evidence["fence"] = dataclasses.asdict(report)
+        context = self.context
+        context.enter("self_test")
+        require(context.check_precision())
+        report = fence.check_matmul(context.framework)
+        context.evidence["fence"] = dataclasses.asdict(report)
         if report.failure:
             raise LaunchFailedError("invalid_sync", report.failure)
-        stage.evidence["roof_flop_per_s"] = report.roof_flop_per_s  # of a fence that waits
+        context.evidence["roof_flop_per_s"] = report.roof_flop_per_s  # of a fence that waits
         return report.fence_s
 
     def _test_program(self) -> float:
         """The seconds of a step, once the fence has been tested on the program itself."""
-        stage = self.stage
-        stage.enter("self_test")
+        context = self.context
+        context.enter("self_test")
         step_s = self._timed_step() / 1e9
         leftover = fence.check_program(
-            self._trial, stage.framework, num_steps=max(1, min(20, round(0.05 / step_s)))
+            self._trial, context.framework, num_steps=max(1, min(20, round(0.05 / step_s)))
         )
-        stage.evidence["leftover_share"] = leftover
+        context.evidence["leftover_share"] = leftover
         failure = fence.program_failure(leftover)
         if failure:
             raise LaunchFailedError("invalid_sync", failure)
         return step_s
 
     def _warm_up(self, step_s: float) -> WarmUp:
-        stage = self.stage
-        stage.enter("warm_up")
+        context = self.context
+        context.enter("warm_up")
         warm = warm_up(
             partial(self._trial.time_steps, rewarm=False),
-            stage.framework,
+            context.framework,
             protocol=self.launch.protocol,
             rules=self.launch.rules,
             step_s=step_s,
         )
         self._trial.begin_turns()
-        stage.framework.settle()
-        stage.evidence["num_compilations"] = stage.framework.num_compilations()
+        context.framework.settle()
+        context.evidence["num_compilations"] = context.framework.num_compilations()
         gc.collect()
         gc.freeze()
         self._was_reset = memory.reset_host_peak()
         return warm
 
     def _take_turns(self) -> None:
-        self.stage.enter("turn")
+        self.context.enter("turn")
         while True:
-            message = self.stage.channel.receive()
+            message = self.context.channel.receive()
             if isinstance(message, Finish):
                 return self._finish()
             assert isinstance(message, Turn)
-            self.stage.channel.send(self._turn(message))
+            self.context.channel.send(self._turn(message))
 
     def _turn(self, turn: Turn) -> BlockDone:
-        compiled = self.stage.framework.num_compilations()
+        compiled = self.context.framework.num_compilations()
         block = self._trial.time_steps(turn.num_steps, rewarm=True)
         self._trial.keep(block, num_steps=turn.num_steps)
-        return _block_done(turn, block, compiled, self.stage.framework.num_compilations())
+        return _block_done(turn, block, compiled, self.context.framework.num_compilations())
 
     def _finish(self) -> None:
-        stage = self.stage
-        stage.enter("finish")
+        context = self.context
+        context.enter("finish")
         device = self.launch.settings.device
-        peak = memory.peak(stage.framework, device=device, was_reset=self._was_reset)
+        peak = memory.peak(context.framework, device=device, was_reset=self._was_reset)
         self._trial.prove_end()
-        require(stage.check_precision())
+        require(context.check_precision())
         if self.launch.inspects:
-            require(list(integer_checks(stage.inspect(), precision=self.launch.case.way.precision)))
-        stage.channel.send(
+            require(
+                list(integer_checks(context.inspect(), precision=self.launch.case.way.precision))
+            )
+        context.channel.send(
             Finished(
-                evidence=stage.evidence,
+                evidence=context.evidence,
                 peak_memory_bytes=peak.num_bytes,
                 peak_memory_source=peak.source,
             )

@@ -43,7 +43,7 @@ NEWER_ARGUMENTS = {
     "zip": {"strict"},
 }
 """What later versions of Python added to calls, which no linter's target version tells."""
-FRAMEWORK_FILES = ("/adapter.py", "_impl.py", "_export.py")
+FRAMEWORK_FILES = ("/adapter.py", "/keras/model.py", "_impl.py", "_export.py")
 """Files that may import a framework; an exporter runs in a process of its own."""
 
 

@@ -52,7 +52,7 @@ def test_known_mistakes_have_the_logits_of_every_request(name):
     spec = SPECS[name]
     for work in works_of(name):
         weights, batch = dict(spec.weights(work)), spec.batch(work, WITHHELD[0])
-        mistakes = list(spec.requests.suspects(work, weights, batch))
+        mistakes = list(spec.requests.known_mistakes(work, weights, batch))
         assert len({mistake for mistake, _ in mistakes}) == len(mistakes) > 3
         for _, logits in mistakes:
             assert logits.shape[:2] == (spec.requests.per_batch(work), 2)
@@ -72,7 +72,7 @@ def test_requests_are_judged_in_each_precision_and_their_weights_counted(name):
         assert 0 < spec.requests.num_weight_bytes(case) < spec.memory_bytes(case)
 
 
-@pytest.mark.parametrize("name", [one for one in ANSWERING if SPECS[one].requests.continued])
+@pytest.mark.parametrize("name", [one for one in ANSWERING if SPECS[one].requests.free_running])
 def test_what_follows_a_programs_own_answers_can_be_computed(name):
     spec = SPECS[name]
     for work in works_of(name):
@@ -83,7 +83,7 @@ def test_what_follows_a_programs_own_answers_can_be_computed(name):
         forced = spec.batch(work, WITHHELD[0])["forced"]
         shape = spec.requests.recompute(work, weights, {**batch, "forced": forced}).shape
         answers = np.arange(2 * num_requests, dtype=np.int32).reshape(num_requests, 2)
-        follow = partial(spec.requests.continued, work, weights, batch)
+        follow = partial(spec.requests.free_running, work, weights, batch)
         none = {"timed": 0.0, "logits": 0.0}
         logits = follow(answers, np.zeros(shape), none)
         assert logits.shape == shape

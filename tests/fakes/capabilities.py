@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.contract.framework import Capabilities, Settings
 
 HOLDERS = ("fake_astray", "fake_steady", "fake_double")
-"""Those whose float64 may be a witness; the first of them is wrong."""
+"""Those whose float64 may hold the oracle; the first of them is wrong."""
 
 
 def capabilities(name: str) -> Capabilities:

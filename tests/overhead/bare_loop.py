@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.contract.message import Launch, decode
+from benchmarks.contract.message import LaunchRequest, decode
 from benchmarks.contract.workload import problem_of
 from benchmarks.worker import canonical, memory
 from benchmarks.worker.timing import time_block
@@ -22,7 +22,7 @@ from benchmarks.worker.timing import time_block
 
 def main(line: str) -> None:
     launch = decode(line.encode())
-    assert isinstance(launch, Launch)
+    assert isinstance(launch, LaunchRequest)
     framework = importlib.import_module(f"{launch.framework_module}.adapter").Adapter()
     framework.configure(launch.settings)
     spec = importlib.import_module(launch.spec_module).SPECS[launch.case.work.workload]

@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.contract.message import Launch, Turn, encode
+from benchmarks.contract.message import LaunchRequest, Turn, encode
 from benchmarks.contract.plan import Plan
 from benchmarks.planning.catalog import Catalog, discover
 from benchmarks.planning.planner import PlanRequest, make_plan
 from benchmarks.running.guard import Guard
-from benchmarks.running.launch import Live
+from benchmarks.running.launch import SupervisedLaunch
 from benchmarks.running.preparation import ROOT, Folders, command_of, launch_of, prepare_data
 from benchmarks.running.process import Command, Worker
 from benchmarks.statistics.ratios import paired_ratio
@@ -52,7 +52,7 @@ class Setup:
     catalog: Catalog
     folders: Folders
 
-    def launch(self, launch_id: str) -> tuple[Launch, Command]:
+    def launch(self, launch_id: str) -> tuple[LaunchRequest, Command]:
         """The message of one launch, and how to start its worker."""
         launch = launch_of(
             self.plan,
@@ -154,7 +154,7 @@ def measured(setup: Setup) -> list[tuple[list[float], float]]:
 def one_run(setup: Setup, guard: Guard, launch_id: str) -> tuple[list[float], float]:
     """Two processes of one program, of which two of Dyno's would differ as well."""
     launch, command = setup.launch(launch_id)
-    live = Live(
+    live = SupervisedLaunch(
         launch=launch,
         launch_id=launch_id,
         started_at="",
@@ -177,7 +177,7 @@ def one_run(setup: Setup, guard: Guard, launch_id: str) -> tuple[list[float], fl
 class BareLoop:
     """The bare loop's process, warm and waiting."""
 
-    def __init__(self, launch: Launch, command: Command, folder: Path) -> None:
+    def __init__(self, launch: LaunchRequest, command: Command, folder: Path) -> None:
         with (folder / "bare.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
@@ -214,7 +214,7 @@ class BareLoop:
         return int(json.loads(self._process.stdout.readline()))
 
 
-def paired_logs(live: Live, bare: BareLoop, num_steps: int) -> list[float]:
+def paired_logs(live: SupervisedLaunch, bare: BareLoop, num_steps: int) -> list[float]:
     """ln(bare time / Dyno's time), above 0 where Dyno is faster; who begins alternates."""
     logs = []
     for index in range(NUM_ROUNDS):

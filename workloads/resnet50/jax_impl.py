@@ -232,7 +232,7 @@ class Bottleneck(nn.Module):  # type: ignore[misc]  # flax is untyped here
         return Convolution(self.recipe, layer, name=layer.name.rpartition("/")[2])
 
 
-class Stage(nn.Module):  # type: ignore[misc]  # flax is untyped here
+class LaunchContext(nn.Module):  # type: ignore[misc]  # flax is untyped here
     """Blocks one after another."""
 
     recipe: Recipe
@@ -258,7 +258,7 @@ class ResNet50(nn.Module):  # type: ignore[misc]  # flax is untyped here
         master, compute, _ = self.recipe.numerics
         x_BHWC = Stem(self.recipe, self.layers.stem, name="stem")(images_BHWC.astype(compute))
         for name, blocks in itertools.groupby(self.layers.blocks, lambda block: _parts(block)[0]):
-            x_BHWC = Stage(self.recipe, tuple(blocks), name=name)(x_BHWC)
+            x_BHWC = LaunchContext(self.recipe, tuple(blocks), name=name)(x_BHWC)
         x_BC = x_BHWC.mean((1, 2), dtype=master)
         head = nn.Dense(self.layers.num_classes, dtype=compute, param_dtype=master, name="head")
         return head(x_BC).astype(master)

@@ -142,7 +142,7 @@ def answer_error(answer: np.ndarray, read: Arrays) -> float:
     return float(np.linalg.norm(answer - logits) / np.linalg.norm(logits))
 
 
-def suspects(work: Work, arrays: Arrays, request: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+def known_mistakes(work: Work, arrays: Arrays, request: Arrays) -> Iterator[tuple[str, np.ndarray]]:
     """Known mistakes, each with the logits RBV that it leads to."""
     epsilon = HYPERPARAMETERS["batch_norm_epsilon"]
     layers = resnet50.network(SIZES[work.size])
@@ -217,7 +217,7 @@ SPECS = {
         requests=Requests(
             per_batch=lambda work: 1,
             answer_error=answer_error,
-            suspects=suspects,
+            known_mistakes=known_mistakes,
             num_weight_bytes=num_weight_bytes,
         ),
     ),

@@ -368,7 +368,7 @@ def _has_fused_attention(case: Case) -> bool:
     return case.way.precision in fused.get(case.place.device, ())
 
 
-def suspects(work: Work, initial: Arrays, first: Arrays) -> Iterator[tuple[str, float]]:
+def known_mistakes(work: Work, initial: Arrays, first: Arrays) -> Iterator[tuple[str, float]]:
     """Known mistakes of the forward pass, each with the loss that it leads to."""
     return suspected_losses(SIZES[work.size], LORA_HYPERPARAMETERS, initial, first)
 
@@ -402,7 +402,7 @@ def _spec(name: str, *, lora: bool) -> WorkloadSpec:
         trajectory=TRAJECTORY,
         proxies=("small", "slice"),
         stable_gradients=("head/kernel",),
-        suspects=suspects,
+        known_mistakes=known_mistakes,
     )
 
 

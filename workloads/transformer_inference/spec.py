@@ -150,7 +150,7 @@ def answer_error(answer: np.ndarray, read: Arrays) -> float:
     return float((below / np.sqrt(np.square(logits).mean(-1))).max())
 
 
-def suspects(work: Work, weights: Arrays, one: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+def known_mistakes(work: Work, weights: Arrays, one: Arrays) -> Iterator[tuple[str, np.ndarray]]:
     """Known mistakes, each with the logits RBV that it leads to."""
     return forward.suspected_logits(SIZES[work.size], RIGHT, weights, one)
 
@@ -160,7 +160,7 @@ def recompute(work: Work, weights: Arrays, one: Arrays) -> np.ndarray:
     return forward.logits(SIZES[work.size], RIGHT, weights, one)
 
 
-def continued(
+def free_running(
     work: Work,
     weights: Arrays,
     one: Arrays,
@@ -238,9 +238,9 @@ SPECS = {
         requests=Requests(
             per_batch=per_batch,
             answer_error=answer_error,
-            suspects=suspects,
+            known_mistakes=known_mistakes,
             recompute=recompute,
-            continued=continued,
+            free_running=free_running,
             num_weight_bytes=num_weight_bytes,
             flop_before=lambda work: flop_per_prompt(work) if is_decode(work) else 0,
         ),

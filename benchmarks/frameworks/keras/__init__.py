@@ -15,6 +15,9 @@ from benchmarks.contract.framework import Capabilities, Settings, Unsupported
 FAMILY = "keras"
 """The name that the implementation files of the three carry."""
 
+LAST_LOSS = "last_loss"
+"""What the train step's logs call the loss of the step itself; `loss` is Keras's running mean."""
+
 NO_FLOAT64 = Unsupported(
     reason="on this backend Keras computes in float32 wherever it promotes types, in fp64 as well",
     link="https://github.com/keras-team/keras/issues/23704",
@@ -32,7 +35,7 @@ def capabilities(
         name: of the framework to be described.
         distributions: the backend's packages that identify a result.
         has_float64: whether Keras's float64 is float64 throughout, which proves nothing that the
-            backend's own does not: Keras is no second witness for the oracle.
+            backend's own does not: Keras is no second holder of the oracle.
     """
     lost = () if has_float64 else (NO_FLOAT64,)
     left_out = {one.precision for one in lost}

@@ -13,9 +13,6 @@ import numpy as np
 
 from benchmarks.contract.framework import Framework, Settings
 
-LAST_LOSS = "last_loss"
-"""What the train step's logs call the loss of the step itself; `loss` is Keras's running mean."""
-
 
 class Examined(NamedTuple):
     """What a backend says of a model's step."""

@@ -12,7 +12,7 @@ from typing import Any, Callable, NamedTuple
 import keras
 from keras import ops
 
-from benchmarks.frameworks.keras.framework import LAST_LOSS
+from benchmarks.frameworks.keras import LAST_LOSS
 
 DTYPE_POLICIES = {
     "fp32": "float32",

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 
 from benchmarks.frameworks.jax import adapter as jax_adapter
+from benchmarks.frameworks.keras import LAST_LOSS
 from benchmarks.frameworks.keras.framework import (
-    LAST_LOSS,
     Examined,
     Inference,
     KerasFramework,

@@ -9,8 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from benchmarks.frameworks.keras import LAST_LOSS
 from benchmarks.frameworks.keras.framework import (
-    LAST_LOSS,
     Examined,
     Inference,
     KerasFramework,

@@ -14,8 +14,8 @@ from torch.backends.cuda import SDPAParams, can_use_flash_attention
 from torch.nn.attention import SDPBackend
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.frameworks.keras import LAST_LOSS
 from benchmarks.frameworks.keras.framework import (
-    LAST_LOSS,
     Examined,
     Inference,
     KerasFramework,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from benchmarks.contract.workload import Arrays
-from benchmarks.worker.context import LaunchFailedError, Stage
+from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.timing import BlockTime
 
 MIN_SHARE_OF_AUDIT = 0.4
@@ -51,9 +51,9 @@ class Trial(Protocol):
         """Prove that the timed steps made the work; LaunchFailedError where they did not."""
 
 
-def require_share(stage: Stage, share: float) -> None:
+def require_share(context: LaunchContext, share: float) -> None:
     """LaunchFailedError where the timed steps took this small a share of a checked one's time."""
-    stage.evidence["share_of_audit"] = share
+    context.evidence["share_of_audit"] = share
     if share < MIN_SHARE_OF_AUDIT:
         raise LaunchFailedError(
             "invalid_work",

@@ -9,10 +9,10 @@ from benchmarks.contract.plan import Cell, MachineConfig, Plan
 from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.record import Block, Record
 from benchmarks.equivalence.checks import Check
-from benchmarks.equivalence.verdict import PASS, Verdict
+from benchmarks.equivalence.verdict import PASS, ParityVerdict
 
 STEP1 = {"loss": 7.0, "gradient_norm": 3.0}
-PASSED = Verdict(PASS, (Check("loss", 2e-7, 1e-4),), oracle="abc").to_json()
+PASSED = ParityVerdict(PASS, (Check("loss", 2e-7, 1e-4),), oracle="abc").to_json()
 
 
 def case(framework="pytorch", execution="eager", precision="fp32", *, size="small") -> Case:

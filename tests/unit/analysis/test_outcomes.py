@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from benchmarks.analysis.outcomes import standing, standings
+from benchmarks.analysis.outcomes import outcome, outcomes
 from benchmarks.contract.plan import Cell
 from tests.unit.analysis.records import case, failed, key_of, plan, record
 
@@ -12,58 +12,58 @@ CELL = Cell(CASE, "run", result_key=key_of(CASE))
 
 def test_all_launches_that_are_ok_count():
     records = [record(CASE, 1), record(CASE, 0)]
-    found = standing(CELL, records)
+    found = outcome(CELL, records)
     assert found.status == "ok"
     assert [r.cohort_id for r in found.records] == ["cohort0", "cohort1"]
 
 
 def test_any_failed_launch_makes_the_cell_that_failure():
-    found = standing(CELL, [record(CASE, 0), record(CASE, 1), failed(CASE, 2)])
+    found = outcome(CELL, [record(CASE, 0), record(CASE, 1), failed(CASE, 2)])
     assert (found.status, found.reason) == ("oom_host", "out of memory")
     assert found.log == "run1/logs/2.log"
     assert len(found.records) == 2
 
 
 def test_the_last_of_several_failures_names_the_cell():
-    found = standing(CELL, [failed(CASE, 1, "timeout"), failed(CASE, 0, "crashed")])
+    found = outcome(CELL, [failed(CASE, 1, "timeout"), failed(CASE, 0, "crashed")])
     assert found.status == "timeout"
 
 
 def test_a_retry_in_a_newer_cohort_replaces_the_failure_and_what_came_before_it():
-    found = standing(CELL, [record(CASE, 0), failed(CASE, 1), record(CASE, 2)])
+    found = outcome(CELL, [record(CASE, 0), failed(CASE, 1), record(CASE, 2)])
     assert found.status == "ok"
     assert [r.cohort_id for r in found.records] == ["cohort2"]
 
 
 def test_a_replica_that_was_alive_with_the_failure_is_no_retry():
     replica = record(CASE, 1, replica=1, started_at="2026-11-01T00:01:30Z")
-    assert standing(CELL, [failed(CASE, 1), replica]).status == "oom_host"
+    assert outcome(CELL, [failed(CASE, 1), replica]).status == "oom_host"
 
 
 def test_the_same_cohort_of_another_run_is_a_retry():
     again = record(CASE, 1, run_id="run2", started_at="2026-11-02T00:00:00Z")
-    assert standing(CELL, [failed(CASE, 1), again]).status == "ok"
+    assert outcome(CELL, [failed(CASE, 1), again]).status == "ok"
 
 
 def test_interrupted_launches_never_count():
     stopped = dataclasses.replace(record(CASE, 2), status="interrupted", reason="Ctrl-C")
-    assert len(standing(CELL, [record(CASE, 0), stopped]).records) == 1
-    assert standing(CELL, [failed(CASE, 1), stopped]).status == "oom_host"
-    alone = standing(CELL, [stopped])
+    assert len(outcome(CELL, [record(CASE, 0), stopped]).records) == 1
+    assert outcome(CELL, [failed(CASE, 1), stopped]).status == "oom_host"
+    alone = outcome(CELL, [stopped])
     assert (alone.status, alone.reason, alone.records) == ("interrupted", "Ctrl-C", ())
 
 
 def test_a_failure_without_a_reason_names_its_phase():
-    assert standing(CELL, [failed(CASE, 0, reason=None)]).reason == "ended in phase turn"
+    assert outcome(CELL, [failed(CASE, 0, reason=None)]).reason == "ended in phase turn"
 
 
 def test_a_skipped_cell_keeps_the_plans_reason():
-    found = standing(Cell(CASE, "skip", "not_installed", "jax is not installed"), [])
+    found = outcome(Cell(CASE, "skip", "not_installed", "jax is not installed"), [])
     assert (found.status, found.reason) == ("not_installed", "jax is not installed")
 
 
 def test_a_cell_without_records_waits_for_the_next_run():
-    found = standing(CELL, [])
+    found = outcome(CELL, [])
     assert found.status == "interrupted"
     assert "the same command continues" in found.reason
 
@@ -76,9 +76,9 @@ def test_records_are_found_by_result_key_in_every_run_unless_the_plan_is_fresh()
         record(other, 1, run_id="run0"),
         record(CASE, 2),
     ]
-    found = standings(plan([CASE, other]), records)
+    found = outcomes(plan([CASE, other]), records)
     assert [r.cohort_id for r in found[CASE.case_id].records] == ["cohort0", "cohort2"]
     assert len(found[other.case_id].records) == 1
-    fresh = standings(plan([CASE, other], fresh=True), records)
+    fresh = outcomes(plan([CASE, other], fresh=True), records)
     assert [r.cohort_id for r in fresh[CASE.case_id].records] == ["cohort2"]
     assert fresh[other.case_id].status == "interrupted"

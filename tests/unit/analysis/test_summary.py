@@ -10,7 +10,7 @@ import pytest
 from benchmarks.analysis.summary import summarise
 from benchmarks.contract.plan import Cell
 from benchmarks.contract.protocol import DeviceRules
-from benchmarks.equivalence.verdict import FAIL, INHERITED, Verdict
+from benchmarks.equivalence.verdict import FAIL, INHERITED, ParityVerdict
 from tests.unit.analysis.records import (
     STEP1,
     case,
@@ -243,7 +243,7 @@ def test_a_base_alone_is_proven_by_the_oracle():
 
 def inherited(records, **step1):
     """The records with a proof from other sizes; `step1` is what FAST's first step is then."""
-    proof = Verdict(INHERITED, reason="proven at small b8").to_json()
+    proof = ParityVerdict(INHERITED, reason="proven at small b8").to_json()
     return [
         dataclasses.replace(
             r,
@@ -417,7 +417,7 @@ def test_work_that_was_not_shown_has_no_share_and_breaks_no_roof():
     for place, one in enumerate(records):
         evidence = {**one.evidence, "roof_flop_per_s": 3e10}
         if one.case == FAST:
-            evidence["parity"] = Verdict(FAIL, reason="half of the layers").to_json()
+            evidence["parity"] = ParityVerdict(FAIL, reason="half of the layers").to_json()
         records[place] = dataclasses.replace(one, evidence=evidence)
     summary = summary_of(records, cases=[BASE, FAST])
     assert cell(summary, FAST)["mfu_roof"] is None

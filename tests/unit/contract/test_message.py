@@ -11,7 +11,7 @@ from benchmarks.contract.message import (
     Failed,
     Finish,
     Finished,
-    Launch,
+    LaunchRequest,
     Message,
     Phase,
     Ready,
@@ -27,7 +27,7 @@ CASE = Case(
     Place("cuda", 2),
 )
 MESSAGES = [
-    Launch(
+    LaunchRequest(
         CASE,
         Settings("cuda", 2, "compiled", "bf16", 4, 0.3, "/cache", "/scratch"),
         MeasuringProtocol(name="rigorous", timeouts_s={"import": 3.0}),

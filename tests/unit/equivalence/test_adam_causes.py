@@ -60,10 +60,10 @@ def step(initial, *, outside=False, loss=3.0, decayed=lambda n: n != "norm/scale
     return read
 
 
-def diagnosed(initial, read, suspects=tuple):
+def diagnosed(initial, read, known_mistakes=tuple):
     oracle = step(initial)
     errors = step_errors(SPEC, initial, read, oracle)
-    trace = Trace(SPEC, initial, read, oracle, errors, TOLERANCE, suspects)
+    trace = Trace(SPEC, initial, read, oracle, errors, TOLERANCE, known_mistakes)
     return first_failure(step_checks(errors, TOLERANCE)), likely_causes(trace)
 
 
@@ -125,8 +125,8 @@ def test_the_epsilon_that_explains_an_update_is_found(initial):
 
 
 def test_a_loss_names_the_mistake_that_leads_to_it(initial):
-    suspects = [("another", 3.2), ("the mask", 3.1), ("nothing", 3.0)]
-    failed, causes = diagnosed(initial, step(initial, loss=3.1), lambda: suspects)
+    known_mistakes = [("another", 3.2), ("the mask", 3.1), ("nothing", 3.0)]
+    failed, causes = diagnosed(initial, step(initial, loss=3.1), lambda: known_mistakes)
     assert failed.name == "loss"
     assert causes == ["the mask"]
 

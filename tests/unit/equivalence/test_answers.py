@@ -79,9 +79,9 @@ def test_what_is_not_finite_fails(bad):
 
 def test_a_mistake_whose_logits_they_are_is_named():
     wrong = {"twice": ORACLE["batch64"] * 2, "thrice": ORACLE["batch64"] * 3}
-    verdict = judged(off(2.0001), suspects=lambda name: wrong.items())
+    verdict = judged(off(2.0001), known_mistakes=lambda name: wrong.items())
     assert verdict.causes == ("twice",)
-    assert judged(off(0.3), suspects=lambda name: wrong.items()).causes == ()
+    assert judged(off(0.3), known_mistakes=lambda name: wrong.items()).causes == ()
 
 
 def test_different_requests_with_one_answer_are_named():
@@ -98,7 +98,7 @@ def test_answers_that_come_one_request_late_are_named():
 def test_a_mistake_must_be_near_for_its_size():
     """Zeros are nearer to small logits than to the right ones, and are none of either."""
     small = {"small": ORACLE["batch64"] * 0.1}
-    assert judged(off(0.0), suspects=lambda name: small.items()).causes == ()
+    assert judged(off(0.0), known_mistakes=lambda name: small.items()).causes == ()
 
 
 def test_a_later_sequence_that_is_off_alone_tells_of_state():

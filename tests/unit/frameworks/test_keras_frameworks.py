@@ -58,8 +58,8 @@ import importlib
 importlib.import_module(f"benchmarks.frameworks.{sys.argv[1]}.adapter")
 """
 WITH_ANOTHER_BACKEND = """
-from benchmarks.frameworks.keras import adapter
-adapter.configure(backend="jax", precision="fp32")
+from benchmarks.frameworks.keras import model
+model.configure(backend="jax", precision="fp32")
 """
 
 

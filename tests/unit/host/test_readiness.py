@@ -27,13 +27,13 @@ QUIET_STATE = {
 
 
 def test_a_quiet_machine_has_no_findings() -> None:
-    assert findings(QUIET_MACHINE, QUIET_STATE, lock_holder=None, witnesses=TWO) == []
+    assert findings(QUIET_MACHINE, QUIET_STATE, lock_holder=None, holders=TWO) == []
 
 
 def test_what_is_not_known_is_no_finding() -> None:
     unknown = dict.fromkeys(QUIET_STATE)
     assert (
-        findings({"num_cores": 2, "virtualised": None}, unknown, lock_holder=None, witnesses=TWO)
+        findings({"num_cores": 2, "virtualised": None}, unknown, lock_holder=None, holders=TWO)
         == []
     )
 
@@ -55,7 +55,7 @@ def test_what_is_not_known_is_no_finding() -> None:
     ids=str,
 )
 def test_warns_of_what_spoils_results_and_says_what_to_do(change: dict, what: str) -> None:
-    (finding,) = findings(QUIET_MACHINE, {**QUIET_STATE, **change}, lock_holder=None, witnesses=TWO)
+    (finding,) = findings(QUIET_MACHINE, {**QUIET_STATE, **change}, lock_holder=None, holders=TWO)
     assert finding.severity == "warn"
     assert finding.what.startswith(what)
     assert finding.hint
@@ -63,20 +63,20 @@ def test_warns_of_what_spoils_results_and_says_what_to_do(change: dict, what: st
 
 def test_notes_come_after_warnings() -> None:
     noisy = {**QUIET_STATE, "turbo": True, "num_thermal_throttles": 3, "on_battery": True}
-    found = findings({**QUIET_MACHINE, "virtualised": True}, noisy, lock_holder=None, witnesses=TWO)
+    found = findings({**QUIET_MACHINE, "virtualised": True}, noisy, lock_holder=None, holders=TWO)
     assert [finding.severity for finding in found] == ["warn", "note", "note", "note"]
 
 
 def test_another_run_is_named_first() -> None:
     found = findings(
-        QUIET_MACHINE, {**QUIET_STATE, "on_battery": True}, lock_holder="pid 7", witnesses=TWO
+        QUIET_MACHINE, {**QUIET_STATE, "on_battery": True}, lock_holder="pid 7", holders=TWO
     )
     assert found[0].what == "another dyno run is measuring (pid 7)"
 
 
 def test_warns_where_nothing_can_be_proven() -> None:
     alone = {**TWO, "jax": False}
-    (finding,) = findings(QUIET_MACHINE, QUIET_STATE, lock_holder=None, witnesses=alone)
+    (finding,) = findings(QUIET_MACHINE, QUIET_STATE, lock_holder=None, holders=alone)
     assert finding.severity == "warn"
     assert finding.what.startswith("1 of the 2 frameworks that hold the float64 oracle can be used")
     assert finding.hint == "install 2 of jax, pytorch, tensorflow: scripts/setup"

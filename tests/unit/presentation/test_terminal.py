@@ -8,7 +8,7 @@ from rich.console import Console
 
 from benchmarks.analysis.summary import summarise
 from benchmarks.contract.plan import Cell
-from benchmarks.equivalence.verdict import FAIL, Verdict
+from benchmarks.equivalence.verdict import FAIL, ParityVerdict
 from benchmarks.presentation.sentence import sentence
 from benchmarks.presentation.terminal import console_for, render_summary
 from tests.unit.analysis.records import PASSED, case, cohorts, failed, plan, record, serial
@@ -154,7 +154,7 @@ def test_work_that_was_faster_than_every_product_is_told():
 
 
 def test_different_work_and_failing_grades_are_spelled_out():
-    proof = Verdict(FAIL, reason="gradient: off by 0.5").to_json()
+    proof = ParityVerdict(FAIL, reason="gradient: off by 0.5").to_json()
     records = [
         dataclasses.replace(r, evidence={"parity": proof}) if r.case == FAST else r
         for r in cohorts(TIMES)

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.equivalence.checks import Check
-from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS, SKIP, Verdict
+from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS, SKIP, ParityVerdict
 from benchmarks.presentation.verification import furthest, render_parity
 from benchmarks.running.verification import ProvenCell
 from tests.unit.analysis.records import case
@@ -21,10 +21,10 @@ EVIDENCE = {
     "effective": {"activations": "float32", "layout": "NHWC", "flop_per_step": 5},
 }
 CELLS = [
-    ProvenCell(case(), Verdict(PASS, CHECKS), EVIDENCE, holders=("jax", "pytorch")),
+    ProvenCell(case(), ParityVerdict(PASS, CHECKS), EVIDENCE, holders=("jax", "pytorch")),
     ProvenCell(
         case("jax", "compiled"),
-        Verdict(
+        ParityVerdict(
             FAIL,
             (Check("loss", 1e-3, 1e-6), Check("gradient", None, 5e-3, "head/bias")),
             reason="loss of step 1: off by 0.001",
@@ -33,9 +33,9 @@ CELLS = [
         ),
         EVIDENCE,
     ),
-    ProvenCell(case("keras_tensorflow"), Verdict(INHERITED, reason="proven at small b8")),
-    ProvenCell(case("mlx"), Verdict(SKIP, reason="not installed: no mlx")),
-    ProvenCell(case("mlx", "compiled"), Verdict(SKIP, reason="not installed: no mlx")),
+    ProvenCell(case("keras_tensorflow"), ParityVerdict(INHERITED, reason="proven at small b8")),
+    ProvenCell(case("mlx"), ParityVerdict(SKIP, reason="not installed: no mlx")),
+    ProvenCell(case("mlx", "compiled"), ParityVerdict(SKIP, reason="not installed: no mlx")),
 ]
 
 

@@ -15,10 +15,10 @@ from benchmarks.contract.message import (
     Finish,
     Finished,
     Imported,
-    Launch,
+    LaunchRequest,
     Message,
     Phase,
-    Prove,
+    ProofRequest,
     Proved,
     Ready,
     Turn,
@@ -26,7 +26,7 @@ from benchmarks.contract.message import (
 )
 from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.running import launch as live_module
-from benchmarks.running.launch import LaunchEndedError, Live
+from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
 from benchmarks.running.process import Worker
 
 LATE_S = 100.0
@@ -80,20 +80,22 @@ def started(
     monkeypatch: pytest.MonkeyPatch,
     message: type,
     answers: dict[type, list[tuple[float, Callable[[float], Message]]]],
-) -> Live:
+) -> SupervisedLaunch:
     parent = LateParent(answers)
     monkeypatch.setattr(live_module, "time", parent)
     launch = Mock(message, protocol=MeasuringProtocol())
     worker = cast("Worker", parent)
-    return Live(launch, "late", "", worker, tick=lambda: None, on_phase=lambda phase: None)
+    return SupervisedLaunch(
+        launch, "late", "", worker, tick=lambda: None, on_phase=lambda phase: None
+    )
 
 
 def test_a_phase_lasts_as_long_as_the_worker_says(monkeypatch: pytest.MonkeyPatch) -> None:
     live = started(
         monkeypatch,
-        Launch,
+        LaunchRequest,
         {
-            Launch: [(1, said(Phase, "import")), (3, said(Imported))],
+            LaunchRequest: [(1, said(Phase, "import")), (3, said(Imported))],
             Begin: [
                 (1, said(Phase, "build")),
                 (2, said(Phase, "export")),
@@ -126,14 +128,16 @@ def test_a_phase_lasts_as_long_as_the_worker_says(monkeypatch: pytest.MonkeyPatc
 
 def test_so_do_those_of_a_proof_and_of_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     proof = started(
-        monkeypatch, Prove, {Prove: [(1, said(Phase, "import")), (3, said(Proved, {}, {}))]}
+        monkeypatch,
+        ProofRequest,
+        {ProofRequest: [(1, said(Phase, "import")), (3, said(Proved, {}, {}))]},
     )
     proof.prove()
     assert proof.phases_s == pytest.approx({"start": 1.0, "import": 2.0})
     failing = started(
         monkeypatch,
-        Launch,
-        {Launch: [(1, said(Phase, "import")), (2, said(Failed, "crashed", "", "import"))]},
+        LaunchRequest,
+        {LaunchRequest: [(1, said(Phase, "import")), (2, said(Failed, "crashed", "", "import"))]},
     )
     failing.start()
     with pytest.raises(LaunchEndedError):

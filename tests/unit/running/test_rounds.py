@@ -13,7 +13,7 @@ from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
 from benchmarks.contract.record import Block
 from benchmarks.running import rounds
 from benchmarks.running.failure import Failure
-from benchmarks.running.launch import LaunchEndedError, Live
+from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
 
 PROTOCOL = MeasuringProtocol(min_rounds=10, max_rounds=40, max_launch_s=60.0)
 
@@ -61,8 +61,10 @@ def test_a_launch_that_another_s_turn_ended_takes_no_turn() -> None:
     class Untouchable:
         """A worker whose descriptors are closed."""
 
-    fields = {field.name: None for field in dataclasses.fields(Live)}
-    out = Live(**{**fields, "worker": Untouchable(), "failure": Failure("oom_host", "", "turn")})
+    fields = {field.name: None for field in dataclasses.fields(SupervisedLaunch)}
+    out = SupervisedLaunch(
+        **{**fields, "worker": Untouchable(), "failure": Failure("oom_host", "", "turn")}
+    )
     with pytest.raises(LaunchEndedError):
         out.take_turn(Turn(round=0, num_steps=1))
 

@@ -89,9 +89,9 @@ def runs_of(
         current.failed |= {name for name in events[-1] if name == failing}
 
     monkeypatch.setattr(runner, "_run_at_once", at_once)
-    grounds: Any = SimpleNamespace(of=lambda case: events.append([f"ground of {case}"]))
+    references: Any = SimpleNamespace(of=lambda case: events.append([f"reference of {case}"]))
     guard: Any = None
-    runner._run_cohort(runner._Cohort(current, plan, guard, grounds), 0)
+    runner._run_cohort(runner._Cohort(current, plan, guard, references), 0)
     return events
 
 
@@ -103,7 +103,12 @@ def test_serial_launches_come_one_by_one_after_all_their_grounds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = runs_of(SERIAL, monkeypatch)
-    assert found[:4] == [["ground of a"], ["ground of b"], ["ground of b"], ["ground of a"]]
+    assert found[:4] == [
+        ["reference of a"],
+        ["reference of b"],
+        ["reference of b"],
+        ["reference of a"],
+    ]
     assert found[4:] == [["a"], ["b"], ["b"], ["a"]]
 
 

@@ -1,4 +1,4 @@
-"""ResNet-50's requests: weights that tell mistakes, folding that is exact, suspects that differ."""
+"""ResNet-50's requests: weights that tell mistakes, exact folding, known mistakes that differ."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_every_suspect_is_far_from_right_and_from_the_others(right):
 
 
 def test_the_suspects_of_the_spec_are_those_of_all_requests_of_a_batch():
-    mistake, logits = next(SPEC.requests.suspects(WORK, ARRAYS, {"images": IMAGES}))
+    mistake, logits = next(SPEC.requests.known_mistakes(WORK, ARRAYS, {"images": IMAGES}))
     assert "training mode" in mistake
     assert logits.shape == (1, 2, 1000)
 

@@ -182,7 +182,7 @@ def test_every_known_mistake_has_logits_of_its_own(phase):
     weights, batch = dict(SPEC.weights(own)), SPEC.batch(own, WITHHELD[0])
     requests = SPEC.requests
     found = {"right": requests.recompute(own, weights, batch)}
-    found.update(requests.suspects(own, weights, batch))
+    found.update(requests.known_mistakes(own, weights, batch))
     assert len(found) == 1 + len(forward.MISTAKES) + len(
         forward.DECODE_MISTAKES if phase == "decode" else forward.PREFILL_MISTAKES
     )
@@ -198,7 +198,7 @@ def test_every_known_mistake_has_logits_of_its_own(phase):
 def test_a_prompt_of_one_token_has_no_position_before_its_last():
     own = work("prefill", length=1)
     weights, batch = dict(SPEC.weights(own)), SPEC.batch(own, WITHHELD[0])
-    mistakes = dict(SPEC.requests.suspects(own, weights, batch))
+    mistakes = dict(SPEC.requests.known_mistakes(own, weights, batch))
     assert "the logits are of the position before the prompt's last" not in mistakes
 
 

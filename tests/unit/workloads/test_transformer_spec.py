@@ -132,7 +132,7 @@ def test_decay_is_for_matrices():
 def test_every_known_mistake_has_a_loss_of_its_own(own):
     weights, batch = dict(own.weights(work(own))), own.batch(work(own), 0)
     right = forward.loss(spec.SIZES["tiny"], forward.Mathematics(), weights, batch)
-    losses = [right, *dict(own.suspects(work(own), weights, batch)).values()]
+    losses = [right, *dict(own.known_mistakes(work(own), weights, batch)).values()]
     assert len(losses) == len(forward.MISTAKES) + 1 + (
         len(forward.LORA_MISTAKES) if own is LORA else 0
     )

@@ -23,9 +23,9 @@ from benchmarks.equivalence.answers import (
     relative_error,
 )
 from benchmarks.equivalence.checks import Check, check
-from benchmarks.equivalence.verdict import UNPROVEN, Verdict
+from benchmarks.equivalence.verdict import UNPROVEN, ParityVerdict
 from benchmarks.worker import canonical, oracle_files
-from benchmarks.worker.context import LaunchFailedError, Stage
+from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.tasks.protocol import NO_ORACLE
 
 PROVEN = WITHHELD[:4]
@@ -47,15 +47,15 @@ class RequestEvidence:
     num_logits: int
 
 
-class Asker:
+class InferenceChecker:
     """Asks one program, and judges what it answers."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._program: RequestProgram = stage.requests_program
-        assert stage.spec.requests is not None
-        self._requests: Requests = stage.spec.requests
-        self.per_batch = self._requests.per_batch(stage.launch.case.work)
+    def __init__(self, context: LaunchContext) -> None:
+        self._context = context
+        self._program: RequestProgram = context.requests_program
+        assert context.spec.requests is not None
+        self._requests: Requests = context.spec.requests
+        self.per_batch = self._requests.per_batch(context.launch.case.work)
         self.outputs: Any = None
         """What the last request returned."""
 
@@ -73,7 +73,7 @@ class Asker:
 
     def feed(self, indices: Sequence[int]) -> None:
         """Put these canonical batches before the program."""
-        batches = canonical.read_batches(Path(self._stage.launch.data_folder))
+        batches = canonical.read_batches(Path(self._context.launch.data_folder))
         self._program.feed([batches[index] for index in indices])
 
     def ask(self, indices: Sequence[int]) -> Answers:
@@ -94,22 +94,22 @@ class Asker:
         """How far an answer on the host is from these logits."""
         return float(self._requests.answer_error(answer, read))
 
-    def judge(self, answers: Answers) -> Verdict:
+    def judge(self, answers: Answers) -> ParityVerdict:
         """The verdict on answers beside the oracle's, unproven where there is none."""
-        stage, folder = self._stage, self._stage.launch.oracle_folder
+        context, folder = self._context, self._context.launch.oracle_folder
         if folder is None:
-            return Verdict(UNPROVEN, reason=NO_ORACLE)
+            return ParityVerdict(UNPROVEN, reason=NO_ORACLE)
         coarsest = (
             limits.get("logits", 0.0)
-            for precision, limits in stage.spec.tolerances.items()
+            for precision, limits in context.spec.tolerances.items()
             if precision != "int8"  # so coarse that it would pass for a reason of anything
         )
         return judge_answers(
             answers,
             oracle_files.load_answers(Path(folder)),
-            stage.tolerance,
+            context.tolerance,
             identity=Path(folder).name,
-            suspects=self._suspects,
+            known_mistakes=self._known_mistakes,
             coarsest=max(coarsest, default=0.0),
         )
 
@@ -132,17 +132,17 @@ class Asker:
         if self._requests.recompute is None:
             return
         name = next(iter(answers.logits))
-        full = self._requests.recompute(self._stage.launch.case.work, *self._inputs(name))
+        full = self._requests.recompute(self._context.launch.case.work, *self._inputs(name))
         error = relative_error(answers.logits[name], full)
-        yield check("recomputed", error, self._stage.tolerance.get("logits"))
+        yield check("recomputed", error, self._context.tolerance.get("logits"))
 
-    def continued_check(self) -> Iterator[Check]:
+    def free_running_check(self) -> Iterator[Check]:
         """Whether a program goes on with its own answers, as it does when it is timed.
 
         The proven sequences are forced: what a program does with its answers is in none of them.
         """
-        requests, tolerance = self._requests, self._stage.tolerance
-        if requests.continued is None or self.per_batch == 1:
+        requests, tolerance = self._requests, self._context.tolerance
+        if requests.free_running is None or self.per_batch == 1:
             return
         self.feed([FOLLOWED])
         answers, logits, is_answered = [], [], True
@@ -153,14 +153,14 @@ class Asker:
             is_answered &= self.answer_error(answers[-1], read) == 0
         error = math.inf
         if is_answered:
-            work, inputs = self._stage.launch.case.work, self._inputs(f"batch{FOLLOWED}")
+            work, inputs = self._context.launch.case.work, self._inputs(f"batch{FOLLOWED}")
             own = np.stack(answers), np.stack(logits)
-            error = relative_error(own[1], requests.continued(work, *inputs, *own, tolerance))
+            error = relative_error(own[1], requests.free_running(work, *inputs, *own, tolerance))
         yield check("continued", error, tolerance.get("logits"))
 
     def timed_check(self, timed: Mapping[int, np.ndarray]) -> Iterator[Check]:
         """Whether answers to timed requests, by batch, are the oracle's, where it has any."""
-        folder = self._stage.launch.oracle_folder
+        folder = self._context.launch.oracle_folder
         known = {} if folder is None else oracle_files.load_answers(Path(folder))
         errors = [
             self.answer_error(answer, {"logits": known[f"batch{index}"][0]})
@@ -168,17 +168,17 @@ class Asker:
             if f"batch{index}" in known
         ]
         if errors:
-            yield check("timed", max(errors), self._stage.tolerance.get("timed"))
+            yield check("timed", max(errors), self._context.tolerance.get("timed"))
 
     def _answer(self) -> np.ndarray:
-        framework = self._stage.framework
+        framework = self._context.framework
         framework.wait(self._program.prepare())
         self.outputs = self._program.step()
         framework.wait(self.outputs)
         return framework.get(self.outputs)
 
     def _answers(self, logits: Mapping[str, np.ndarray], answer_error: float) -> Answers:
-        case, num_bytes = self._stage.launch.case, self._requests.num_weight_bytes
+        case, num_bytes = self._context.launch.case, self._requests.num_weight_bytes
         return Answers(
             logits,
             answer_error,
@@ -195,13 +195,13 @@ class Asker:
             likely = f"; likely: {cause}" if cause else ""
             raise LaunchFailedError("nonfinite", f"answers to {bad[0]} are not finite{likely}")
 
-    def _suspects(self, name: str) -> Iterator[tuple[str, np.ndarray]]:
-        return self._requests.suspects(self._stage.launch.case.work, *self._inputs(name))
+    def _known_mistakes(self, name: str) -> Iterator[tuple[str, np.ndarray]]:
+        return self._requests.known_mistakes(self._context.launch.case.work, *self._inputs(name))
 
     def _inputs(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """The weights, and the batch of this name."""
-        batches = canonical.read_batches(Path(self._stage.launch.data_folder))
-        return self._stage.initial(), batches[int(name.removeprefix("batch"))]
+        batches = canonical.read_batches(Path(self._context.launch.data_folder))
+        return self._context.initial(), batches[int(name.removeprefix("batch"))]
 
 
 def reproduction_check(first: Answers, again: Answers, limit: float | None) -> Check:

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.message import Launch
+from benchmarks.contract.message import LaunchRequest
 from benchmarks.contract.workload import NUM_REQUESTS, WITHHELD, Arrays
 from benchmarks.equivalence.answers import Answers
 from benchmarks.equivalence.verdict import FAIL
-from benchmarks.worker.context import LaunchFailedError, Stage, require
+from benchmarks.worker.context import LaunchContext, LaunchFailedError, require
 from benchmarks.worker.tasks.inference.proof import (
     PROVEN,
-    Asker,
+    InferenceChecker,
     first_withheld,
     reproduction_check,
 )
@@ -34,14 +34,14 @@ NEW = tuple(index for index in WITHHELD if index not in PROVEN)
 class RequestTrial:
     """One inference program under trial; see `Trial`."""
 
-    def __init__(self, stage: Stage) -> None:
-        assert isinstance(stage.launch, Launch)
-        self._launch = stage.launch
-        self.steps_per_turn: int | None = stage.launch.protocol.requests_per_turn
+    def __init__(self, context: LaunchContext) -> None:
+        assert isinstance(context.launch, LaunchRequest)
+        self._launch = context.launch
+        self.steps_per_turn: int | None = context.launch.protocol.requests_per_turn
         self.outputs: Any = None
-        self._stage = stage
-        self._program = stage.requests_program
-        self._asker = Asker(stage)
+        self._context = context
+        self._program = context.requests_program
+        self._checker = InferenceChecker(context)
         self._first: Answers | None = None
         self._num_asked = 0
         """Requests since the timed ones were fed."""
@@ -51,15 +51,15 @@ class RequestTrial:
 
     def load(self) -> None:
         """Go through export and load, and put the requests before the program."""
-        self._stage.load_requests_program()
-        self._stage.enter("feed")
+        self._context.load_requests_program()
+        self._context.enter("feed")
         self._feed()
 
     def time_steps(self, num_steps: int, *, rewarm: bool) -> BlockTime:
         """Time as many requests."""
         block = time_requests(
             self._program,
-            self._stage.framework,
+            self._context.framework,
             num_requests=num_steps,
             previous=self.outputs,
             rewarm=rewarm,
@@ -72,7 +72,7 @@ class RequestTrial:
     def step(self) -> Any:
         """Enqueue one request, once what it finds is there."""
         self._num_asked += 1
-        self._stage.framework.wait(self._program.prepare())
+        self._context.framework.wait(self._program.prepare())
         return self._program.step()
 
     def read(self) -> Arrays:
@@ -81,12 +81,12 @@ class RequestTrial:
 
     def prove_first(self) -> None:
         """The gate: every answer to the proven requests is the oracle's, or nothing is timed."""
-        answers = self._asker.ask((*GATE, *self._asker.proven_timed()))
-        self._asker.require_finite(answers)
+        answers = self._checker.ask((*GATE, *self._checker.proven_timed()))
+        self._checker.require_finite(answers)
         self._first = first_withheld(answers)
-        self._stage.evidence["step1"] = dataclasses.asdict(self._asker.evidence(self._first))
-        verdict = self._asker.judge(answers)
-        self._stage.evidence["parity"] = verdict.to_json()
+        self._context.evidence["step1"] = dataclasses.asdict(self._checker.evidence(self._first))
+        verdict = self._checker.judge(answers)
+        self._context.evidence["parity"] = verdict.to_json()
         if verdict.status == FAIL:
             raise LaunchFailedError("invalid_work", str(verdict.reason))
         self._feed()
@@ -110,22 +110,22 @@ class RequestTrial:
         """
         assert self._first is not None
         self._see_a_proven_one()
-        require(list(self._asker.timed_check(self._timed)))
+        require(list(self._checker.timed_check(self._timed)))
         share = self._share_of_new()
-        answers = self._asker.ask((GATE[0], *AUDIT))
-        self._asker.require_finite(answers)
-        limit = self._stage.tolerance.get("logits")
+        answers = self._checker.ask((GATE[0], *AUDIT))
+        self._checker.require_finite(answers)
+        limit = self._context.tolerance.get("logits")
         require([reproduction_check(self._first, first_withheld(answers), limit)])
-        verdict = self._asker.judge(answers)
+        verdict = self._checker.judge(answers)
         if verdict.status == FAIL:
             raise LaunchFailedError("invalid_work", f"after the turns: {verdict.reason}")
         if self._launch.inspects and self._launch.oracle_folder is not None:
-            require(list(self._asker.continued_check()))
-        require_share(self._stage, share)
+            require(list(self._checker.free_running_check()))
+        require_share(self._context, share)
 
     def _see_a_proven_one(self) -> None:
         """Go on with the timed requests up to one that the oracle knows, where few were timed."""
-        for _ in range(NUM_REQUESTS if self._asker.proven_timed() else 0):
+        for _ in range(NUM_REQUESTS if self._checker.proven_timed() else 0):
             if self._timed:
                 return
             self.time_steps(1, rewarm=False)
@@ -135,22 +135,22 @@ class RequestTrial:
 
         As many as it takes to see one that nothing has disturbed.
         """
-        self._asker.feed(NEW)
+        self._checker.feed(NEW)
         new_ns: list[int] = []
         share = 0.0
-        while len(new_ns) < self._asker.per_batch * len(NEW) and share < MIN_SHARE_OF_AUDIT:
+        while len(new_ns) < self._checker.per_batch * len(NEW) and share < MIN_SHARE_OF_AUDIT:
             new_ns.append(self.time_steps(1, rewarm=False).duration_ns)
             share = statistics.median(self._request_ns or new_ns) / min(new_ns)
         return share
 
     def _feed(self) -> None:
-        self._asker.feed(range(NUM_REQUESTS))
+        self._checker.feed(range(NUM_REQUESTS))
         self._num_asked = 0
 
     def _notice(self, block: BlockTime) -> None:
         """Keep the answers to requests that the oracle knows."""
         for answer in block.answers:
-            batch = self._num_asked // self._asker.per_batch % NUM_REQUESTS
-            if batch in self._asker.proven_timed():
+            batch = self._num_asked // self._checker.per_batch % NUM_REQUESTS
+            if batch in self._checker.proven_timed():
                 self._timed[batch] = answer
             self._num_asked += 1

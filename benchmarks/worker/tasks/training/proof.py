@@ -28,7 +28,7 @@ from benchmarks.equivalence.checks import (
     step_errors,
 )
 from benchmarks.equivalence.norms import in_blocks, relative
-from benchmarks.equivalence.verdict import Verdict, judge
+from benchmarks.equivalence.verdict import ParityVerdict, judge
 from benchmarks.worker.oracle_files import OPTIMIZER_PREFIX, Oracle
 
 CAUSES = {
@@ -109,11 +109,11 @@ def prove_first_step(
     oracle: Oracle,
     tolerance: Tolerance,
     *,
-    suspects: Callable[[], Iterable[tuple[str, float]]] = tuple,
-) -> Verdict:
+    known_mistakes: Callable[[], Iterable[tuple[str, float]]] = tuple,
+) -> ParityVerdict:
     """The verdict on step 1, with the likely causes where it differs from the oracle.
 
-    `suspects` are asked for where it does: known mistakes, each with the loss that it leads to.
+    `known_mistakes` yields, if it does, known mistakes, each with the loss that it leads to.
     """
     missing = mismatches(read, oracle.step1)
     parameters = Check("parameters", float(len(missing)), 0.0, next(iter(missing), None))
@@ -124,7 +124,7 @@ def prove_first_step(
     checks = [parameters, *of_step, *frozen_checks(initial, read)]
     if first_failure(of_step) is None:
         return judge(checks, oracle=oracle.identity)
-    trace = Trace(spec, initial, read, oracle.step1, errors, tolerance, suspects)
+    trace = Trace(spec, initial, read, oracle.step1, errors, tolerance, known_mistakes)
     return judge(
         checks,
         oracle=oracle.identity,

@@ -30,7 +30,7 @@ def logits(weight, images, *, count=0, bias=BIAS):
     return images * weight + bias + count
 
 
-def suspects(work, arrays, request):
+def known_mistakes(work, arrays, request):
     right = [logits(arrays["weight"], request["images"], count=i) for i in range(requests_of(work))]
     yield "the bias is missing", np.stack([one - BIAS for one in right])
 
@@ -60,7 +60,7 @@ def spec(name):
         requests=Requests(
             per_batch=requests_of,
             answer_error=answer_error,
-            suspects=suspects,
+            known_mistakes=known_mistakes,
             num_weight_bytes=lambda case: 16,
         ),
     )
