@@ -1,6 +1,6 @@
 """The messages between parent and worker: JSON lines on two private descriptors.
 
-Frameworks print on stdout, so nothing is ever read from there. Standard library only.
+Frameworks print on stdout, so nothing is ever read from there. NumPy and standard library only.
 
     parent  Launch                    Begin                   Turn(0) ...        Finish
     worker         Phase ... Imported       Phase ... Ready           Block ...         Finished
@@ -22,6 +22,7 @@ from typing import Any, Union
 from benchmarks.contract.case import Case, case_from_json
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.workload import Exporter
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 
@@ -61,6 +62,8 @@ class LaunchRequest(Stamped):
     inspects: bool = True
     """Whether the program is asked at the end what it works with, and what follows from its own
     answers, where there is an oracle: once for each case of a run."""
+    exporters: dict[str, Exporter] = field(default_factory=dict)
+    """Programs that make the files which the implementation loads, each by its framework."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class ProofRequest(Stamped):
     oracle_folder: str | None = None
     keep_folder: str | None = None
     """Where a holder of the oracle writes what it computes."""
+    exporters: dict[str, Exporter] = field(default_factory=dict)
+    """Programs that make the files which the implementation loads, each by its framework."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +217,7 @@ def _typed(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
             "case": case_from_json(body["case"]),
             "settings": Settings(**body["settings"]),
             "protocol": MeasuringProtocol(**body["protocol"]),
+            "exporters": {name: Exporter(**one) for name, one in body["exporters"].items()},
             **rules,
         }
     if cls is Ready:

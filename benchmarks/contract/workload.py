@@ -150,6 +150,16 @@ class WorkloadSpec:
 
 
 @dataclass(frozen=True)
+class Exporter:
+    """A program that makes files of canonical weights for another framework to load."""
+
+    module: str
+    """Run as `python -m module`."""
+    python: str
+    """The interpreter of the framework that exports."""
+
+
+@dataclass(frozen=True)
 class Problem:
     """What an implementation is asked to build."""
 
@@ -159,6 +169,8 @@ class Problem:
     hyperparameters: Mapping[str, float]
     scratch_folder: str = ""
     """The launch's private folder, which is removed after it."""
+    exporters: Mapping[str, Exporter] = field(default_factory=dict)
+    """Programs that make the files which `RequestProgram.load` takes, each by its framework."""
 
 
 @dataclass(frozen=True)
@@ -267,11 +279,18 @@ class RequestProgram(Protocol):
         """Size of what `export` has made; None where it makes nothing."""
 
 
-def problem_of(case: Case, spec: WorkloadSpec, *, scratch_folder: str = "") -> Problem:
+def problem_of(
+    case: Case,
+    spec: WorkloadSpec,
+    *,
+    scratch_folder: str = "",
+    exporters: Mapping[str, Exporter] | None = None,
+) -> Problem:
     """The problem that a case poses; KeyError where the spec has no such size."""
     return Problem(
         case=case,
         parameters=spec.sizes[case.work.size],
         hyperparameters=spec.hyperparameters,
         scratch_folder=scratch_folder,
+        exporters=exporters or {},
     )

@@ -1,9 +1,10 @@
 """What can be measured: frameworks, workloads and implementations, found in their folders.
 
     benchmarks/frameworks/<name>/__init__.py     CAPABILITIES and environment(settings), or FAMILY
-    workloads/<model>/spec.py                    SPECS
-    workloads/<model>/<framework>_impl.py        IMPLEMENTS, read without importing the file
-    workloads/<model>/<family>_impl.py           the same for every framework of a family
+    workloads/<model>/spec.py, *_spec.py         SPECS
+    workloads/<model>/<framework>/*.py           those with IMPLEMENTS, read without importing them
+    workloads/<model>/<framework>_impl.py        the same in one file, if a model needs no more
+    workloads/<model>/<family>/*.py, ..._impl.py the same for every framework of a family
 
 An extension folder DIR holds `frameworks/` and `workloads/` of the same shape; its modules are
 named after it, `<DIR.name>.frameworks.<name>`, and DIR.parent joins the workers' PYTHONPATH.
@@ -16,8 +17,9 @@ import ast
 import keyword
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import benchmarks
 from benchmarks.contract.framework import Capabilities, Settings
@@ -28,8 +30,10 @@ from benchmarks.planning.names import unknown_name
 from benchmarks.planning.overrides import AXES, GROUPS
 
 PROJECT_ROOT = Path(benchmarks.__file__).resolve().parent.parent
-SPEC_FILE = "spec.py"
+SPEC_FILES = ("*/spec.py", "*/*_spec.py")
 IMPLEMENTATION_SUFFIX = "_impl"
+PROGRAMS = ("EXPORTED_FROM", "QUANTISED_BY")
+"""Literals of an implementation file beside IMPLEMENTS; see `ImplementationEntry`."""
 
 Environment = Callable[[Settings], Mapping[str, str]]
 
@@ -73,6 +77,15 @@ class ImplementationEntry:
     """The name in the file's: a framework's, or a family's until `_by_framework` resolves it."""
     module: str
     file: Path
+    exported_from: Mapping[str, str] = field(default_factory=dict)
+    """Programs that make the files which the implementation loads: each module by the framework
+    whose interpreter runs it."""
+    quantised_by: Mapping[str, str] = field(default_factory=dict)
+    """The same, for what is done to those files in int8 alone."""
+
+    def exporters(self, precision: str) -> dict[str, str]:
+        """The modules that make the files in this precision, each by its framework."""
+        return {**self.exported_from, **(self.quantised_by if precision == "int8" else {})}
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,11 @@ def discover(extensions: Sequence[Path] = ()) -> Catalog:
         [f"{entry.workload} in {entry.framework}" for entry in implementations],
         "implementations of",
     )
-    _refuse_orphans(implementations, [entry.name for entry in workloads])
+    _refuse_orphans(
+        implementations,
+        workloads=[entry.name for entry in workloads],
+        frameworks=[entry.name for entry in frameworks],
+    )
     return Catalog(
         frameworks={entry.name: entry for entry in frameworks},
         workloads={entry.name: entry for entry in workloads},
@@ -169,7 +186,7 @@ def _frameworks(root: Root) -> Iterator[FrameworkEntry]:
 
 
 def _workloads(root: Root) -> Iterator[WorkloadEntry]:
-    for file in sorted(root.folder.glob(f"*/{SPEC_FILE}")):
+    for file in sorted(file for pattern in SPEC_FILES for file in root.folder.glob(pattern)):
         module = f"{root.package}.{file.parent.name}.{file.stem}"
         specs = attribute(load(module, file), "SPECS", dict)
         for name, spec in specs.items():
@@ -203,8 +220,43 @@ def _implementations(root: Root) -> Iterator[ImplementationEntry]:
     for file in sorted(root.folder.glob(f"*/*{IMPLEMENTATION_SUFFIX}.py")):
         framework = file.stem.removesuffix(IMPLEMENTATION_SUFFIX)
         module = f"{root.package}.{file.parent.name}.{file.stem}"
-        for workload in sorted(implements(file)):
-            yield ImplementationEntry(workload, framework, module, file)
+        found = list(_in_file(file, framework, module))
+        if not found:
+            raise UsageError(f"{file}: expected a literal set of names, IMPLEMENTS = {{...}}")
+        yield from found
+    for folder in sorted(path for path in root.folder.glob("*/*") if any(path.glob("*.py"))):
+        package = f"{root.package}.{folder.parent.name}.{folder.name}"
+        entries = [
+            entry
+            for file in sorted(folder.glob("*.py"))
+            for entry in _in_file(file, folder.name, f"{package}.{file.stem}")
+        ]
+        if not entries:
+            raise UsageError(
+                f"{folder}: no file in it has a literal set of names, IMPLEMENTS = {{...}}"
+            )
+        yield from entries
+
+
+def _in_file(file: Path, framework: str, module: str) -> Iterator[ImplementationEntry]:
+    """The implementations that a file names in its literals; the file is parsed and not run."""
+    literals = read_literals(file, ("IMPLEMENTS", *PROGRAMS, "EXPORTER"))
+    if "EXPORTER" in literals:
+        raise UsageError(
+            f"{file}: EXPORTER is no longer read",
+            hint='name each exporter by its framework: EXPORTED_FROM = {"pytorch": "a.module"}',
+        )
+    names = literals.get("IMPLEMENTS", set())
+    if not isinstance(names, set) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{file}: expected a literal set of names, IMPLEMENTS = {{...}}")
+    programs = [literals.get(name, {}) for name in PROGRAMS]
+    for name, known in zip(PROGRAMS, programs, strict=True):
+        if not isinstance(known, dict) or not all(
+            isinstance(text, str) for item in known.items() for text in item
+        ):
+            raise UsageError(f"{file}: expected modules by framework, {name} = {{...}}")
+    for workload in sorted(names):
+        yield ImplementationEntry(workload, framework, module, file, *programs)
 
 
 def _by_framework(
@@ -225,24 +277,25 @@ def _by_framework(
     return {**shared, **own}
 
 
-def implements(file: Path) -> set[str]:
-    """The workloads that an implementation file names in its literal `IMPLEMENTS = {...}`.
+def read_literals(file: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The values of those of these names that a file assigns literals to, at its top level.
 
-    The file is parsed and not run. Raises UsageError where it has no such literal.
+    The file is parsed and not run. Raises UsageError if it cannot be parsed, or a value is no
+    literal.
     """
+    found: dict[str, Any] = {}
+    name = " or ".join(names)
     try:
         for statement in ast.parse(file.read_bytes()).body:
-            if isinstance(statement, ast.Assign) and _is_named(statement.targets, "IMPLEMENTS"):
-                names = ast.literal_eval(statement.value)
-                if isinstance(names, set) and all(isinstance(name, str) for name in names):
-                    return names
+            if not isinstance(statement, ast.Assign):
+                continue
+            for target in statement.targets:
+                if isinstance(target, ast.Name) and target.id in names:
+                    name = target.id
+                    found[name] = ast.literal_eval(statement.value)
     except (SyntaxError, ValueError) as error:
-        raise UsageError(f"{file}: IMPLEMENTS cannot be read: {error}") from error
-    raise UsageError(f"{file}: expected a literal set of names, IMPLEMENTS = {{...}}")
-
-
-def _is_named(targets: Iterable[ast.expr], name: str) -> bool:
-    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
+        raise UsageError(f"{file}: {name} cannot be read: {error}") from error
+    return found
 
 
 def _refuse_twice(names: Sequence[str], what: str) -> None:
@@ -251,9 +304,15 @@ def _refuse_twice(names: Sequence[str], what: str) -> None:
         raise UsageError(f"there are two {what} {', '.join(twice)}; each name may be there once")
 
 
-def _refuse_orphans(entries: Iterable[ImplementationEntry], workloads: Sequence[str]) -> None:
+def _refuse_orphans(
+    entries: Iterable[ImplementationEntry], *, workloads: Sequence[str], frameworks: Sequence[str]
+) -> None:
     """A misspelt workload would otherwise look like one that is not implemented."""
     for entry in entries:
         if entry.workload not in workloads:
             where = f"{entry.file}: IMPLEMENTS"
             raise unknown_name(entry.workload, workloads, kind="workload", where=where)
+        for exporter in entry.exporters("int8"):
+            if exporter not in frameworks:
+                where = f"{entry.file}: {' or '.join(PROGRAMS)}"
+                raise unknown_name(exporter, frameworks, kind="framework", where=where)

@@ -92,13 +92,13 @@ class Drafting:
         return f"{why}: launched one after another with its base (A B B A)"
 
     def _result_key(self, case: Case) -> str:
-        interpreter = self._interpreters[case.way.framework]
-        assert isinstance(interpreter, Interpreter)
         implementation = (case.work.workload, case.way.framework)
+        exporters = self._catalog.implementations[implementation].exporters(case.way.precision)
+        found = [self._interpreters[name] for name in (case.way.framework, *exporters)]
         return result_key(
             case,
             implementation_hash(self._sources, self._catalog, implementation),
-            interpreter=interpreter,
+            interpreters=[one for one in found if isinstance(one, Interpreter)],
             rules=self._configuration.device_rules[case.place.device],
             conditions=self._conditions,
             answers=self._catalog.workloads[case.work.workload].spec.requests is not None,

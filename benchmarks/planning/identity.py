@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.contract.case import Case
@@ -32,12 +32,14 @@ def result_key(
     case: Case,
     code_hash: str,
     *,
-    interpreter: Interpreter,
+    interpreters: Sequence[Interpreter],
     rules: DeviceRules,
     conditions: Conditions,
     answers: bool,
 ) -> str:
-    """The identity of a case's results: they are comparable where it is equal.
+    """The identity of a case's results: they are comparable if it is equal.
+
+    `interpreters` are the framework's own, and those of its model's exporters.
 
     `answers` says whether the case's work is requests that are answered.
     """
@@ -47,7 +49,7 @@ def result_key(
         {
             "case": case.to_json(),
             "code": code_hash,
-            "versions": interpreter.versions,
+            "versions": [one.versions for one in interpreters],
             "protocol_version": PROTOCOL_VERSION,
             "protocol": {k: v for k, v in settings.items() if k not in free},
             "rules": {**dataclasses.asdict(rules), "peak_flop_per_s": None},
@@ -58,14 +60,19 @@ def result_key(
 
 
 def proof_key(
-    case: Case, code_hash: str, *, interpreter: Interpreter, machine_key: str, num_threads: int
+    case: Case,
+    code_hash: str,
+    *,
+    interpreters: Sequence[Interpreter],
+    machine_key: str,
+    num_threads: int,
 ) -> str:
     """The identity of a case's proof: what it was shown for holds where this is equal."""
     return _hash(
         {
             "case": case.to_json(),
             "code": code_hash,
-            "versions": interpreter.versions,
+            "versions": [one.versions for one in interpreters],
             "protocol_version": PROTOCOL_VERSION,
             "machine": machine_key,
             "num_threads": num_threads,

@@ -69,10 +69,12 @@ def make_plan(
     found = axes.matrices(configuration.suite.matrices, overrides.axes, catalog)
     around = surroundings or here()
     wanted = _implemented(found, catalog)
-    interpreters = around.interpreters(catalog, configuration.machine, wanted)
+    exporters = _exporters(wanted, catalog)
+    interpreters = around.interpreters(catalog, configuration.machine, [*wanted, *exporters])
+    auto_device = best_device({name: interpreters[name] for name in wanted})
     history = History(store.records(), fresh=request.fresh)
     drafting = Drafting(catalog, configuration, interpreters, around, history)
-    cells = [drafting.draft(case) for case in axes.cases(found, best_device(interpreters))]
+    cells = [drafting.draft(case) for case in axes.cases(found, auto_device)]
     parts = _parts(cells, configuration, around)
     key = plan_key(cells, configuration.protocol, fresh=request.fresh)
     run_id = _earlier_run(key, store) if not request.fresh else None
@@ -151,6 +153,18 @@ def _implemented(found: Iterable[axes.Matrix], catalog: Catalog) -> list[str]:
             if (matrix.spec.name, framework) in catalog.implementations
         )
     )
+
+
+def _exporters(frameworks: Iterable[str], catalog: Catalog) -> list[str]:
+    """The frameworks from which the models of these are exported."""
+    wanted = set(frameworks)
+    found = dict.fromkeys(
+        exporter
+        for (_, framework), entry in catalog.implementations.items()
+        if framework in wanted
+        for exporter in entry.exporters("int8")
+    )
+    return [name for name in found if name not in wanted]
 
 
 def _parts(cells: Iterable[Cell], configuration: Configuration, around: Surroundings) -> list[Part]:

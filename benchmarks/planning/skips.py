@@ -120,12 +120,20 @@ def _demand(memory_bytes: int) -> str:
 def _not_implemented(case: Case, catalog: Catalog) -> Skip | None:
     if (case.work.workload, case.way.framework) in catalog.implementations:
         return None
-    return Skip("not_implemented", f"{case.work.workload} has no {case.way.framework}_impl.py")
+    reason = f"{case.work.workload} is not implemented in {case.way.framework}"
+    return Skip("not_implemented", reason)
 
 
 def _not_installed(case: Case, offer: Offer) -> Skip | None:
     found = offer.interpreters[case.way.framework]
-    return Skip("not_installed", found) if isinstance(found, str) else None
+    if isinstance(found, str):
+        return Skip("not_installed", found)
+    implementation = offer.catalog.implementations[case.work.workload, case.way.framework]
+    for exporter in implementation.exporters(case.way.precision):
+        source = offer.interpreters[exporter]
+        if isinstance(source, str):
+            return Skip("not_installed", f"its model is exported from {exporter}: {source}")
+    return None
 
 
 def _without_device(case: Case, memory_bytes: int, offer: Offer) -> Skip | None:

@@ -1,9 +1,9 @@
 """Which source files a result depends on, and their hash: read by their imports, never run.
 
 A file's closure is the file and every file below the roots that it imports, directly or not, also
-inside functions, or that it has run in a process of its own (PROGRAMS). What lies outside the roots
-counts by version: packages by the probe, the harness by PROTOCOL_VERSION in what is timed, and by
-its source in what is proven.
+inside functions. The programs that export an implementation's model count with it. What lies
+outside the roots counts by version: packages by the probe, the harness by PROTOCOL_VERSION in what
+is timed, and by its source in what is proven.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.planning.catalog import PROJECT_ROOT, Catalog, Root
-
-PROGRAMS = ("EXPORTER", "QUANTISER")
-"""What a module calls those that it has run as programs."""
 
 
 class Sources:
@@ -71,13 +68,18 @@ class Sources:
 
 
 def implementation_hash(sources: Sources, catalog: Catalog, key: tuple[str, str]) -> str:
-    """The hash of all code behind one (workload, framework): mathematics, program and adapter."""
+    """The hash of all code behind one (workload, framework).
+
+    That is the mathematics, the program, its exporters and the adapter.
+    """
     workload, framework = key
     module = catalog.frameworks[framework].module
     return sources.hash_of(
         [
             catalog.workloads[workload].spec_module,
             catalog.implementations[key].module,
+            *catalog.implementations[key].exported_from.values(),
+            *catalog.implementations[key].quantised_by.values(),
             module,
             f"{module}.adapter",
         ]
@@ -99,13 +101,6 @@ def _imported(source: bytes, package: str) -> Iterator[str]:
             base = _absolute(node, package)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Assign) and _names_program(node):
-            yield ast.literal_eval(node.value)
-
-
-def _names_program(node: ast.Assign) -> bool:
-    named = any(isinstance(one, ast.Name) and one.id in PROGRAMS for one in node.targets)
-    return named and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:

@@ -15,6 +15,7 @@ from benchmarks.contract.case import Case, Work
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import LaunchRequest, ProofRequest
 from benchmarks.contract.plan import MachineConfig, Plan
+from benchmarks.contract.workload import Exporter
 from benchmarks.host import machine
 from benchmarks.host.environment import allowed_environment
 from benchmarks.planning.catalog import Catalog
@@ -118,6 +119,10 @@ def launch_of(
         data_folder=str(data_folder(catalog, case.work, folders)),
         oracle_folder=None if oracle is None else str(oracle),
         inspects=inspects,
+        exporters={
+            name: Exporter(module, plan.interpreters[name].python)
+            for name, module in implementation.exporters(case.way.precision).items()
+        },
     )
 
 

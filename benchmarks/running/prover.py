@@ -16,6 +16,7 @@ from benchmarks.contract.case import Case
 from benchmarks.contract.message import ProofRequest
 from benchmarks.contract.plan import Interpreter, MachineConfig
 from benchmarks.contract.protocol import MeasuringProtocol
+from benchmarks.contract.workload import Exporter
 from benchmarks.equivalence.verdict import FAIL, ParityVerdict, verdict_from_json
 from benchmarks.host import machine
 from benchmarks.planning.catalog import Catalog
@@ -104,15 +105,20 @@ class Prover:
 
     def key(self, case: Case) -> str:
         """The identity of a case's proof here."""
-        interpreter = self.interpreter(case.way.framework)
-        assert isinstance(interpreter, Interpreter)
+        names = (case.way.framework, *self._exporters(case))
+        found = [self.interpreter(name) for name in names]
         return proof_key(
             case,
             f"{self.code_hash(case.work.workload, case.way.framework)} {proving_hash()}",
-            interpreter=interpreter,
+            interpreters=[one for one in found if isinstance(one, Interpreter)],
             machine_key=machine.fingerprint_key(machine.fingerprint()),
             num_threads=self.machine_config.num_threads or machine.effective_cores(),
         )
+
+    def _exporters(self, case: Case) -> dict[str, str]:
+        """The modules that export the case's model, each by its framework."""
+        implementation = self.catalog.implementations[case.work.workload, case.way.framework]
+        return implementation.exporters(case.way.precision)
 
     def code_hash(self, workload: str, framework: str) -> str:
         """The hash of an implementation's code."""
@@ -141,6 +147,11 @@ class Prover:
             follows=follows,
             oracle_folder=None if oracle is None else str(oracle),
             keep_folder=None if keep is None else str(keep),
+            exporters={
+                name: Exporter(module, found.python)
+                for name, module in self._exporters(case).items()
+                if isinstance(found := self.interpreter(name), Interpreter)
+            },
         )
 
     def _live(self, request: ProofRequest, launch_id: str, command: Command) -> SupervisedLaunch:

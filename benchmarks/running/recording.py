@@ -56,6 +56,7 @@ def record_of(
         environment={
             "machine": plan.machine,
             "interpreter": asdict(plan.interpreters[case.way.framework]),
+            "exporters": {name: asdict(plan.interpreters[name]) for name in live.launch.exporters},
             "variables": catalog.frameworks[case.way.framework].environment(live.launch.settings),
         },
         resident=cohort.resident,

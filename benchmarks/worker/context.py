@@ -99,7 +99,9 @@ class LaunchContext:
         specs = importlib.import_module(self.launch.spec_module).SPECS
         self.spec = specs[self.launch.case.work.workload]
         scratch = self.launch.settings.scratch_folder
-        problem = problem_of(self.launch.case, self.spec, scratch_folder=scratch)
+        problem = problem_of(
+            self.launch.case, self.spec, scratch_folder=scratch, exporters=self.launch.exporters
+        )
         if replaced:
             values = {**problem.hyperparameters, **replaced}
             problem = dataclasses.replace(problem, hyperparameters=values)

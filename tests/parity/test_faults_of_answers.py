@@ -182,10 +182,10 @@ def unquantised(implementation):
     """Export the model of floats where int8 was asked for."""
     own = implementation.write_litert
 
-    def write_litert(problem, weights, *, exporter):
+    def write_litert(problem, weights):
         way = dataclasses.replace(problem.case.way, precision="fp32")
         case = dataclasses.replace(problem.case, way=way)
-        return own(dataclasses.replace(problem, case=case), weights, exporter=exporter)
+        return own(dataclasses.replace(problem, case=case), weights)
 
     replace_in(implementation, write_litert=write_litert)
 

@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.workload import Arrays, Problem
+from benchmarks.contract.workload import Arrays, Exporter, Problem
 from benchmarks.frameworks.export_process import export
 from workloads.resnet50_inference import spec
 
-QUANTISER = "workloads.resnet50_inference.onnxruntime_impl"
-"""Its quantised ONNX is every engine's that takes ONNX: they run the same integers."""
 
+def write_onnx(problem: Problem, weights: Arrays) -> Path:
+    """The model as ONNX, which PyTorch writes in float32; for int8 quantised by ONNX Runtime.
 
-def write_onnx(problem: Problem, weights: Arrays, *, exporter: str) -> Path:
-    """The model as ONNX, for int8 quantised; `exporter` writes it in float32."""
+    Its quantised ONNX is every engine's that takes ONNX: they run the same integers.
+    """
     folder = Path(problem.scratch_folder)
     file = folder / "model.onnx"
+    exporter = problem.exporters["pytorch"]
     if problem.case.way.precision != "int8":
         return _written(problem, weights, file, exporter=exporter)
     whole = _written(problem, weights, folder / "float32.onnx", exporter=exporter)
@@ -32,18 +33,18 @@ def write_onnx(problem: Problem, weights: Arrays, *, exporter: str) -> Path:
         "batch_size": problem.case.work.batch_size,
         "output": str(file),
     }
-    export(QUANTISER, request, folder=str(folder))
+    export(problem.exporters["onnxruntime"], request, folder=str(folder))
     for used in (images, whole):
         used.unlink()
     return file
 
 
-def write_litert(problem: Problem, weights: Arrays, *, exporter: str) -> Path:
-    """The model as LiteRT takes it, for int8 quantised by its own converter."""
+def write_litert(problem: Problem, weights: Arrays) -> Path:
+    """The model as LiteRT takes it, which TensorFlow converts; for int8 quantised by the same."""
     file, further = Path(problem.scratch_folder) / "model.tflite", {}
     if problem.case.way.precision == "int8":
         further = {"images": str(calibration_file(problem))}
-    return _written(problem, weights, file, exporter=exporter, **further)
+    return _written(problem, weights, file, exporter=problem.exporters["tensorflow"], **further)
 
 
 def calibration_file(problem: Problem) -> Path:
@@ -54,7 +55,7 @@ def calibration_file(problem: Problem) -> Path:
 
 
 def _written(
-    problem: Problem, weights: Arrays, file: Path, *, exporter: str, **further: Any
+    problem: Problem, weights: Arrays, file: Path, *, exporter: Exporter, **further: Any
 ) -> Path:
     archive = Path(problem.scratch_folder) / "weights.npz"
     np.savez(archive, allow_pickle=False, **weights)

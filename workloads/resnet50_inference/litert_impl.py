@@ -16,7 +16,7 @@ from benchmarks.frameworks.litert.adapter import Adapter
 from workloads.resnet50_inference.exported import write_litert
 
 IMPLEMENTS = {"resnet50_infer"}
-EXPORTER = "workloads.resnet50_inference.tensorflow_impl"
+EXPORTED_FROM = {"tensorflow": "workloads.resnet50_inference.tensorflow_impl"}
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
@@ -40,7 +40,7 @@ class ResNet50Inference:
 
     def export(self, weights: Arrays) -> None:
         """Have TensorFlow's implementation convert its model, in a process of its own."""
-        self._file = write_litert(self._problem, weights, exporter=EXPORTER)
+        self._file = write_litert(self._problem, weights)
 
     def load(self, weights: Arrays) -> None:
         """Make an interpreter of the converted model, which holds the weights."""

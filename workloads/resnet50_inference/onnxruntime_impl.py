@@ -24,7 +24,8 @@ from benchmarks.frameworks.onnxruntime.adapter import Adapter
 from workloads.resnet50_inference.exported import write_onnx
 
 IMPLEMENTS = {"resnet50_infer"}
-EXPORTER = "workloads.resnet50_inference.pytorch_impl"
+EXPORTED_FROM = {"pytorch": "workloads.resnet50_inference.pytorch_impl"}
+QUANTISED_BY = {"onnxruntime": "workloads.resnet50_inference.onnxruntime_impl"}
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
@@ -47,7 +48,7 @@ class ResNet50Inference:
 
     def export(self, weights: Arrays) -> None:
         """Have PyTorch's implementation write the model, in a process of its own."""
-        self._file = write_onnx(self._problem, weights, exporter=EXPORTER)
+        self._file = write_onnx(self._problem, weights)
 
     def load(self, weights: Arrays) -> None:
         """Make a session of the exported model, which holds the weights."""

@@ -21,7 +21,8 @@ from benchmarks.frameworks.openvino.adapter import Adapter
 from workloads.resnet50_inference.exported import write_onnx
 
 IMPLEMENTS = {"resnet50_infer"}
-EXPORTER = "workloads.resnet50_inference.pytorch_impl"
+EXPORTED_FROM = {"pytorch": "workloads.resnet50_inference.pytorch_impl"}
+QUANTISED_BY = {"onnxruntime": "workloads.resnet50_inference.onnxruntime_impl"}
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
@@ -44,7 +45,7 @@ class ResNet50Inference:
 
     def export(self, weights: Arrays) -> None:
         """Have PyTorch's implementation write the model, in a process of its own."""
-        self._file = write_onnx(self._problem, weights, exporter=EXPORTER)
+        self._file = write_onnx(self._problem, weights)
 
     def load(self, weights: Arrays) -> None:
         """Compile the exported model, which holds the weights."""

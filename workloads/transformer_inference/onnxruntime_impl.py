@@ -20,7 +20,7 @@ from benchmarks.frameworks.onnxruntime.adapter import Adapter
 from workloads.transformer_inference import spec
 
 IMPLEMENTS = {"transformer_infer"}
-EXPORTER = "workloads.transformer_inference.onnx_export"
+EXPORTED_FROM = {"pytorch": "workloads.transformer_inference.onnx_export"}
 
 
 def build(problem: Problem, framework: Adapter) -> DecoderInference:
@@ -62,7 +62,7 @@ class DecoderInference:
             "weights": str(archive),
             "output": str(self._file),
         }
-        export(EXPORTER, request, folder=str(self._folder))
+        export(self._problem.exporters["pytorch"], request, folder=str(self._folder))
         archive.unlink()
 
     def load(self, weights: Arrays) -> None:

@@ -11,7 +11,7 @@ CAPABILITIES = Capabilities(
     name="litert",
     import_name="ai_edge_litert",
     # The converter's identify a result as well: other models come out of other versions.
-    distributions=("ai-edge-litert", "tensorflow-cpu", "tensorflow"),
+    distributions=("ai-edge-litert",),
     executions=("graph",),
     precisions={"cpu": ("fp32", "int8"), "metal": ()},
     asynchronous_devices=(),

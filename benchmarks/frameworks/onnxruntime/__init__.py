@@ -12,8 +12,7 @@ from benchmarks.contract.framework import Capabilities, Settings, Unsupported
 CAPABILITIES = Capabilities(
     name="onnxruntime",
     import_name="onnxruntime",
-    # The exporter's identify a result as well: other graphs come out of other versions.
-    distributions=("onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch"),
+    distributions=("onnxruntime", "onnxruntime-gpu", "onnx"),
     executions=("graph",),
     precisions={
         "cpu": ("fp32", "int8"),

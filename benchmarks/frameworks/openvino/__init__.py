@@ -10,8 +10,7 @@ from benchmarks.contract.framework import Capabilities, Settings, Unsupported
 CAPABILITIES = Capabilities(
     name="openvino",
     import_name="openvino",
-    # The exporter's identify a result as well: other graphs come out of other versions.
-    distributions=("openvino", "onnx", "onnxscript", "onnxruntime", "torch"),
+    distributions=("openvino", "onnx"),
     executions=("graph",),
     precisions={"cpu": ("fp32", "bf16", "int8"), "metal": ()},
     asynchronous_devices=(),

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.errors import UsageError
 from benchmarks.planning import catalog
-from benchmarks.planning.catalog import discover, implements
+from benchmarks.planning.catalog import discover, read_literals
 
 FRAMEWORK = """
 from benchmarks.contract.framework import Capabilities
@@ -227,13 +227,69 @@ def test_a_folder_that_is_no_extension_is_refused(tmp_path):
 
 def test_what_a_file_implements_is_read_without_running_it(lab):
     file = lab.implementation("toy", "mine", '{"a", "b"}\nraise RuntimeError')
-    assert implements(file) == {"a", "b"}
+    assert read_literals(file, ["IMPLEMENTS"]) == {"IMPLEMENTS": {"a", "b"}}
+
+
+def test_a_framework_s_folder_may_hold_what_several_implementations_share(lab):
+    lab.framework("mine")
+    lab.write("workloads/toy/training_spec.py", SPEC.format(name="toy_train", own="toy_train"))
+    lab.write("workloads/toy/inference_spec.py", SPEC.format(name="toy_infer", own="toy_infer"))
+    lab.write("workloads/toy/mine/network.py", "WIDTH = 2\n")
+    train = lab.write("workloads/toy/mine/training.py", "IMPLEMENTS = {'toy_train'}\n")
+    infer = lab.write("workloads/toy/mine/inference.py", "IMPLEMENTS = {'toy_infer'}\n")
+    found = discover([lab.folder])
+    assert found.implementations["toy_train", "mine"].file == train
+    assert found.implementations["toy_infer", "mine"].file == infer
+    assert found.implementations["toy_infer", "mine"].module == "labor.workloads.toy.mine.inference"
+
+
+def test_a_framework_s_folder_that_implements_nothing_is_refused(lab):
+    lab.framework("mine")
+    lab.workload("toy")
+    lab.write("workloads/toy/mine/training.py", "IMPLEMENT = {'toy'}\n")
+    with pytest.raises(UsageError, match=r"mine: no file in it has .* IMPLEMENTS"):
+        discover([lab.folder])
+
+
+def test_what_a_model_is_exported_from_is_read_with_it(lab):
+    lab.framework("mine")
+    lab.workload("toy")
+    lab.implementation(
+        "toy",
+        "mine",
+        "{'toy'}\nEXPORTED_FROM = {'pytorch': 'labor.export'}\n"
+        "QUANTISED_BY = {'onnxruntime': 'labor.quantise'}",
+    )
+    found = discover([lab.folder]).implementations["toy", "mine"]
+    assert found.exported_from == {"pytorch": "labor.export"}
+    assert list(found.exporters("fp32")) == ["pytorch"]
+    assert found.exporters("int8") == {
+        "pytorch": "labor.export",
+        "onnxruntime": "labor.quantise",
+    }
+
+
+@pytest.mark.parametrize(
+    ("literal", "message"),
+    [
+        ("EXPORTED_FROM = {'pytorhc': 'labor.export'}", "unknown framework 'pytorhc'"),
+        ("EXPORTED_FROM = ['labor.export']", "expected modules by framework"),
+        ("EXPORTER = 'labor.export'", "EXPORTER is no longer read"),
+    ],
+)
+def test_an_exporter_that_cannot_be_run_is_refused(literal, message, lab):
+    lab.framework("mine")
+    lab.workload("toy")
+    lab.implementation("toy", "mine", f"{{'toy'}}\n{literal}")
+    with pytest.raises(UsageError, match=message):
+        discover([lab.folder])
 
 
 @pytest.mark.parametrize("literal", ["names()", "['a']", "{1}", "", "(", "{'a'} | {'b'}"])
 def test_what_is_no_literal_set_of_names_is_refused(literal, lab):
+    lab.implementation("toy", "mine", literal)
     with pytest.raises(UsageError, match="IMPLEMENTS"):
-        implements(lab.implementation("toy", "mine", literal))
+        discover([lab.folder])
 
 
 def test_a_shared_folder_is_no_framework(lab):

@@ -125,7 +125,7 @@ def test_what_nobody_wrote_is_not_implemented_and_is_not_probed(world):
     del world.interpreters["beta"]
     plan = world.plan(TWO)
     assert actions(plan) == {"alpha": "run", "beta": "not_implemented"}
-    assert reasons(plan)["beta"] == "toy has no beta_impl.py"
+    assert reasons(plan)["beta"] == "toy is not implemented in beta"
 
 
 def test_what_does_not_fit_says_both_figures(world):

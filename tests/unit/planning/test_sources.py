@@ -26,8 +26,6 @@ def hashed(tmp_path):
 @pytest.mark.parametrize(
     "statement",
     [
-        "EXPORTER = 'lab.shared'",
-        "QUANTISER = 'lab.between'",
         "import lab.shared",
         "from lab import shared",
         "from lab.shared import name",

@@ -17,7 +17,7 @@ from benchmarks.frameworks.export_process import export
 from workloads.resnet50_inference import spec
 
 IMPLEMENTS = {"resnet50_infer"}
-EXPORTER = "straightforward.workloads.resnet50_inference.plain_tensorflow_impl"
+EXPORTED_FROM = {"tensorflow": "straightforward.workloads.resnet50_inference.plain_tensorflow_impl"}
 
 
 def build(problem, framework):
@@ -48,7 +48,7 @@ class PlainInference:
             images = self.folder / "calibration.npy"
             np.save(images, spec.calibration_images(self.problem.case.work))
             request["images"] = str(images)
-        export(EXPORTER, request, folder=str(self.folder))
+        export(self.problem.exporters["tensorflow"], request, folder=str(self.folder))
 
     def load(self, weights):
         num_threads = int(os.environ["OMP_NUM_THREADS"])

@@ -21,7 +21,7 @@ from benchmarks.frameworks.export_process import export
 from workloads.resnet50_inference import spec
 
 IMPLEMENTS = {"resnet50_infer"}
-EXPORTER = "straightforward.workloads.resnet50_inference.plain_pytorch_impl"
+EXPORTED_FROM = {"pytorch": "straightforward.workloads.resnet50_inference.plain_pytorch_impl"}
 
 
 def build(problem, framework):
@@ -75,7 +75,7 @@ class PlainInference:
             "weights": str(archive),
             "output": str(self.file),
         }
-        export(EXPORTER, request, folder=str(self.folder))
+        export(self.problem.exporters["pytorch"], request, folder=str(self.folder))
         if self.is_int8:
             quantise(self.file, self.problem.case.work)
 

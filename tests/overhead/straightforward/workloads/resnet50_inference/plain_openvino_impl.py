@@ -17,7 +17,7 @@ from benchmarks.contract.workload import Effective
 from benchmarks.frameworks.export_process import export
 
 IMPLEMENTS = {"resnet50_infer"}
-EXPORTER = "straightforward.workloads.resnet50_inference.plain_pytorch_impl"
+EXPORTED_FROM = {"pytorch": "straightforward.workloads.resnet50_inference.plain_pytorch_impl"}
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """Where a CPU has bf16, OpenVINO takes it unless it is told otherwise."""
@@ -48,7 +48,7 @@ class PlainInference:
             "weights": str(archive),
             "output": str(self.file),
         }
-        export(EXPORTER, request, folder=str(self.folder))
+        export(self.problem.exporters["pytorch"], request, folder=str(self.folder))
         if self.is_int8:
             from straightforward.workloads.resnet50_inference import plain_onnxruntime_impl
 

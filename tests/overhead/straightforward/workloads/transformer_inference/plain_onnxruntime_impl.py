@@ -17,7 +17,7 @@ from benchmarks.frameworks.export_process import export
 from workloads.transformer_inference import spec
 
 IMPLEMENTS = {"transformer_infer"}
-EXPORTER = "straightforward.workloads.transformer_inference.plain_onnx_export"
+EXPORTED_FROM = {"pytorch": "straightforward.workloads.transformer_inference.plain_onnx_export"}
 
 
 def build(problem, framework):
@@ -46,7 +46,7 @@ class PlainInference:
             "weights": str(archive),
             "folder": str(self.folder),
         }
-        export(EXPORTER, request, folder=str(self.folder))
+        export(self.problem.exporters["pytorch"], request, folder=str(self.folder))
         archive.unlink()
 
     def load(self, weights):
