@@ -21,8 +21,8 @@ from typing import Any, Union
 
 from benchmarks.contract.case import Case, case_from_json
 from benchmarks.contract.framework import Settings
+from benchmarks.contract.program import Exporter
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
-from benchmarks.contract.workload import Exporter
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.contract.workload import Arrays, Tolerance
+from benchmarks.contract.program import Arrays
+from benchmarks.contract.workload import Tolerance
 from benchmarks.equivalence.checks import Check, check, first_failure
 from benchmarks.equivalence.norms import ratio
 from benchmarks.equivalence.verdict import ParityVerdict, judge

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.workload import Arrays, Tolerance, WorkloadSpec
+from benchmarks.contract.program import Arrays
+from benchmarks.contract.workload import Tolerance, WorkloadSpec
 from benchmarks.equivalence.norms import (
     Sums,
     TensorError,

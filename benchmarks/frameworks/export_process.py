@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contract.workload import Exporter
+from benchmarks.contract.program import Exporter
 
 
 def export(exporter: Exporter, request: Mapping[str, Any], *, folder: str) -> None:

@@ -15,7 +15,7 @@ from benchmarks.contract.case import Case, Work
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import LaunchRequest, ProofRequest
 from benchmarks.contract.plan import MachineConfig, Plan
-from benchmarks.contract.workload import Exporter
+from benchmarks.contract.program import Exporter
 from benchmarks.host import machine
 from benchmarks.host.environment import allowed_environment
 from benchmarks.planning.catalog import Catalog

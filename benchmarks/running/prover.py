@@ -15,8 +15,8 @@ from typing import Any
 from benchmarks.contract.case import Case
 from benchmarks.contract.message import ProofRequest
 from benchmarks.contract.plan import Interpreter, MachineConfig
+from benchmarks.contract.program import Exporter
 from benchmarks.contract.protocol import MeasuringProtocol
-from benchmarks.contract.workload import Exporter
 from benchmarks.equivalence.verdict import FAIL, ParityVerdict, verdict_from_json
 from benchmarks.host import machine
 from benchmarks.planning.catalog import Catalog

@@ -16,14 +16,8 @@ import numpy as np
 
 from benchmarks.contract.framework import Capabilities, Framework
 from benchmarks.contract.message import Failed, LaunchRequest, Phase, ProofRequest
-from benchmarks.contract.workload import (
-    Arrays,
-    Program,
-    RequestProgram,
-    Tolerance,
-    WorkloadSpec,
-    problem_of,
-)
+from benchmarks.contract.program import Arrays, Program, RequestProgram
+from benchmarks.contract.workload import Tolerance, WorkloadSpec, problem_of
 from benchmarks.equivalence import precision
 from benchmarks.equivalence.checks import Check, first_failure
 from benchmarks.equivalence.verdict import describe

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays
+from benchmarks.contract.program import Arrays
 
 MATMUL_SECONDS = 0.02
 MATMUL_MARGIN = 1.2

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.workload import Arrays
+from benchmarks.contract.program import Arrays
 
 NUMBERS_FILE = "numbers.json"
 STEP_FOLDER = "step1"

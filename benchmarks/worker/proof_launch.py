@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.message import ProofRequest, Proved
-from benchmarks.contract.workload import Arrays
+from benchmarks.contract.program import Arrays
 from benchmarks.equivalence.checks import (
     Check,
     flop_check,

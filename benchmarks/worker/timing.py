@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Program, RequestProgram
+from benchmarks.contract.program import Program, RequestProgram
 
 SUSPENDED_NS = 100_000_000
 """Difference of the clocks with and without sleep above which the machine slept."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from fakes.behaviour import DEFAULT_STEP_S, STEP_S, Adapter, in_turns
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 
 SLOW_EXPORT_S = 0.3
 

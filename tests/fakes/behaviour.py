@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.framework import Settings
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 
 STEP_S = {"fake_double": 0.02}
 """Step time of each fake, by sleeping until it is over; the default is 10 ms."""

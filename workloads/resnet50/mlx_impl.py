@@ -17,7 +17,7 @@ import numpy as np
 from mlx import nn
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.mlx.adapter import Convolution, convolution, dtype_name
 from workloads.resnet50 import spec
 

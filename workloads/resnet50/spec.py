@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
-from benchmarks.contract.workload import Arrays, WorkloadSpec
+from benchmarks.contract.program import Arrays
+from benchmarks.contract.workload import WorkloadSpec
 
 BLOCKS_PER_STAGE = (3, 4, 6, 3)
 EXPANSION = 4

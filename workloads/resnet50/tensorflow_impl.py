@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.tensorflow.adapter import count_flop, multiplies_bf16
 from workloads.resnet50 import spec
 

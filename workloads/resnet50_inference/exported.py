@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.workload import Arrays, Exporter, Problem
+from benchmarks.contract.program import Arrays, Exporter, Problem
 from benchmarks.frameworks.export_process import export
 from workloads.resnet50_inference import spec
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.jax.adapter import COMPUTE_DTYPES, count_flop
 from workloads.resnet50 import spec as resnet50
 from workloads.resnet50_inference import spec

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.keras.framework import KerasFramework
 from workloads.resnet50 import spec
 

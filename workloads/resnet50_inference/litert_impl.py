@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.litert.adapter import Adapter
 from workloads.resnet50_inference.exported import write_litert
 

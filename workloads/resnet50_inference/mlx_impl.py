@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.mlx.adapter import COMPUTE_DTYPES, Convolution, convolution, dtype_name
 from workloads.resnet50 import spec as resnet50
 from workloads.resnet50_inference import spec

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.onnxruntime.adapter import Adapter
 from workloads.resnet50_inference.exported import write_onnx
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.openvino.adapter import Adapter
 from workloads.resnet50_inference.exported import write_onnx
 

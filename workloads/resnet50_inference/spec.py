@@ -16,7 +16,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
-from benchmarks.contract.workload import NUM_REQUESTS, NUM_WITHHELD, Arrays, Requests, WorkloadSpec
+from benchmarks.contract.program import Arrays
+from benchmarks.contract.workload import NUM_REQUESTS, NUM_WITHHELD, Requests, WorkloadSpec
 from workloads.resnet50 import spec as resnet50
 from workloads.resnet50_inference.forward import suspected_logits
 

@@ -23,7 +23,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.tensorflow.adapter import COMPUTE_DTYPES, count_flop, multiplies_bf16
 from workloads.resnet50 import spec as resnet50
 from workloads.resnet50_inference import spec

@@ -26,7 +26,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Effective, Problem, Program, Reading
+from benchmarks.contract.program import Arrays, Effective, Problem, Program, Reading
 from benchmarks.frameworks.jax.adapter import count_flop
 from workloads.transformer import spec
 

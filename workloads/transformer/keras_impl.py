@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from benchmarks.contract.workload import Arrays, Effective, Problem, Reading
+from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.keras.framework import KerasFramework
 from benchmarks.frameworks.keras.model import TrainedModel
 from workloads.transformer import spec

@@ -21,7 +21,7 @@ import mlx.core as mx
 import numpy as np
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Effective, Problem, Reading
+from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.mlx.adapter import dtype_name
 from workloads.transformer import spec
 

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Effective, Problem, Reading
+from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name, multiplies_bf16
 from workloads.transformer import spec
 

@@ -19,7 +19,8 @@ from functools import partial
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
-from benchmarks.contract.workload import Arrays, WorkloadSpec
+from benchmarks.contract.program import Arrays
+from benchmarks.contract.workload import WorkloadSpec
 from workloads.transformer.forward import suspected_losses
 from workloads.transformer.tolerances import TOLERANCES
 

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Effective, Problem, Reading
+from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.tensorflow.adapter import count_flop, multiplies_bf16
 from workloads.transformer import spec
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.jax.adapter import COMPUTE_DTYPES, count_flop
 from workloads.transformer import spec as transformer
 from workloads.transformer_inference import spec

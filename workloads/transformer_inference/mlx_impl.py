@@ -21,7 +21,7 @@ import mlx.core as mx
 import numpy as np
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.mlx.adapter import COMPUTE_DTYPES, dtype_name
 from workloads.transformer import spec as transformer
 from workloads.transformer_inference import spec

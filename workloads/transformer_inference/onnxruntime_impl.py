@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.workload import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.export_process import export
 from benchmarks.frameworks.onnxruntime.adapter import Adapter
 from workloads.transformer_inference import spec

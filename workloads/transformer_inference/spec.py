@@ -17,7 +17,8 @@ from functools import partial
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
-from benchmarks.contract.workload import NUM_REQUESTS, Arrays, Requests, Tolerance, WorkloadSpec
+from benchmarks.contract.program import Arrays
+from benchmarks.contract.workload import NUM_REQUESTS, Requests, Tolerance, WorkloadSpec
 from workloads.transformer import spec as transformer
 from workloads.transformer_inference import forward
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from benchmarks.contract.workload import Arrays
+from benchmarks.contract.program import Arrays
 from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.timing import BlockTime
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.contract.workload import Reading
+from benchmarks.contract.program import Reading
 
 
 def test_a_reading_fetches_when_it_is_asked_and_not_before():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.contract.workload import Reading
+from benchmarks.contract.program import Reading
 from benchmarks.worker import fence
 
 

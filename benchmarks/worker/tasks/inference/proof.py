@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.workload import WITHHELD, RequestProgram, Requests
+from benchmarks.contract.program import RequestProgram
+from benchmarks.contract.workload import WITHHELD, Requests
 from benchmarks.equivalence.answers import (
     SAME_ANSWER,
     Answers,

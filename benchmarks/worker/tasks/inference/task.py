@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.message import LaunchRequest
-from benchmarks.contract.workload import NUM_REQUESTS, WITHHELD, Arrays
+from benchmarks.contract.program import Arrays
+from benchmarks.contract.workload import NUM_REQUESTS, WITHHELD
 from benchmarks.equivalence.answers import Answers
 from benchmarks.equivalence.verdict import FAIL
 from benchmarks.worker.context import LaunchContext, LaunchFailedError, require

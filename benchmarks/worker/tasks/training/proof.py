@@ -14,7 +14,8 @@ from typing import Callable
 import numpy as np
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.workload import Arrays, Tolerance, WorkloadSpec
+from benchmarks.contract.program import Arrays
+from benchmarks.contract.workload import Tolerance, WorkloadSpec
 from benchmarks.equivalence import precision
 from benchmarks.equivalence.causes import Trace, first_difference, likely_causes
 from benchmarks.equivalence.checks import (

@@ -11,7 +11,7 @@ import statistics
 import time
 from typing import Any
 
-from benchmarks.contract.workload import Arrays
+from benchmarks.contract.program import Arrays
 from benchmarks.equivalence.checks import frozen_checks
 from benchmarks.equivalence.verdict import FAIL, UNPROVEN, ParityVerdict
 from benchmarks.worker.context import LaunchContext, LaunchFailedError, require

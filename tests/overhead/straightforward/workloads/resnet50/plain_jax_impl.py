@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_train"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_train"}

@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_infer"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from benchmarks.frameworks.keras.model import image_layout
 from workloads.resnet50 import spec
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from benchmarks.frameworks.export_process import export
 from workloads.resnet50_inference import spec
 

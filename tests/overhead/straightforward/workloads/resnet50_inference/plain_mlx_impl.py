@@ -9,7 +9,7 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_infer"}

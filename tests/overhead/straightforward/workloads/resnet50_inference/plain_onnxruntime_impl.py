@@ -16,7 +16,7 @@ import onnxruntime as ort
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from benchmarks.frameworks.export_process import export
 from workloads.resnet50_inference import spec
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from benchmarks.frameworks.export_process import export
 
 IMPLEMENTS = {"resnet50_infer"}

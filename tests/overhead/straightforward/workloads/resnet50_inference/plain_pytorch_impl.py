@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name
 from workloads.resnet50 import spec
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from workloads.resnet50 import spec
 
 IMPLEMENTS = {"resnet50_infer"}

@@ -13,7 +13,7 @@ import optax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, path_aware_map, unflatten_dict
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from workloads.transformer import spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from benchmarks.frameworks.keras.model import TrainedModel
 from workloads.transformer import spec
 

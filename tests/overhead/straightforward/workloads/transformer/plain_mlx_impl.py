@@ -13,7 +13,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from workloads.transformer import spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from workloads.transformer import spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from workloads.transformer_inference import spec
 
 IMPLEMENTS = {"transformer_infer"}

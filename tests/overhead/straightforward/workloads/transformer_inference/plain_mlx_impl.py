@@ -12,7 +12,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from workloads.transformer import spec as transformer
 from workloads.transformer_inference import spec
 

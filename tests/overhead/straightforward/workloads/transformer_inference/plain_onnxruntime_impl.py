@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from benchmarks.contract.workload import Effective
+from benchmarks.contract.program import Effective
 from benchmarks.frameworks.export_process import export
 from workloads.transformer_inference import spec
 
