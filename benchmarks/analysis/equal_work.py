@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.analysis.outcomes import Outcome
-from benchmarks.contract.record import Record
-from benchmarks.contract.workload import Tolerance, WorkloadSpec
-from benchmarks.equivalence.pairwise import AGREES, DISAGREES, agreement
-from benchmarks.equivalence.verdict import (
+from benchmarks.contract.evidence import (
     FAIL,
     INHERITED,
     PASS,
     UNPROVEN,
     ParityVerdict,
-    verdict_from_json,
 )
+from benchmarks.contract.record import Record
+from benchmarks.contract.task import Tolerance
+from benchmarks.contract.workload import WorkloadSpec
+from benchmarks.equivalence.pairwise import AGREES, DISAGREES, agreement
 
 RANKED = (PASS, INHERITED)
 """The verdicts with which a cell is compared with others."""
@@ -96,10 +96,7 @@ def _inherited(
 
 
 def _verdict(record: Record) -> ParityVerdict:
-    try:
-        return verdict_from_json(record.evidence["parity"])
-    except (KeyError, TypeError):
-        return ParityVerdict(UNPROVEN, reason=NO_PROOF)
+    return record.evidence.parity or ParityVerdict(UNPROVEN, reason=NO_PROOF)
 
 
 def _loss_error(verdicts: Sequence[ParityVerdict]) -> float | None:
@@ -114,7 +111,7 @@ def _loss_error(verdicts: Sequence[ParityVerdict]) -> float | None:
 
 def _inspected(records: Sequence[Record]) -> Record:
     """The last launch that was asked what it works with; a case's first is."""
-    asked = [record for record in records if record.evidence.get("effective")]
+    asked = [record for record in records if record.evidence.effective]
     return (asked or records)[-1]
 
 
@@ -132,18 +129,18 @@ def computed_in(effective: Mapping[str, str], precision: str) -> str:
 
 def effective_of(record: Record) -> dict[str, str]:
     """What a launch reports of itself, by what people compare."""
-    seen: Mapping[str, Any] = record.evidence.get("effective") or {}
+    seen = record.evidence.effective
     settings: Mapping[str, Any] = record.settings.get("effective") or {}
     asked: Mapping[str, Any] = record.settings.get("asked") or {}
-    precision: Mapping[str, Any] = record.evidence.get("precision") or {}
-    likes = dict.fromkeys(str(one["like"]) for one in precision.values())
+    likes = dict.fromkeys(one.like for one in record.evidence.precision.values())
     told = (
         *("parameters", "gradients", "optimizer", "activations", "layout", "attention"),
         "folded",
     )
-    found = {name: str(seen[name]) for name in told if seen.get(name) is not None}
-    if seen.get("integer_products"):
-        found["products of integers"] = " of ".join(map(str, seen["integer_products"]))
+    values = {name: getattr(seen, name) for name in told} if seen else {}
+    found = {name: str(value) for name, value in values.items() if value is not None}
+    if seen and seen.integer_products:
+        found["products of integers"] = " of ".join(map(str, seen.integer_products))
     if likes:
         found["products"] = ", ".join(likes)
     if "products" in settings:
@@ -159,5 +156,4 @@ def _tolerance(case: Outcome, specs: Mapping[str, WorkloadSpec]) -> Tolerance | 
 
 
 def _step1(record: Record) -> Mapping[str, Any] | None:
-    evidence = record.evidence.get("step1")
-    return evidence if isinstance(evidence, Mapping) else None
+    return None if record.evidence.step1 is None else asdict(record.evidence.step1)

@@ -27,10 +27,10 @@ from benchmarks.analysis.tables import (
     round_of,
 )
 from benchmarks.contract.case import Case, Place
+from benchmarks.contract.evidence import FAIL
 from benchmarks.contract.plan import Plan
 from benchmarks.contract.record import PLAN_REASONS, SERIAL, Record
 from benchmarks.contract.workload import WorkloadSpec
-from benchmarks.equivalence.verdict import FAIL
 
 RUN_SCHEMA = "dyno.run/1"
 
@@ -228,13 +228,13 @@ def _roofs(records: Sequence[Record]) -> Roofs:
     """
     roofs: dict[tuple[Place, str], float] = {}
     for record in records:
-        seen = record.evidence.get("roof_flop_per_s")
-        if isinstance(seen, (int, float)) and seen > 0:
+        seen = record.evidence.roof_flop_per_s
+        if seen is not None and seen > 0:
             precision = record.case.way.precision.removesuffix("_pure")
             is_its_own = computed_in(effective_of(record), precision) == precision
             if is_its_own and precision != "int8":
                 key = (record.case.place, precision)
-                roofs[key] = max(roofs.get(key, 0.0), float(seen))
+                roofs[key] = max(roofs.get(key, 0.0), seen)
     return roofs
 
 

@@ -166,8 +166,8 @@ def _first_answer_s(record: Record) -> float:
     That is the export or conversion of a model, its loading, and the first request with what it
     needs before it, such as the prompt whose continuation is asked for.
     """
-    phases, first_s = record.phases_s, record.evidence.get("first_step_s")
-    if "export" not in phases or not isinstance(first_s, (int, float)):
+    phases, first_s = record.phases_s, record.evidence.first_step_s
+    if "export" not in phases or first_s is None:
         return math.nan
     return phases["export"] + phases.get("load", 0.0) + first_s
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 from benchmarks.contract.case import Case, case_from_json
+from benchmarks.contract.evidence import Evidence, evidence_from_json
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.program import Exporter
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
@@ -131,7 +132,7 @@ class Ready(Stamped):
     steady: bool
     steps_per_turn: int | None = None
     """Of its blocks; None where their number follows from how long a block should last."""
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -158,14 +159,14 @@ class Failed(Stamped):
     status: str
     reason: str
     phase: str
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 @dataclass(frozen=True)
 class Finished(Stamped):
     """Worker to parent: all checks after the last block passed."""
 
-    evidence: dict[str, Any]
+    evidence: Evidence
     peak_memory_bytes: int | None
     peak_memory_source: str | None
 
@@ -174,7 +175,7 @@ class Finished(Stamped):
 class Proved(Stamped):
     """Worker to parent: every check was made; the verdict is in the evidence."""
 
-    evidence: dict[str, Any]
+    evidence: Evidence
     settings: dict[str, Any]
 
 
@@ -210,6 +211,8 @@ def decode(line: bytes) -> Message:
 
 
 def _typed(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
+    if "evidence" in body:
+        body = {**body, "evidence": evidence_from_json(body["evidence"])}
     if cls in (LaunchRequest, ProofRequest):
         rules = {"rules": DeviceRules(**body["rules"])} if cls is LaunchRequest else {}
         return {

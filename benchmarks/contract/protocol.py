@@ -29,6 +29,9 @@ PHASES = (
 )
 """The phases of a launch in order, and what a proof adds; each has its own time limit."""
 
+TASK_SETTINGS = ("requests_per_turn", "percentiles")
+"""Settings that only some kinds of work depend on: a kind names its own (`TaskSpec.settings`)."""
+
 
 def default_timeouts_s() -> dict[str, float]:
     """The time limit of each phase, in seconds of the launch's own running time."""

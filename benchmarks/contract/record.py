@@ -4,6 +4,7 @@ Schema history (SCHEMA_VERSION):
     1  first version
     2  resident: how the launches of a cohort were resident; in all before, together
     3  request_ns: of inference the duration of each request in a block; before there was none
+    4  evidence has every field of `Evidence`; before, only those that were known
 
 Standard library only. Raw samples are stored; every summary is computed from them again.
 """
@@ -17,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.contract.case import Case, case_from_json
+from benchmarks.contract.evidence import Evidence, evidence_from_json
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 STATUSES = (
     "ok",
@@ -119,7 +121,7 @@ class Record:
     steady: bool | None = None
     """Whether the warm-up ended in a steady state rather than at its limit."""
     blocks: tuple[Block, ...] = ()
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
     """Self-tests, step-1 loss and norms, placement, compilations: why to trust the numbers."""
     peak_memory_bytes: int | None = None
     """Device peak where the framework knows it, else the process tree's peak while measuring."""
@@ -187,6 +189,7 @@ def record_from_json(data: Mapping[str, Any]) -> Record:
 def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "case": case_from_json(data["case"]),
+        "evidence": evidence_from_json(data["evidence"]),
         "first_steps_ns": tuple(data["first_steps_ns"]),
         "warmup_ns": tuple((n, ns) for n, ns in data["warmup_ns"]),
         "blocks": tuple(_block(block) for block in data["blocks"]),

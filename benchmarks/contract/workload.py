@@ -22,27 +22,14 @@ from benchmarks.contract.program import (
     Reading,
     RequestProgram,
 )
+from benchmarks.contract.task import TaskSpec, Tolerance, Training
 
 __all__ = ["Arrays", "Effective", "Problem", "Program", "Reading", "RequestProgram"]
 """What extension folders of before `contract.program` import from here."""
 
-NUM_BATCHES = 8
-"""Distinct batches that a program's steps rotate through, so that no step repeats its input."""
-NUM_REQUESTS = 64
-"""Distinct requests that an inference program rotates through: no answer is at hand in a cache."""
-NUM_WITHHELD = 12
-"""Requests beyond those, for the proof: none of them is ever among the timed ones."""
-WITHHELD = tuple(range(NUM_REQUESTS, NUM_REQUESTS + NUM_WITHHELD))
-"""Their indices among the canonical batches."""
-
 
 Values = Union[tuple[Option, ...], range]
 """What an option may be: a few values, or every integer of a range."""
-
-Tolerance = Mapping[str, float]
-"""How far an implementation may be from the oracle in one precision: the largest error of each
-check of `equivalence.checks`, by its name. A check that is not named is shown and not judged.
-The derivation stands beside the values in the spec."""
 
 
 def _no_known_mistakes(work: Work, initial: Arrays, batch: Arrays) -> Iterator[tuple[str, Any]]:
@@ -53,40 +40,6 @@ def _no_known_mistakes(work: Work, initial: Arrays, batch: Arrays) -> Iterator[t
 def _no_gradients(initial: Arrays, read: Arrays) -> Iterator[tuple[str, np.ndarray]]:
     del initial, read
     return iter(())
-
-
-FreeRunning = Callable[[Work, Arrays, Arrays, np.ndarray, np.ndarray, Tolerance], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Requests:
-    """What makes a workload one of requests, each answered and timed by itself: inference.
-
-    Its canonical batches are requests: those up to NUM_REQUESTS are rotated through and timed, the
-    WITHHELD ones are for the proof.
-    """
-
-    per_batch: Callable[[Work], int]
-    """Requests that one batch makes, one after another: 1, or the tokens that are decoded."""
-    answer_error: Callable[[np.ndarray, Arrays], float]
-    """(the answer as the client got it, `RequestProgram.read` after it) to how far it is from what
-    it should be of these; 0 where it is that."""
-    known_mistakes: Callable[[Work, Arrays, Arrays], Iterator[tuple[str, np.ndarray]]] = (
-        _no_known_mistakes
-    )
-    """(work, weights, batch) to known mistakes, each with the logits of all requests of the batch
-    that it leads to, RBV: where logits are off, the mistake whose they are is named. NumPy only."""
-    recompute: Callable[[Work, Arrays, Arrays], np.ndarray] | None = None
-    """(work, weights, batch) to the logits of all its requests without any state between them, RBV:
-    where answers are made from a cache, they must be these. NumPy, float64."""
-    free_running: FreeRunning | None = None
-    """(work, weights, batch, answers to its requests RB, their logits RBV, tolerance) to the logits
-    RBV that follow from these very answers without any state between requests: what a program has
-    to come to that goes on with its own answers. NumPy, float64."""
-    num_weight_bytes: Callable[[Case], int] | None = None
-    """Bytes of the weights in the case's precision, which an exported model holds at least."""
-    flop_before: Callable[[Work], int] = lambda work: 0
-    """FLOP of what comes before the requests of a batch and is not timed with them: a prompt."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +72,8 @@ class WorkloadSpec:
     """(initial weights, `Program.read` after step 1) to the gradient of each parameter, taken from
     the optimizer's state, so that no twin of the timed program is checked in its stead. Element by
     element: of a slice of one parameter's arrays it makes that slice of its gradient."""
-    requests: Requests | None = None
-    """Of inference: each step is then a request. None: training."""
+    task: TaskSpec = field(default_factory=Training)
+    """The kind of work that a step is."""
     flop_convention: str = "2 FLOP for each multiply-add of a matrix product or a convolution"
     """What `flop_per_step` counts, for people: it stands beside every share of a peak."""
     options: Mapping[str, Values] = field(default_factory=dict)
@@ -144,11 +97,6 @@ class WorkloadSpec:
     )
     """(work, initial weights, batch) to known mistakes of the forward pass, each with the loss of
     step 1 that it leads to: where a loss is off, the one that it equals is named. NumPy only."""
-
-    @property
-    def num_batches(self) -> int:
-        """Canonical batches that there are."""
-        return NUM_BATCHES if self.requests is None else NUM_REQUESTS + NUM_WITHHELD
 
     def default_option(self, name: str, size: str) -> Option:
         """What an option is at this size where nothing is asked for."""

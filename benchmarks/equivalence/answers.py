@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.contract.evidence import Check, ParityVerdict
 from benchmarks.contract.program import Arrays
-from benchmarks.contract.workload import Tolerance
-from benchmarks.equivalence.checks import Check, check, first_failure
+from benchmarks.contract.task import Tolerance
+from benchmarks.equivalence.checks import check, first_failure
 from benchmarks.equivalence.norms import ratio
-from benchmarks.equivalence.verdict import ParityVerdict, judge
+from benchmarks.equivalence.verdict import judge
 
 Suspects = Callable[[str], Iterable[tuple[str, np.ndarray]]]
 """The name of a batch to known mistakes, each with the logits RBV that it leads to."""

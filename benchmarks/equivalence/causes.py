@@ -14,7 +14,8 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from benchmarks.contract.program import Arrays
-from benchmarks.contract.workload import Tolerance, WorkloadSpec
+from benchmarks.contract.task import Tolerance
+from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.equivalence.checks import StepErrors
 from benchmarks.equivalence.norms import TensorError, relative, share_of, tensor_errors
 

@@ -10,12 +10,13 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.program import Arrays
-from benchmarks.contract.workload import Tolerance, WorkloadSpec
+from benchmarks.contract.evidence import Check
+from benchmarks.contract.program import Arrays, Effective
+from benchmarks.contract.task import Tolerance
+from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.equivalence.norms import (
     Sums,
     TensorError,
@@ -41,35 +42,6 @@ REQUIRED = ("loss", "gradient_norm", "cosine", "update_norm")
 """Checks without which nothing is proven: the loss, and length and direction of the gradient."""
 REQUIRED_OF_ANSWERS = ("logits", "logits_worst")
 """The same of inference."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison with the oracle."""
-
-    name: str
-    error: float | None
-    """None where it is not finite."""
-    tolerance: float | None
-    """The largest error that passes; None where the check is shown and not judged."""
-    worst_tensor: str | None = None
-    """Canonical name of the tensor that is furthest off, where tensors are compared."""
-
-    @property
-    def passes(self) -> bool:
-        """Whether the error is within the tolerance, or is not judged."""
-        if self.tolerance is None:
-            return True
-        return self.error is not None and self.error <= self.tolerance
-
-    def to_json(self) -> dict[str, Any]:
-        """The check as JSON, the inverse of `check_from_json`."""
-        return dataclasses.asdict(self)
-
-
-def check_from_json(data: Mapping[str, Any]) -> Check:
-    """The check that `Check.to_json` wrote; TypeError where it is none."""
-    return Check(**data)
 
 
 def check(
@@ -293,14 +265,14 @@ def flop_check(own: int, analytic: int) -> Check:
     return check("flop", max(0.0, 1.0 - own / analytic), FLOP_TOLERANCE)
 
 
-def integer_checks(effective: Mapping[str, Any], *, precision: str) -> Iterator[Check]:
+def integer_checks(effective: Effective | None, *, precision: str) -> Iterator[Check]:
     """What the products of integers of a model in int8 lack of all of its products.
 
     A model that does not tell fails too: nobody knows then what was measured.
     """
     if precision != "int8":
         return
-    num_integer, num_all = effective.get("integer_products") or (0, 0)
+    num_integer, num_all = (effective and effective.integer_products) or (0, 0)
     if num_all:
         yield check("integer", 1.0 - num_integer / num_all, INTEGER_TOLERANCE)
     else:

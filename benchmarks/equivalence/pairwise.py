@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.contract.workload import Tolerance
+from benchmarks.contract.task import Tolerance
 
 AGREES = "agrees"
 DISAGREES = "disagrees"

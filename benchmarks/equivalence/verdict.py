@@ -5,19 +5,10 @@ NumPy and the contract only.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from benchmarks.equivalence.checks import Check, check_from_json, first_failure, not_judged
-
-PASS = "pass"  # noqa: S105 - a verdict, no secret
-FAIL = "fail"
-INHERITED = "inherited"
-"""Proven where the oracle can be computed, and carried over to a size where it cannot."""
-UNPROVEN = "unproven"
-SKIP = "skip"
+from benchmarks.contract.evidence import FAIL, PASS, UNPROVEN, Check, ParityVerdict
+from benchmarks.equivalence.checks import first_failure, not_judged
 
 NAMES = {
     "gemm": "matrix product",
@@ -62,33 +53,6 @@ NAMES = {
 
 COUNTS = ("changed", "parameters", "frozen", "frozen_after", "finite", "distinct", "untold")
 """Checks whose error is a number of things: tensors, batches, requests, models."""
-
-
-@dataclass(frozen=True)
-class ParityVerdict:
-    """What is known of one launch's or one cell's work."""
-
-    status: str
-    """pass, fail, inherited, unproven or skip."""
-    checks: tuple[Check, ...] = ()
-    reason: str | None = None
-    """Why it is not `pass`, on one line."""
-    first_difference: str | None = None
-    """The first tensor, in the order of the forward pass, that is off."""
-    causes: tuple[str, ...] = ()
-    """What is likely wrong, the likeliest first."""
-    oracle: str | None = None
-    """Content hash of the oracle."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The verdict as JSON, the inverse of `verdict_from_json`."""
-        return dataclasses.asdict(self)
-
-
-def verdict_from_json(data: Mapping[str, Any]) -> ParityVerdict:
-    """The verdict that `ParityVerdict.to_json` wrote; TypeError or KeyError where it is none."""
-    checks = tuple(check_from_json(one) for one in data["checks"])
-    return ParityVerdict(**{**data, "checks": checks, "causes": tuple(data["causes"])})
 
 
 def judge(

@@ -101,7 +101,7 @@ class Drafting:
             interpreters=[one for one in found if isinstance(one, Interpreter)],
             rules=self._configuration.device_rules[case.place.device],
             conditions=self._conditions,
-            answers=self._catalog.workloads[case.work.workload].spec.requests is not None,
+            task=self._catalog.workloads[case.work.workload].spec.task,
         )
 
     def _timed(self, cell: Cell, num_launches: int) -> Cell:

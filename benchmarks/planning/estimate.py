@@ -64,8 +64,9 @@ class Estimator:
             max(protocol.min_warmup_steps, 2 * protocol.warmup_window) * step_s,
         )
         block_s = max(protocol.block_target_s, rules.min_steps_per_block * step_s)
-        if spec.requests is not None:
-            block_s = protocol.requests_per_turn * step_s
+        steps = spec.task.steps_per_turn(protocol)
+        if steps is not None:
+            block_s = steps * step_s
         turns_s = max(
             protocol.min_rounds * block_s,
             min(protocol.max_rounds * block_s, protocol.max_launch_s),

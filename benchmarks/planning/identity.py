@@ -10,12 +10,16 @@ from typing import Any
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import Cell, Interpreter
-from benchmarks.contract.protocol import PROTOCOL_VERSION, DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import (
+    PROTOCOL_VERSION,
+    TASK_SETTINGS,
+    DeviceRules,
+    MeasuringProtocol,
+)
+from benchmarks.contract.task import TaskSpec
 
 FREE_SETTINGS = ("num_cohorts", "aa", "seed", "timeouts_s")
 """Settings of the protocol that leave a launch's numbers as they are."""
-SETTINGS_OF_REQUESTS = ("requests_per_turn", "percentiles")
-"""Settings that are nothing to training."""
 KEY_CHARACTERS = 32
 
 
@@ -35,16 +39,16 @@ def result_key(
     interpreters: Sequence[Interpreter],
     rules: DeviceRules,
     conditions: Conditions,
-    answers: bool,
+    task: TaskSpec,
 ) -> str:
     """The identity of a case's results: they are comparable if it is equal.
 
     `interpreters` are the framework's own, and those of its model's exporters.
 
-    `answers` says whether the case's work is requests that are answered.
+    Of the protocol's settings for some kinds of work it depends on those of its own `task`.
     """
     settings = dataclasses.asdict(conditions.protocol)
-    free = FREE_SETTINGS if answers else (*FREE_SETTINGS, *SETTINGS_OF_REQUESTS)
+    free = {*FREE_SETTINGS, *TASK_SETTINGS} - {*task.settings}
     return _hash(
         {
             "case": case.to_json(),

@@ -77,6 +77,7 @@ def implementation_hash(sources: Sources, catalog: Catalog, key: tuple[str, str]
     return sources.hash_of(
         [
             catalog.workloads[workload].spec_module,
+            catalog.workloads[workload].spec.task.module,
             catalog.implementations[key].module,
             *catalog.implementations[key].exported_from.values(),
             *catalog.implementations[key].quantised_by.values(),
@@ -88,8 +89,15 @@ def implementation_hash(sources: Sources, catalog: Catalog, key: tuple[str, str]
 
 @functools.cache
 def proving_hash(harness: Path = PROJECT_ROOT / "benchmarks") -> str:
-    """The hash of all code that judges: how a proof is made, and what it is compared by."""
-    return Sources([Root(harness, "benchmarks")]).hash_of(["benchmarks.worker.proof_launch"])
+    """The hash of all code that judges: how a proof is made, and what it is compared by.
+
+    The kinds of work count too, which a worker finds by their names and not by an import.
+    """
+    tasks = sorted(file.parent.name for file in harness.glob("worker/tasks/*/task.py"))
+    modules = ["proof_launch", *(f"tasks.{name}.task" for name in tasks)]
+    return Sources([Root(harness, "benchmarks")]).hash_of(
+        [f"benchmarks.worker.{name}" for name in modules]
+    )
 
 
 def _imported(source: bytes, package: str) -> Iterator[str]:

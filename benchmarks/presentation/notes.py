@@ -8,8 +8,8 @@ from typing import Any
 from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
+from benchmarks.contract.evidence import FAIL, INHERITED, PASS
 from benchmarks.contract.record import SERIAL
-from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS
 from benchmarks.presentation.wording import GIB, clean, count, group_name, way_name, with_interval
 from benchmarks.statistics.ratios import MARGIN
 

@@ -13,8 +13,8 @@ from rich.console import Console  # noqa: TID253 - as above
 from rich.table import Table  # noqa: TID253 - as above
 from rich.text import Text  # noqa: TID253 - as above
 
-from benchmarks.equivalence.checks import Check
-from benchmarks.equivalence.verdict import FAIL, INHERITED, NAMES, PASS, SKIP, describe
+from benchmarks.contract.evidence import FAIL, INHERITED, PASS, SKIP, Check
+from benchmarks.equivalence.verdict import NAMES, describe
 from benchmarks.presentation.wording import clean, count, group_name, way_name
 from benchmarks.running.verification import ProvenCell
 
@@ -111,14 +111,13 @@ def _number(value: float | None) -> str:
 
 
 def _products(cell: ProvenCell) -> str:
-    seen = cell.evidence.get("precision") or {}
-    likes = dict.fromkeys(str(one["like"]) for one in seen.values())
+    likes = dict.fromkeys(one.like for one in cell.evidence.precision.values())
     return ", ".join(likes) or NONE
 
 
 def _activations(cell: ProvenCell) -> str:
-    effective = cell.evidence.get("effective") or {}
-    parts = (effective.get(name) for name in ("activations", "layout"))
+    seen = cell.evidence.effective
+    parts = (seen.activations, seen.layout) if seen else ()
     return clean(" ".join(str(part) for part in parts if part is not None)) or NONE
 
 

@@ -6,8 +6,9 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from benchmarks.contract.evidence import Evidence
 from benchmarks.contract.message import (
     Begin,
     BlockDone,
@@ -56,7 +57,7 @@ class SupervisedLaunch:
     finished: Finished | None = None
     proved: Proved | None = None
     failure: Failure | None = None
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
     blocks: list[Block] = field(default_factory=list)
     num_oom_kills: int = field(default_factory=num_oom_kills)
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.evidence import PASS
 from benchmarks.contract.plan import Interpreter
-from benchmarks.equivalence.verdict import PASS
 from benchmarks.planning.catalog import FrameworkEntry
 from benchmarks.planning.sources import proving_hash
 from benchmarks.running.preparation import data_folder
@@ -64,7 +64,7 @@ class Oracles:
 
         Raises ProofStoppedError where the user wants to stop.
         """
-        follows = follows and self.prover.catalog.workloads[work.workload].spec.requests is None
+        follows = follows and self.prover.catalog.workloads[work.workload].spec.task.is_followed
         key = (work, follows)
         if key not in self._found:
             self._found[key] = self._stored(work, follows) or self._computed(work, follows)
@@ -168,10 +168,7 @@ class Oracles:
     def _reason_against(self, work: Work) -> str | None:
         """Why the oracle of this work cannot be computed on this machine, or None."""
         spec = self.prover.catalog.workloads[work.workload].spec
-        flop, unit = spec.flop_per_step(work), "step"
-        if spec.requests is not None:
-            flop = flop * spec.requests.per_batch(work) + spec.requests.flop_before(work)
-            unit = "batch of requests"
+        flop, unit = spec.task.oracle_step(spec.flop_per_step(work), work)
         if flop > MAX_FLOP_PER_STEP:
             return (
                 f"its float64 oracle takes {flop:.1e} FLOP a {unit},"

@@ -50,7 +50,7 @@ def data_folder(catalog: Catalog, work: Work, folders: Folders) -> Path:
     """
     entry = catalog.workloads[work.workload]
     source = Sources(catalog.roots).hash_of([entry.spec_module])
-    identity = json.dumps([asdict(work), entry.spec.num_batches, source])
+    identity = json.dumps([asdict(work), entry.spec.task.num_batches, source])
     return folders.cache / "data" / hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 

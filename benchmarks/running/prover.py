@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.evidence import FAIL, Evidence, ParityVerdict
 from benchmarks.contract.message import ProofRequest
 from benchmarks.contract.plan import Interpreter, MachineConfig
 from benchmarks.contract.program import Exporter
 from benchmarks.contract.protocol import MeasuringProtocol
-from benchmarks.equivalence.verdict import FAIL, ParityVerdict, verdict_from_json
 from benchmarks.host import machine
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.identity import proof_key
@@ -44,7 +44,7 @@ class Proof:
     """What one proof came to."""
 
     verdict: ParityVerdict
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
     settings: Mapping[str, Any] = field(default_factory=dict)
     status: str = "ok"
     """A status of records: how the process ended."""
@@ -197,6 +197,5 @@ def _run(live: SupervisedLaunch, log: Path) -> Proof:
         return Proof(
             ParityVerdict(FAIL, reason=reason), live.evidence, status=failure.status, log=log
         )
-    return Proof(
-        verdict_from_json(proved.evidence["parity"]), proved.evidence, proved.settings, log=log
-    )
+    assert proved.evidence.parity is not None
+    return Proof(proved.evidence.parity, proved.evidence, proved.settings, log=log)

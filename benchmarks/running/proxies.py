@@ -13,13 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contract.case import Case
-from benchmarks.equivalence.verdict import (
-    INHERITED,
-    PASS,
-    UNPROVEN,
-    ParityVerdict,
-    verdict_from_json,
-)
+from benchmarks.contract.evidence import INHERITED, PASS, UNPROVEN, ParityVerdict, verdict_from_json
 from benchmarks.running.oracles import Oracles
 from benchmarks.running.prover import ProofStoppedError, Prover
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.evidence import FAIL, UNPROVEN
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.contract.protocol import PROTOCOL_VERSION
 from benchmarks.contract.record import Record
-from benchmarks.equivalence.verdict import FAIL, UNPROVEN
 from benchmarks.host.peak import impossible, peak_flop_per_s
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.failure import Failure
@@ -65,9 +65,11 @@ def record_of(
 
 def _unproven(live: SupervisedLaunch) -> Failure | None:
     """A failure where the launch was not shown to do the work that it was asked for."""
-    parity = live.evidence.get("parity", {})
-    status = {FAIL: "invalid_work", UNPROVEN: "unproven"}.get(parity.get("status"))
-    return Failure(status, str(parity.get("reason")), "first_step") if status else None
+    parity = live.evidence.parity
+    if parity is None:
+        return None
+    status = {FAIL: "invalid_work", UNPROVEN: "unproven"}.get(parity.status)
+    return Failure(status, str(parity.reason), "first_step") if status else None
 
 
 def _suspicion(

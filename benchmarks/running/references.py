@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.contract.case import Case
-from benchmarks.equivalence.verdict import ParityVerdict
+from benchmarks.contract.evidence import ParityVerdict
 from benchmarks.running.oracles import Oracles
 from benchmarks.running.proxies import Proxies
 

@@ -185,7 +185,7 @@ def _record(cohort: _Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None
         live.interrupt("the run was stopped")
     reference = cohort.references.of(current.case(launch))
     if reference.verdict is not None:
-        live.evidence["parity"] = reference.verdict.to_json()
+        live.evidence.parity = reference.verdict
     record = record_of(current.plan, current.catalog, cohort.plan, launch, live)
     current.store.append(record)
     current.progress.record(record)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.evidence import FAIL, SKIP, UNPROVEN, Evidence, ParityVerdict
 from benchmarks.contract.plan import Cell, Plan
-from benchmarks.equivalence.verdict import FAIL, SKIP, UNPROVEN, ParityVerdict
 from benchmarks.host.lock import machine_lock
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.guard import Guard
@@ -27,7 +27,7 @@ class ProvenCell:
 
     case: Case
     verdict: ParityVerdict
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
     settings: Mapping[str, Any] = field(default_factory=dict)
     holders: tuple[str, ...] = ()
     """The frameworks that hold the oracle."""
@@ -42,10 +42,16 @@ class ProvenCell:
             "seed": self.case.work.seed,
             **verdict,
             "oracle": {"content": verdict["oracle"], "holders": list(self.holders)},
-            "precision_like": self.evidence.get("precision"),
-            "effective": self.evidence.get("effective"),
+            "precision_like": asdict(self.evidence)["precision"] or None,
+            "effective": _effective(self.evidence),
             "settings": self.settings.get("effective"),
         }
+
+
+def _effective(evidence: Evidence) -> dict[str, Any] | None:
+    if evidence.inspection_failure is not None:
+        return {"failure": evidence.inspection_failure}
+    return None if evidence.effective is None else asdict(evidence.effective)
 
 
 @dataclass

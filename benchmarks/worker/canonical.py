@@ -34,7 +34,7 @@ def write(spec: WorkloadSpec, work: Work, folder: Path) -> None:
             _save(partial / "weights" / f"{name}.npy", array)
             names.append(name)
         (partial / ORDER_FILE).write_text(json.dumps(names), encoding="utf-8")
-        for index in range(spec.num_batches):
+        for index in range(spec.task.num_batches):
             for name, array in spec.batch(work, index).items():
                 _save(partial / f"batch{index}" / f"{name}.npy", array)
         partial.rename(folder)

@@ -1,30 +1,33 @@
 """What every launch goes through: framework, program, weights and batches, phase by phase.
 
-Standard library, NumPy, the contract and measuring.
+Standard library, NumPy, the contract and worker.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
+from benchmarks.contract.evidence import FAIL, Check, Evidence, ParityVerdict, ProductPrecision
 from benchmarks.contract.framework import Capabilities, Framework
 from benchmarks.contract.message import Failed, LaunchRequest, Phase, ProofRequest
-from benchmarks.contract.program import Arrays, Program, RequestProgram
-from benchmarks.contract.workload import Tolerance, WorkloadSpec, problem_of
+from benchmarks.contract.program import Effective
+from benchmarks.contract.task import Tolerance
+from benchmarks.contract.workload import WorkloadSpec, problem_of
 from benchmarks.equivalence import precision
-from benchmarks.equivalence.checks import Check, first_failure
+from benchmarks.equivalence.checks import first_failure
 from benchmarks.equivalence.verdict import describe
-from benchmarks.worker import canonical, oracle_files
+from benchmarks.worker import canonical
 from benchmarks.worker import settings as launch_settings
 from benchmarks.worker.channel import Channel
-from benchmarks.worker.tasks.training import proof
+from benchmarks.worker.precision import precision_checks
 
 
 class LaunchFailedError(Exception):
@@ -39,18 +42,20 @@ class LaunchContext:
     """The state of a launch: what it has built, and the evidence collected so far."""
 
     framework: Framework
-    program: Program
-    """Of training."""
-    requests_program: RequestProgram
-    """Of inference: a launch has one of the two."""
-    spec: WorkloadSpec
 
     def __init__(self, launch: LaunchRequest | ProofRequest, channel: Channel) -> None:
         self.launch = launch
         self.channel = channel
         self.capabilities: Capabilities | None = None
-        self.evidence: dict[str, Any] = {}
+        self.evidence = Evidence()
         self.phase = "start"
+
+    @functools.cached_property
+    def spec(self) -> WorkloadSpec:
+        """The workload's mathematics."""
+        specs = importlib.import_module(self.launch.spec_module).SPECS
+        spec: WorkloadSpec = specs[self.launch.case.work.workload]
+        return spec
 
     @property
     def tolerance(self) -> Tolerance:
@@ -79,19 +84,16 @@ class LaunchContext:
 
     def check_precision(self) -> list[Check]:
         """The errors of products against float64, kept as evidence with what they are like."""
-        checks = proof.precision_checks(self.framework, self.launch.case.way.precision)
-        self.evidence["precision"] = {
-            one.name: {"error": one.error, "like": precision.precision_like(one.error)}
+        checks = precision_checks(self.framework, self.launch.case.way.precision)
+        self.evidence.precision = {
+            one.name: ProductPrecision(one.error, precision.precision_like(one.error))
             for one in checks
             if one.error is not None
         }
         return checks
 
-    def build(self, replaced: Mapping[str, float] | None = None) -> None:
-        """Build the program; `replaced` are hyperparameters other than the usual ones."""
-        self.enter("build")
-        specs = importlib.import_module(self.launch.spec_module).SPECS
-        self.spec = specs[self.launch.case.work.workload]
+    def build(self, replaced: Mapping[str, float] | None = None) -> Any:
+        """The program, without weights; `replaced` are hyperparameters other than the usual."""
         scratch = self.launch.settings.scratch_folder
         problem = problem_of(
             self.launch.case, self.spec, scratch_folder=scratch, exporters=self.launch.exporters
@@ -100,72 +102,63 @@ class LaunchContext:
             values = {**problem.hyperparameters, **replaced}
             problem = dataclasses.replace(problem, hyperparameters=values)
         implementation = importlib.import_module(self.launch.implementation_module)
-        program = implementation.build(problem, self.framework)
-        if self.spec.requests is None:
-            self.program = program
-        else:
-            self.requests_program = program
-
-    def load_requests_program(self) -> None:
-        """Have the inference program export what it runs, and take the canonical weights."""
-        weights = self.initial()
-        self.enter("export")
-        self.requests_program.export(weights)
-        self.enter("load")
-        self.requests_program.load(weights)
-
-    def load(self, *, first_batch: int = 0) -> None:
-        """Load the canonical weights, and the batches from one on, the earlier ones last."""
-        folder = Path(self.launch.data_folder)
-        self.program.load(canonical.read_weights(folder))
-        batches = canonical.read_batches(folder)
-        self.program.feed([*batches[first_batch:], *batches[:first_batch]])
-
-    def first_loss(self, *, batch: int) -> float:
-        """The loss of one step from the canonical weights on this batch."""
-        self.load(first_batch=batch)
-        loss = self.program.step()
-        self.framework.wait(loss)
-        return float(self.framework.get(loss))
-
-    def first_step(self, *, batch: int = 0) -> Arrays:
-        """What the program holds after one step from the canonical weights on this batch."""
-        self.load(first_batch=batch)
-        self.framework.wait(self.program.step())
-        return self.program.read()
+        return implementation.build(problem, self.framework)
 
     def initial(self) -> dict[str, np.ndarray]:
         """The canonical weights."""
         return canonical.read_weights(Path(self.launch.data_folder))
 
-    def known_mistakes(self) -> Iterator[tuple[str, float]]:
-        """Known mistakes of the forward pass, each with the loss of step 1 that it leads to."""
-        folder = Path(self.launch.data_folder)
-        first = canonical.read_batches(folder)[0]
-        return self.spec.known_mistakes(
-            self.launch.case.work, canonical.read_weights(folder), first
-        )
+    def batches(self) -> list[dict[str, np.ndarray]]:
+        """The canonical batches."""
+        return canonical.read_batches(Path(self.launch.data_folder))
 
-    def oracle(self) -> oracle_files.Oracle | None:
-        """The oracle that this launch is checked against, if there is one."""
+    @property
+    def oracle_folder(self) -> Path | None:
+        """The folder of the oracle that this launch is checked against, if there is one."""
         folder = self.launch.oracle_folder
-        if folder is None:
-            return None
-        return oracle_files.load(Path(folder), identity=Path(folder).name)
+        return None if folder is None else Path(folder)
 
-    def inspect(self) -> dict[str, Any]:
-        """What the program says that it works with, kept as evidence.
+    @property
+    def keep_folder(self) -> Path | None:
+        """Where a holder of the oracle writes what it computes; None if it holds none."""
+        folder = self.launch.keep_folder if isinstance(self.launch, ProofRequest) else None
+        return None if folder is None else Path(folder)
 
-        An inspection that fails is said to have failed: it takes nothing from what was measured,
-        but in int8, where what it tells is a check (`integer_checks`).
+    @property
+    def inspects(self) -> bool:
+        """Whether this is the timed launch of a case whose program is asked what it works with."""
+        return isinstance(self.launch, LaunchRequest) and self.launch.inspects
+
+    @property
+    def follows(self) -> bool:
+        """Whether this is a proof that follows ten steps as well."""
+        return isinstance(self.launch, ProofRequest) and self.launch.follows
+
+    def require_placement(self, outputs: Any) -> None:
+        """LaunchFailedError if these values lie on another kind of device than asked for."""
+        asked = self.launch.settings.device
+        real = self.framework.placement(outputs)
+        self.evidence.placement = real
+        if real != asked:
+            raise LaunchFailedError("not_placed", f"asked to run on {asked}, ran on {real}")
+
+    def require_equal_work(self, verdict: ParityVerdict, *, when: str = "") -> None:
+        """LaunchFailedError if this verdict is a failure; `when` is said before its reason."""
+        if verdict.status == FAIL:
+            raise LaunchFailedError("invalid_work", f"{when}{verdict.reason}")
+
+    def inspect(self, inspect: Callable[[], Effective]) -> Effective | None:
+        """What a program's `inspect` says that it works with, kept as evidence; None if it fails.
+
+        An inspection that fails takes nothing from what was measured, except in int8, where what
+        it tells is a check (`integer_checks`).
         """
-        program = self.program if self.spec.requests is None else self.requests_program
         try:
-            found = dataclasses.asdict(program.inspect())
+            self.evidence.effective = inspect()
         except Exception as error:  # noqa: BLE001 - a framework's tracing may raise anything
-            found = {"failure": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
-        self.evidence["effective"] = found
-        return found
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            self.evidence.inspection_failure = text
+        return self.evidence.effective
 
 
 def require(checks: list[Check]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from benchmarks.contract.evidence import FenceReport
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays
 
@@ -48,24 +49,6 @@ class Stepping(Protocol):
 
     def read(self) -> Arrays:
         """What the program holds."""
-
-
-@dataclass(frozen=True)
-class FenceReport:
-    """What the self-test on matrix products found."""
-
-    fence_s: float
-    """Seconds of an empty fence, median of 50."""
-    matmul_size: int
-    num_products: int
-    """Dependent products of once the work."""
-    doubling: float
-    """Shortest time of twice the work / shortest time of once: noise only adds to either."""
-    leftover_s: float
-    """Seconds of twice the work that were left when its fence returned earliest, 0 if none."""
-    roof_flop_per_s: float
-    """Rate of the fastest product: the measured roof at this precision."""
-    failure: str | None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One timed launch: self-tests, the proof of its first step, warm-up, turns, the proof once more.
 
-Standard library, NumPy, the contract and measuring.
+Standard library, NumPy, the contract and worker.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from benchmarks.contract.message import (
 from benchmarks.equivalence.checks import integer_checks
 from benchmarks.worker import fence, memory
 from benchmarks.worker.context import LaunchContext, LaunchFailedError, require
-from benchmarks.worker.tasks.inference.task import RequestTrial
-from benchmarks.worker.tasks.protocol import Trial
-from benchmarks.worker.tasks.training.task import TrainingTrial
+from benchmarks.worker.tasks.protocol import Task, create
 from benchmarks.worker.timing import BlockTime
 from benchmarks.worker.warmup import WarmUp, warm_up
 
@@ -40,7 +38,7 @@ class Session:
         assert isinstance(context.launch, LaunchRequest)
         self.context = context
         self.launch = context.launch
-        self._trial: Trial
+        self._task: Task
         self._was_reset = False
 
     def run(self) -> None:
@@ -48,11 +46,8 @@ class Session:
         context = self.context
         self._import_framework()
         fence_s = self._test_framework()
-        context.build()
-        self._trial = (
-            TrainingTrial(context) if context.spec.requests is None else RequestTrial(context)
-        )
-        self._trial.load()
+        self._task = create(context)
+        self._task.load()
         first_steps_ns, cold_cache = self._first_steps()
         step_s = self._test_program()
         warm = self._warm_up(step_s)
@@ -64,7 +59,7 @@ class Session:
                 cold_cache=cold_cache,
                 warmup_ns=warm.mini_blocks_ns,
                 steady=warm.steady,
-                steps_per_turn=self._trial.steps_per_turn,
+                steps_per_turn=self._task.steps_per_turn,
                 evidence=context.evidence,
                 settings={
                     "asked": dataclasses.asdict(self.launch.settings),
@@ -84,28 +79,21 @@ class Session:
     def _first_steps(self) -> tuple[tuple[int, ...], bool | None]:
         """The durations of the first steps one by one, and whether the first filled the cache.
 
-        Evidence `first_step_s` is the first one's with what it needs before it: a prompt, say.
+        `Evidence.first_step_s` is the first one's with what it needs before it: a prompt, say.
         """
         self.context.enter("first_step")
         found = _files(self.launch.settings.cache_folder)
         begin = time.perf_counter()
         durations_ns = [self._timed_step()]
-        self.context.evidence["first_step_s"] = time.perf_counter() - begin
+        self.context.evidence.first_step_s = time.perf_counter() - begin
         cached = _files(self.launch.settings.cache_folder)
-        self._check_placement()
-        self._trial.prove_first()
+        self.context.require_placement(self._task.outputs)
+        self._task.prove_first()
         durations_ns += [self._timed_step() for _ in range(NUM_FIRST_STEPS - 1)]
         return tuple(durations_ns), not cached <= found if cached else None
 
     def _timed_step(self) -> int:
-        return self._trial.time_steps(1, rewarm=False).duration_ns
-
-    def _check_placement(self) -> None:
-        asked = self.launch.settings.device
-        real = self.context.framework.placement(self._trial.outputs)
-        self.context.evidence["placement"] = real
-        if real != asked:
-            raise LaunchFailedError("not_placed", f"asked to run on {asked}, ran on {real}")
+        return self._task.time_steps(1, rewarm=False).duration_ns
 
     def _test_framework(self) -> float:
         """The seconds of an empty fence, once it has shown on products of known work that it waits.
@@ -117,10 +105,10 @@ class Session:
         context.enter("self_test")
         require(context.check_precision())
         report = fence.check_matmul(context.framework)
-        context.evidence["fence"] = dataclasses.asdict(report)
+        context.evidence.fence = report
         if report.failure:
             raise LaunchFailedError("invalid_sync", report.failure)
-        context.evidence["roof_flop_per_s"] = report.roof_flop_per_s  # of a fence that waits
+        context.evidence.roof_flop_per_s = report.roof_flop_per_s  # of a fence that waits
         return report.fence_s
 
     def _test_program(self) -> float:
@@ -129,9 +117,9 @@ class Session:
         context.enter("self_test")
         step_s = self._timed_step() / 1e9
         leftover = fence.check_program(
-            self._trial, context.framework, num_steps=max(1, min(20, round(0.05 / step_s)))
+            self._task, context.framework, num_steps=max(1, min(20, round(0.05 / step_s)))
         )
-        context.evidence["leftover_share"] = leftover
+        context.evidence.leftover_share = leftover
         failure = fence.program_failure(leftover)
         if failure:
             raise LaunchFailedError("invalid_sync", failure)
@@ -141,15 +129,15 @@ class Session:
         context = self.context
         context.enter("warm_up")
         warm = warm_up(
-            partial(self._trial.time_steps, rewarm=False),
+            partial(self._task.time_steps, rewarm=False),
             context.framework,
             protocol=self.launch.protocol,
             rules=self.launch.rules,
             step_s=step_s,
         )
-        self._trial.begin_turns()
+        self._task.begin_turns()
         context.framework.settle()
-        context.evidence["num_compilations"] = context.framework.num_compilations()
+        context.evidence.num_compilations = context.framework.num_compilations()
         gc.collect()
         gc.freeze()
         self._was_reset = memory.reset_host_peak()
@@ -166,8 +154,8 @@ class Session:
 
     def _turn(self, turn: Turn) -> BlockDone:
         compiled = self.context.framework.num_compilations()
-        block = self._trial.time_steps(turn.num_steps, rewarm=True)
-        self._trial.keep(block, num_steps=turn.num_steps)
+        block = self._task.time_steps(turn.num_steps, rewarm=True)
+        self._task.keep(block, num_steps=turn.num_steps)
         return _block_done(turn, block, compiled, self.context.framework.num_compilations())
 
     def _finish(self) -> None:
@@ -175,12 +163,11 @@ class Session:
         context.enter("finish")
         device = self.launch.settings.device
         peak = memory.peak(context.framework, device=device, was_reset=self._was_reset)
-        self._trial.prove_end()
+        self._task.prove_end()
         require(context.check_precision())
         if self.launch.inspects:
-            require(
-                list(integer_checks(context.inspect(), precision=self.launch.case.way.precision))
-            )
+            seen = context.inspect(self._task.program.inspect)
+            require(list(integer_checks(seen, precision=self.launch.case.way.precision)))
         context.channel.send(
             Finished(
                 evidence=context.evidence,

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
-from benchmarks.contract.workload import WITHHELD
+from benchmarks.contract.task import WITHHELD, Inference, Training
 from benchmarks.equivalence.checks import REQUIRED_OF_ANSWERS, gradient_block
 from benchmarks.planning.catalog import discover
 
 SPECS = {name: entry.spec for name, entry in discover().workloads.items()}
 
 
-TRAINING = [name for name, spec in SPECS.items() if spec.requests is None]
-ANSWERING = [name for name, spec in SPECS.items() if spec.requests is not None]
+TRAINING = [name for name, spec in SPECS.items() if isinstance(spec.task, Training)]
+ANSWERING = [name for name, spec in SPECS.items() if isinstance(spec.task, Inference)]
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -52,13 +52,13 @@ def test_known_mistakes_have_the_logits_of_every_request(name):
     spec = SPECS[name]
     for work in works_of(name):
         weights, batch = dict(spec.weights(work)), spec.batch(work, WITHHELD[0])
-        mistakes = list(spec.requests.known_mistakes(work, weights, batch))
+        mistakes = list(spec.task.known_mistakes(work, weights, batch))
         assert len({mistake for mistake, _ in mistakes}) == len(mistakes) > 3
         for _, logits in mistakes:
-            assert logits.shape[:2] == (spec.requests.per_batch(work), 2)
+            assert logits.shape[:2] == (spec.task.per_batch(work), 2)
             assert np.isfinite(logits).all()
-        if spec.requests.recompute is not None:
-            full = spec.requests.recompute(work, weights, batch)
+        if spec.task.recompute is not None:
+            full = spec.task.recompute(work, weights, batch)
             assert full.shape == mistakes[0][1].shape
 
 
@@ -69,21 +69,21 @@ def test_requests_are_judged_in_each_precision_and_their_weights_counted(name):
         judged = {*REQUIRED_OF_ANSWERS, "timed", "loss"}  # the loss: where no oracle is computed
         assert judged <= set(spec.tolerances[precision]), precision
         case = Case(next(works_of(name)), Way("any", "graph", precision), Place("cpu"))
-        assert 0 < spec.requests.num_weight_bytes(case) < spec.memory_bytes(case)
+        assert 0 < spec.task.num_weight_bytes(case) < spec.memory_bytes(case)
 
 
-@pytest.mark.parametrize("name", [one for one in ANSWERING if SPECS[one].requests.free_running])
+@pytest.mark.parametrize("name", [one for one in ANSWERING if SPECS[one].task.free_running])
 def test_what_follows_a_programs_own_answers_can_be_computed(name):
     spec = SPECS[name]
     for work in works_of(name):
-        num_requests = spec.requests.per_batch(work)
+        num_requests = spec.task.per_batch(work)
         if num_requests == 1:
             continue
         weights, batch = dict(spec.weights(work)), spec.batch(work, 0)
         forced = spec.batch(work, WITHHELD[0])["forced"]
-        shape = spec.requests.recompute(work, weights, {**batch, "forced": forced}).shape
+        shape = spec.task.recompute(work, weights, {**batch, "forced": forced}).shape
         answers = np.arange(2 * num_requests, dtype=np.int32).reshape(num_requests, 2)
-        follow = partial(spec.requests.free_running, work, weights, batch)
+        follow = partial(spec.task.free_running, work, weights, batch)
         none = {"timed": 0.0, "logits": 0.0}
         logits = follow(answers, np.zeros(shape), none)
         assert logits.shape == shape
@@ -92,7 +92,7 @@ def test_what_follows_a_programs_own_answers_can_be_computed(name):
         assert not np.allclose(again[1], logits[1])
         # A close call may be answered either way, and each sequence by itself.
         second = {"forced": _second_best(spec, work, weights, batch, answers), **batch}
-        wanted = spec.requests.recompute(work, weights, second)
+        wanted = spec.task.recompute(work, weights, second)
         wanted[:, 1] = logits[:, 1]
         np.testing.assert_array_equal(follow(answers, wanted, none), logits)
         np.testing.assert_array_equal(follow(answers, wanted, {"timed": 1e3, "logits": 0}), wanted)
@@ -101,5 +101,5 @@ def test_what_follows_a_programs_own_answers_can_be_computed(name):
 def _second_best(spec, work, weights, batch, answers):
     """What follows the prompts where the second-best token was taken first, BR."""
     prompt = {"tokens": batch["tokens"][:, :-1], "forced": batch["tokens"][:, -1:]}
-    logits = spec.requests.recompute(work, weights, prompt)[0]
+    logits = spec.task.recompute(work, weights, prompt)[0]
     return np.concatenate([np.argsort(logits)[:, -2][None], answers[:-1]]).T

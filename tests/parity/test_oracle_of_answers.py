@@ -26,7 +26,7 @@ def resnet50(work, weights, batch):
 
 def transformer(work, weights, batch):
     """A full re-computation of every position, without a cache."""
-    return SPECS["transformer_infer"].requests.recompute(work, weights, batch)
+    return SPECS["transformer_infer"].task.recompute(work, weights, batch)
 
 
 REFERENCES = {"resnet50_infer": resnet50, "transformer_infer": transformer}
@@ -53,7 +53,7 @@ def test_the_oracles_answers_are_the_references(workload, cache):
         assert len(answers) >= 4
         for name, logits in answers.items():
             batch = spec.batch(work, int(name.removeprefix("batch")))
-            if spec.requests.per_batch(work) == 1 or "forced" in batch:
+            if spec.task.per_batch(work) == 1 or "forced" in batch:
                 right = REFERENCES[workload](work, weights, batch)
                 error = np.linalg.norm(logits - right) / np.linalg.norm(right)
                 assert error <= LIMIT, name

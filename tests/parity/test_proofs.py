@@ -31,7 +31,7 @@ CHECKS_OF_ANSWERS = {"distinct", "answer", "logits", "logits_worst"}
 
 def answers(workload: str) -> bool:
     """Whether the workload is of requests."""
-    return CATALOG.workloads[workload].spec.requests is not None
+    return CATALOG.workloads[workload].spec.task.module.endswith("inference.task")
 
 
 def fast_precision(own: Capabilities) -> str:

@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.contract.case import Case, Work
 from benchmarks.contract.program import Arrays
-from benchmarks.contract.workload import NUM_REQUESTS, NUM_WITHHELD, Requests, WorkloadSpec
+from benchmarks.contract.task import NUM_REQUESTS, NUM_WITHHELD, Inference
+from benchmarks.contract.workload import WorkloadSpec
 from workloads.resnet50 import spec as resnet50
 from workloads.resnet50_inference.forward import suspected_logits
 
@@ -215,7 +216,7 @@ SPECS = {
         memory_bytes=memory_bytes,
         tolerances=TOLERANCES,
         proxies=("small", "full"),
-        requests=Requests(
+        task=Inference(
             per_batch=lambda work: 1,
             answer_error=answer_error,
             known_mistakes=known_mistakes,

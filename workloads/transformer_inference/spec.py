@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks.contract.case import Case, Work
 from benchmarks.contract.program import Arrays
-from benchmarks.contract.workload import NUM_REQUESTS, Requests, Tolerance, WorkloadSpec
+from benchmarks.contract.task import NUM_REQUESTS, Inference, Tolerance
+from benchmarks.contract.workload import WorkloadSpec
 from workloads.transformer import spec as transformer
 from workloads.transformer_inference import forward
 
@@ -236,7 +237,7 @@ SPECS = {
         size_options={size: {"prompt_length": n} for size, n in PROMPT_LENGTHS.items()},
         every_value_of=("phase",),
         proxies=("small", "slice"),
-        requests=Requests(
+        task=Inference(
             per_batch=per_batch,
             answer_error=answer_error,
             known_mistakes=known_mistakes,

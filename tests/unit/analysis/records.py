@@ -5,19 +5,38 @@ import math
 from collections.abc import Sequence
 
 from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.evidence import (
+    PASS,
+    Check,
+    Evidence,
+    FirstStep,
+    ParityVerdict,
+    ProductPrecision,
+)
 from benchmarks.contract.plan import Cell, MachineConfig, Plan
+from benchmarks.contract.program import Effective
 from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.record import Block, Record
-from benchmarks.equivalence.checks import Check
-from benchmarks.equivalence.verdict import PASS, ParityVerdict
 
-STEP1 = {"loss": 7.0, "gradient_norm": 3.0}
-PASSED = ParityVerdict(PASS, (Check("loss", 2e-7, 1e-4),), oracle="abc").to_json()
+STEP1 = FirstStep(loss=7.0, gradient_norm=3.0)
+PASSED = ParityVerdict(PASS, (Check("loss", 2e-7, 1e-4),), oracle="abc")
 
 
 def case(framework="pytorch", execution="eager", precision="fp32", *, size="small") -> Case:
     return Case(
         Work("resnet50_train", 1, size, 8), Way(framework, execution, precision), Place("cpu")
+    )
+
+
+def products(like: str, error: float = 1e-4) -> dict[str, ProductPrecision]:
+    """A matmul that is as exact as this precision."""
+    return {"gemm": ProductPrecision(error, like)}
+
+
+def effective(**values) -> Effective:
+    """What a program works with, float32 but for these values."""
+    return Effective(
+        **{"parameters": "float32", "activations": "float32", "flop_per_step": None, **values}
     )
 
 
@@ -66,7 +85,7 @@ def record(one: Case, cohort: int, step_s: Sequence[float] = (0.1,) * 8, **chang
         "cold_cache": False,
         "steady": True,
         "blocks": blocks(step_s, flags=changes.pop("flags", None)),
-        "evidence": {"step1": dict(STEP1), "parity": PASSED, "roof_flop_per_s": 1e11},
+        "evidence": Evidence(step1=STEP1, parity=PASSED, roof_flop_per_s=1e11),
         "peak_memory_bytes": 2**30,
         "peak_memory_source": "process_tree",
     }

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 
 from benchmarks.analysis.summary import summarise
+from benchmarks.contract.evidence import FAIL, INHERITED, Evidence, ParityVerdict
 from benchmarks.contract.plan import Cell
 from benchmarks.contract.protocol import DeviceRules
-from benchmarks.equivalence.verdict import FAIL, INHERITED, ParityVerdict
 from tests.unit.analysis.records import (
     STEP1,
     case,
     cohorts,
+    effective,
     failed,
     key_of,
     plan,
+    products,
     record,
 )
 from workloads.resnet50.spec import SPECS
@@ -219,7 +221,7 @@ def test_a_case_that_is_off_the_oracle_is_shown_and_ranks_nothing():
 
 
 def test_work_that_nothing_was_shown_of_is_unproven_and_ranks_nothing():
-    records = [dataclasses.replace(r, evidence={}) for r in cohorts(TIMES)]
+    records = [dataclasses.replace(r, evidence=Evidence()) for r in cohorts(TIMES)]
     summary = summary_of(records)
     assert {c["parity"] for c in summary.to_json()["cells"]} == {"unproven"}
     assert ratio(summary, FAST)["verdict"] == "unproven"
@@ -228,7 +230,7 @@ def test_work_that_nothing_was_shown_of_is_unproven_and_ranks_nothing():
 def test_one_launch_without_a_proof_leaves_its_cell_unproven():
     records = cohorts(TIMES)
     odd = next(i for i, r in enumerate(records) if r.case == FAST and r.cohort_id == "cohort2")
-    records[odd] = dataclasses.replace(records[odd], evidence={})
+    records[odd] = dataclasses.replace(records[odd], evidence=Evidence())
     summary = summary_of(records)
     assert cell(summary, FAST)["parity"] == "unproven"
     assert ratio(summary, FAST)["verdict"] == "unproven"
@@ -243,15 +245,15 @@ def test_a_base_alone_is_proven_by_the_oracle():
 
 def inherited(records, **step1):
     """The records with a proof from other sizes; `step1` is what FAST's first step is then."""
-    proof = ParityVerdict(INHERITED, reason="proven at small b8").to_json()
+    proof = ParityVerdict(INHERITED, reason="proven at small b8")
     return [
         dataclasses.replace(
             r,
-            evidence={
-                **r.evidence,
-                "parity": proof,
-                "step1": {**STEP1, **(step1 if r.case == FAST else {})},
-            },
+            evidence=dataclasses.replace(
+                r.evidence,
+                parity=proof,
+                step1=dataclasses.replace(STEP1, **(step1 if r.case == FAST else {})),
+            ),
         )
         for r in records
     ]
@@ -276,17 +278,18 @@ def test_inherited_proofs_rank_nothing_where_the_first_steps_differ(number):
 
 
 def test_what_a_launch_really_worked_with_is_told():
-    evidence = {
-        **cohorts({BASE: 0.2})[0].evidence,
-        "effective": {"activations": "bfloat16", "layout": "NHWC", "flop_per_step": 5},
-        "precision": {"gemm": {"error": 1e-3, "like": "bf16"}},
-    }
+    evidence = dataclasses.replace(
+        cohorts({BASE: 0.2})[0].evidence,
+        effective=effective(activations="bfloat16", layout="NHWC", flop_per_step=5),
+        precision=products("bf16"),
+    )
     settings = {"asked": {"num_threads": 2}, "effective": {"products": "float32"}}
     records = [
         dataclasses.replace(r, evidence=evidence, settings=settings) for r in cohorts({BASE: 0.2})
     ]
     summary = summary_of(records, cases=[BASE])
     assert cell(summary, BASE)["effective"] == {
+        "parameters": "float32",
         "activations": "bfloat16",
         "layout": "NHWC",
         "products": "bf16",
@@ -353,9 +356,9 @@ def test_the_cold_first_step_is_apart():
 
 def test_the_share_of_the_roof_is_that_of_the_best_product_in_this_precision():
     records = cohorts({BASE: 0.2, FAST: 0.1}, wobble=0.0)
-    records[0] = dataclasses.replace(records[0], evidence={"roof_flop_per_s": 4e11})
+    records[0] = dataclasses.replace(records[0], evidence=Evidence(roof_flop_per_s=4e11))
     half = case(precision="bf16")
-    bare = dataclasses.replace(record(half, 9), evidence={})
+    bare = dataclasses.replace(record(half, 9), evidence=Evidence())
     summary = summary_of([*records, bare], cases=[BASE, FAST, half])
     assert cell(summary, FAST)["mfu_roof"] == pytest.approx(4e9 / 0.1 / 4e11)
     assert cell(summary, half)["mfu_roof"] is None
@@ -367,13 +370,15 @@ def test_the_roof_of_what_is_computed_in_fp32_is_the_one_of_fp32():
     emulated = record(half, 9, [0.2] * 8)
     emulated = dataclasses.replace(
         emulated,
-        evidence={**emulated.evidence, "roof_flop_per_s": 1e9},
+        evidence=dataclasses.replace(emulated.evidence, roof_flop_per_s=1e9),
         settings={"effective": {"products": "float32"}},
     )
     alone = summary_of([emulated], cases=[half])
     assert cell(alone, half)["mfu_roof"] is None
     real = record(BASE, 9, [0.2] * 8)
-    real = dataclasses.replace(real, evidence={**real.evidence, "roof_flop_per_s": 4e11})
+    real = dataclasses.replace(
+        real, evidence=dataclasses.replace(real.evidence, roof_flop_per_s=4e11)
+    )
     summary = summary_of([emulated, real], cases=[BASE, half])
     assert cell(summary, half)["mfu_roof"] == cell(summary, BASE)["mfu_roof"] == pytest.approx(0.05)
 
@@ -384,7 +389,7 @@ def test_integers_have_no_roof_of_floats_and_break_none():
     records = [
         dataclasses.replace(
             one,
-            evidence={**one.evidence, "roof_flop_per_s": 1e11},
+            evidence=dataclasses.replace(one.evidence, roof_flop_per_s=1e11),
             settings={"effective": {"products": "float32"}},
         )
         for one in records
@@ -399,7 +404,7 @@ def test_nothing_has_a_share_of_a_roof_that_work_was_faster_than():
     half = case(precision="bf16")
     records = cohorts({BASE: 0.2, FAST: 0.1, half: 0.2}, wobble=0.0)
     records = [
-        dataclasses.replace(one, evidence={**one.evidence, "roof_flop_per_s": 3e10})
+        dataclasses.replace(one, evidence=dataclasses.replace(one.evidence, roof_flop_per_s=3e10))
         for one in records
     ]
     summary = summary_of(records, cases=[BASE, FAST, half])
@@ -415,9 +420,9 @@ def test_nothing_has_a_share_of_a_roof_that_work_was_faster_than():
 def test_work_that_was_not_shown_has_no_share_and_breaks_no_roof():
     records = cohorts({BASE: 0.2, FAST: 0.1}, wobble=0.0)
     for place, one in enumerate(records):
-        evidence = {**one.evidence, "roof_flop_per_s": 3e10}
+        evidence = dataclasses.replace(one.evidence, roof_flop_per_s=3e10)
         if one.case == FAST:
-            evidence["parity"] = ParityVerdict(FAIL, reason="half of the layers").to_json()
+            evidence.parity = ParityVerdict(FAIL, reason="half of the layers")
         records[place] = dataclasses.replace(one, evidence=evidence)
     summary = summary_of(records, cases=[BASE, FAST])
     assert cell(summary, FAST)["mfu_roof"] is None

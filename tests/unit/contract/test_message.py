@@ -5,6 +5,15 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.evidence import (
+    FAIL,
+    Check,
+    Evidence,
+    FenceReport,
+    FirstStep,
+    ParityVerdict,
+    ProductPrecision,
+)
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import (
     BlockDone,
@@ -19,12 +28,21 @@ from benchmarks.contract.message import (
     decode,
     encode,
 )
+from benchmarks.contract.program import Effective
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
 
 CASE = Case(
     Work("transformer", 2, "tiny", 8, (("sequence_length", 128),), seed=3),
     Way("pytorch", "compiled", "bf16", (("recompute", "full"),)),
     Place("cuda", 2),
+)
+EVIDENCE = Evidence(
+    precision={"gemm": ProductPrecision(1e-7, "fp32")},
+    fence=FenceReport(1e-6, 512, 3, 2.0, 0.0, 1e11, None),
+    step1=FirstStep(6.9, num_parameters=7),
+    parity=ParityVerdict(FAIL, (Check("loss", None, 1e-3),), "off", causes=("padding",)),
+    effective=Effective("float32", "int8", 5, integer_products=(1, 2)),
+    numbers={"of_its_own": 1.5},
 )
 MESSAGES = [
     LaunchRequest(
@@ -40,10 +58,10 @@ MESSAGES = [
     Turn(3, 17),
     Finish(),
     Phase("build"),
-    Ready(0.1, 1e-6, (9, 2, 1), True, ((2, 30), (2, 31)), False, {"a": {"b": 1}}, {"c": "d"}),
+    Ready(0.1, 1e-6, (9, 2, 1), True, ((2, 30), (2, 31)), False, None, EVIDENCE, {"c": "d"}),
     BlockDone(3, 17, 123_456_789, 12, None, False),
-    Failed("oom_device", "out of memory", "load", {"placement": "cuda"}),
-    Finished({"final_loss": 1.5}, None, None),
+    Failed("oom_device", "out of memory", "load", Evidence(placement="cuda")),
+    Finished(Evidence(final_loss=1.5), None, None),
 ]
 
 
@@ -77,4 +95,4 @@ def test_refuses_what_is_no_message(line: bytes) -> None:
 
 def test_refuses_to_send_a_number_that_is_not_finite() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        encode(Finished({"final_loss": float("nan")}, None, None))
+        encode(Finished(Evidence(final_loss=float("nan")), None, None))

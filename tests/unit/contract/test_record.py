@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.evidence import Evidence, FirstStep
 from benchmarks.contract.record import SCHEMA_VERSION, Block, Record, record_from_json
 
 RECORD = Record(
@@ -31,7 +32,7 @@ RECORD = Record(
         Block(0, 0, 2, 2_000_000_000, 10),
         Block(1, 1, 2, 9_000_000_000, 10, 0.4, ("FOREIGN_LOAD",)),
     ),
-    evidence={"step1": {"loss": 6.9}},
+    evidence=Evidence(step1=FirstStep(loss=6.9)),
 )
 
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.contract.evidence import FAIL, PASS, UNPROVEN
 from benchmarks.equivalence import answers
 from benchmarks.equivalence.answers import Answers, judge_answers, likely_causes
-from benchmarks.equivalence.verdict import FAIL, PASS, UNPROVEN
 
 TOLERANCE = {"logits": 1e-5, "logits_worst": 1e-5}
 GENERATOR = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.contract.program import Effective
 from benchmarks.equivalence.checks import integer_checks
 from benchmarks.equivalence.precision import (
     convolution,
@@ -66,9 +67,10 @@ def test_rounding_keeps_the_significant_bits_and_halves_go_to_even():
     [((53, 53), True), ((48, 53), True), ((47, 53), False), ((0, 0), False), (None, False)],
 )
 def test_a_model_in_int8_shows_that_its_products_are_of_integers(told, passes):
-    (check,) = integer_checks({"integer_products": told}, precision="int8")
+    seen = Effective("float32", "uint8", None, integer_products=told)
+    (check,) = integer_checks(seen, precision="int8")
     assert check.passes is passes
-    (check,) = integer_checks({"failure": "RuntimeError"}, precision="int8")
+    (check,) = integer_checks(None, precision="int8")
     assert check.name == "untold"
     assert not check.passes
-    assert not list(integer_checks({"integer_products": told}, precision="fp32"))
+    assert not list(integer_checks(seen, precision="fp32"))

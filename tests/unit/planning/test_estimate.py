@@ -5,7 +5,7 @@ import pytest
 from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.plan import MachineConfig
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
-from benchmarks.contract.workload import Requests
+from benchmarks.contract.task import Inference, Training
 from benchmarks.planning.estimate import Estimator, MemoryLimit, memory_limit
 from benchmarks.planning.history import History
 from tests.unit.planning.worlds import spec
@@ -20,11 +20,11 @@ def case(execution="eager", device="cpu"):
 
 @pytest.fixture
 def estimate(world):
-    def estimate(flop, *, one=None, num_threads=2, requests=None, **protocol):
+    def estimate(flop, *, one=None, num_threads=2, task=None, **protocol):
         estimator = Estimator(
             History([]), MeasuringProtocol(**protocol), world.surroundings(), num_threads
         )
-        toy = spec(flop_per_step=lambda work: flop, requests=requests)
+        toy = spec(flop_per_step=lambda work: flop, task=task or Training())
         return estimator.launch(one or case(), toy, RULES).launch_s
 
     return estimate
@@ -50,12 +50,10 @@ def test_a_longer_protocol_takes_longer_up_to_its_limit(estimate):
 
 
 def test_a_turn_of_requests_is_as_long_as_they_are(estimate):
-    requests = Requests(per_batch=lambda work: 1, answer_error=lambda answer, read: 0.0)
+    requests = Inference(per_batch=lambda work: 1, answer_error=lambda answer, read: 0.0)
     one_s = 10**10 / 8e10  # the rule of thumb for two cores
     limits = {"max_launch_s": 1e6, "max_rounds": 4, "min_rounds": 4, "min_warmup_s": 0.0}
-    once, twice = (
-        estimate(10**10, requests=requests, requests_per_turn=n, **limits) for n in (25, 50)
-    )
+    once, twice = (estimate(10**10, task=requests, requests_per_turn=n, **limits) for n in (25, 50))
     assert twice - once == pytest.approx(4 * 25 * one_s)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.contract.framework import Unsupported
 from benchmarks.contract.plan import Interpreter, plan_from_json
-from benchmarks.contract.workload import Requests
+from benchmarks.contract.task import Inference
 from benchmarks.errors import UsageError
 from benchmarks.planning.planner import best_device, missing_named
 from tests.unit.planning.worlds import GIB, actions, launched, spec
@@ -100,8 +100,8 @@ def test_settings_of_requests_are_nothing_to_training(world):
     changed = "protocol.percentiles=[50]"
     assert key() == key(changed)
     assert key() != key("protocol.block_target_s=0.2")
-    answering = Requests(per_batch=lambda work: 1, answer_error=lambda answer, read: 0.0)
-    world.specs["toy"] = spec(requests=answering)
+    answering = Inference(per_batch=lambda work: 1, answer_error=lambda answer, read: 0.0)
+    world.specs["toy"] = spec(task=answering)
     assert key() != key(changed)
 
 

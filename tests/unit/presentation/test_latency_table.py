@@ -38,7 +38,7 @@ def launches(num_rounds, *, num=3):
                 blocks.append(Block(index, 0, 25, sum(request_ns), 1000, 0.01, (), request_ns))
             phases_s = {"export": 5.0, "load": 1.0, "turn": 5.0}
             whole = record(one, cohort, unit="request", items_per_step=1, phases_s=phases_s)
-            evidence = {**whole.evidence, "first_step_s": 2.0}
+            evidence = dataclasses.replace(whole.evidence, first_step_s=2.0)
             found.append(dataclasses.replace(whole, blocks=tuple(blocks), evidence=evidence))
     return found
 

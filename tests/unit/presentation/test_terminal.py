@@ -7,11 +7,21 @@ import pytest
 from rich.console import Console
 
 from benchmarks.analysis.summary import summarise
+from benchmarks.contract.evidence import FAIL, Evidence, ParityVerdict
 from benchmarks.contract.plan import Cell
-from benchmarks.equivalence.verdict import FAIL, ParityVerdict
 from benchmarks.presentation.sentence import sentence
 from benchmarks.presentation.terminal import console_for, render_summary
-from tests.unit.analysis.records import PASSED, case, cohorts, failed, plan, record, serial
+from tests.unit.analysis.records import (
+    PASSED,
+    case,
+    cohorts,
+    effective,
+    failed,
+    plan,
+    products,
+    record,
+    serial,
+)
 from workloads.resnet50.spec import SPECS
 
 BASE, FAST, SLOW = case(), case("pytorch", "compiled"), case("jax", "compiled")
@@ -145,7 +155,8 @@ def test_advice_on_more_cohorts_counts_those_with_the_base_alone():
 def test_work_that_was_faster_than_every_product_is_told():
     records = cohorts({BASE: 0.2, FAST: 0.1}, wobble=0.0)
     records = [
-        dataclasses.replace(r, evidence={**r.evidence, "roof_flop_per_s": 3.2e10}) for r in records
+        dataclasses.replace(r, evidence=dataclasses.replace(r.evidence, roof_flop_per_s=3.2e10))
+        for r in records
     ]
     text = " ".join(rendered(summary_of(records, cases=[BASE, FAST])).split())
     assert "seen here: work was faster, resnet50_train small b8 cpu: pytorch compiled" in text
@@ -154,9 +165,9 @@ def test_work_that_was_faster_than_every_product_is_told():
 
 
 def test_different_work_and_failing_grades_are_spelled_out():
-    proof = ParityVerdict(FAIL, reason="gradient: off by 0.5").to_json()
+    proof = ParityVerdict(FAIL, reason="gradient: off by 0.5")
     records = [
-        dataclasses.replace(r, evidence={"parity": proof}) if r.case == FAST else r
+        dataclasses.replace(r, evidence=Evidence(parity=proof)) if r.case == FAST else r
         for r in cohorts(TIMES)
     ]
     text = " ".join(rendered(summary_of(records)).split())
@@ -173,9 +184,10 @@ def with_effective(records, **values):
     return [
         dataclasses.replace(
             r,
-            evidence={**r.evidence, "effective": {"layout": "NHWC", **values}}
-            if r.case == FAST
-            else {**r.evidence, "effective": {"layout": "NHWC"}},
+            evidence=dataclasses.replace(
+                r.evidence,
+                effective=effective(**{"layout": "NHWC", **(values if r.case == FAST else {})}),
+            ),
         )
         for r in records
     ]
@@ -189,15 +201,15 @@ def test_what_compared_cases_do_not_have_in_common_is_told():
 
 
 @pytest.mark.parametrize(
-    ("seen", "products", "shown"),
+    ("seen", "computed_in", "shown"),
     [
         ("tf32", "float32", "pytorch eager fp32, like tf32"),
         ("fp32", "float32", "pytorch eager fp32 "),
     ],
 )
-def test_a_row_tells_the_precision_that_really_ran(seen, products, shown):
-    evidence = {"parity": PASSED, "precision": {"gemm": {"error": 1e-4, "like": seen}}}
-    settings = {"effective": {"products": products}}
+def test_a_row_tells_the_precision_that_really_ran(seen, computed_in, shown):
+    evidence = Evidence(parity=PASSED, precision=products(seen))
+    settings = {"effective": {"products": computed_in}}
     records = [
         dataclasses.replace(r, evidence=evidence, settings=settings) for r in cohorts({BASE: 0.2})
     ]
@@ -206,7 +218,7 @@ def test_a_row_tells_the_precision_that_really_ran(seen, products, shown):
 
 def test_a_row_of_int8_is_not_named_after_the_adapters_own_products():
     small = case(precision="int8")
-    evidence = {"parity": PASSED, "precision": {"gemm": {"error": 1e-7, "like": "fp32"}}}
+    evidence = Evidence(parity=PASSED, precision=products("fp32"))
     settings = {"effective": {"products": "float32"}}
     records = [
         dataclasses.replace(r, evidence=evidence, settings=settings) for r in cohorts({small: 0.2})
@@ -218,7 +230,7 @@ def test_a_row_of_int8_is_not_named_after_the_adapters_own_products():
 
 def test_a_row_tells_bf16_that_is_computed_in_fp32():
     half = case(precision="bf16")
-    evidence = {"parity": PASSED, "precision": {"gemm": {"error": 1e-3, "like": "bf16"}}}
+    evidence = Evidence(parity=PASSED, precision=products("bf16"))
     settings = {"effective": {"products": "float32"}}
     records = [
         dataclasses.replace(r, evidence=evidence, settings=settings) for r in cohorts({half: 0.2})
@@ -332,7 +344,7 @@ def test_sentence_of_a_slower_case_and_of_a_tie():
         (cohorts(TIMES, num=2), "fewer than 3 launches (protocol=quick)"),
         (cohorts(TIMES, wobble=0.4), "no difference is beyond what launches differ"),
         (
-            [dataclasses.replace(r, evidence={}) for r in cohorts(TIMES)],
+            [dataclasses.replace(r, evidence=Evidence()) for r in cohorts(TIMES)],
             "no case was shown to do the work of its base",
         ),
         (

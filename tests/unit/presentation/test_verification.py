@@ -5,8 +5,17 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmarks.equivalence.checks import Check
-from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS, SKIP, ParityVerdict
+from benchmarks.contract.evidence import (
+    FAIL,
+    INHERITED,
+    PASS,
+    SKIP,
+    Check,
+    Evidence,
+    ParityVerdict,
+    ProductPrecision,
+)
+from benchmarks.contract.program import Effective
 from benchmarks.presentation.verification import furthest, render_parity
 from benchmarks.running.verification import ProvenCell
 from tests.unit.analysis.records import case
@@ -16,10 +25,10 @@ CHECKS = (
     Check("gradient", 4e-3, 5e-3, "head/kernel"),
     Check("cosine", 0.9, None),
 )
-EVIDENCE = {
-    "precision": {"gemm": {"error": 1e-7, "like": "fp32"}, "convolution": {"like": "fp32"}},
-    "effective": {"activations": "float32", "layout": "NHWC", "flop_per_step": 5},
-}
+EVIDENCE = Evidence(
+    precision={name: ProductPrecision(1e-7, "fp32") for name in ("gemm", "convolution")},
+    effective=Effective("float32", "float32", 5, layout="NHWC"),
+)
 CELLS = [
     ProvenCell(case(), ParityVerdict(PASS, CHECKS), EVIDENCE, holders=("jax", "pytorch")),
     ProvenCell(

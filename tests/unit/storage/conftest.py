@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.evidence import Evidence
 from benchmarks.contract.plan import Cell, MachineConfig, Plan
 from benchmarks.contract.protocol import PROTOCOL_VERSION, MeasuringProtocol
 from benchmarks.contract.record import Block, Record
@@ -61,7 +62,9 @@ def make_record() -> Callable[..., Record]:
             "flop_per_step": 10**9,
             "warmup_ns": ((5, 10**6),),
             "blocks": (Block(0, 0, 5, 10**6, 10, 0.01, ("RECOMPILED",)),),
-            "evidence": {"text": 'quote " newline \n snowman ☃', "loss": 6.9077},
+            "evidence": Evidence(
+                inspection_failure='quote " newline \n snowman ☃', final_loss=6.9077
+            ),
         }
         return Record(**{**fields, **changes})
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.contract.evidence import Evidence
 from benchmarks.contract.plan import Plan
 from benchmarks.contract.record import SCHEMA_VERSION, Record
 from benchmarks.errors import NothingSelectedError, StoreError, UsageError
@@ -83,7 +84,7 @@ def test_reads_back_records_in_order_of_one_run_or_of_all(
 def test_refuses_a_record_that_could_not_be_read_back(
     store: Store, make_record: MakeRecord
 ) -> None:
-    for change in ({"status": "fine"}, {"evidence": {"loss": float("nan")}}):
+    for change in ({"status": "fine"}, {"evidence": Evidence(final_loss=float("nan"))}):
         with pytest.raises(ValueError, match=r"status|JSON compliant"):
             store.append(make_record(**change))
     assert store.records() == []

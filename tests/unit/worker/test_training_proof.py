@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from benchmarks.contract.case import Work
+from benchmarks.contract.evidence import FAIL, PASS, Check, ParityVerdict
 from benchmarks.equivalence import precision
 from benchmarks.equivalence.checks import REQUIRED
 from benchmarks.worker.oracle_files import Oracle
+from benchmarks.worker.precision import precision_checks
+from benchmarks.worker.tasks.protocol import final_verdict
 from benchmarks.worker.tasks.training import proof
 from workloads.resnet50 import spec
 
@@ -103,7 +106,7 @@ def test_a_frozen_weight_that_changed_is_the_cause_where_the_step_is_right() -> 
     assert verdict.status == "fail"
     assert verdict.causes == ()
     assert verdict.first_difference is None
-    (cause,) = proof.causes_of(verdict.checks, verdict.causes)
+    (cause,) = final_verdict(verdict, verdict.checks, proof.CAUSES).causes
     assert cause == "base weights that an optimizer has, or that are decayed"
 
 
@@ -156,16 +159,22 @@ def test_products_that_are_coarser_than_their_name_do_not_pass(bits: int, passes
         def convolve(self, images, kernel):
             return precision._convolve(images, kernel)
 
-    checks = proof.precision_checks(Rounding(), "fp32")
+    checks = precision_checks(Rounding(), "fp32")
     assert [check.name for check in checks] == ["gemm", "convolution"]
     assert [check.passes for check in checks] == [passes, passes]
 
 
 def test_causes_of_the_first_step_come_before_those_of_later_checks() -> None:
-    failed = [proof.Check("losses", 1.0, 1e-3)]
-    assert proof.causes_of(failed, ("padding",)) == ("padding",)
-    assert "momentum that is dampened" in proof.causes_of(failed, ())[0]
-    assert proof.causes_of([], ()) == ()
+    failed = [Check("losses", 1.0, 1e-3)]
+    off = ParityVerdict(FAIL, causes=("padding",))
+    assert final_verdict(off, failed, proof.CAUSES).causes == ("padding",)
+    right = ParityVerdict(PASS)
+    assert "momentum that is dampened" in final_verdict(right, failed, proof.CAUSES).causes[0]
+    assert final_verdict(right, [], proof.CAUSES).causes == ()
+
+
+def test_a_holder_of_the_oracle_has_no_verdict() -> None:
+    assert final_verdict(None, [Check("losses", 1.0, 1e-3)], {}).status == "unproven"
 
 
 def test_without_a_tolerance_for_what_matters_nothing_is_proven() -> None:

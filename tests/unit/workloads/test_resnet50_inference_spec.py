@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
-from benchmarks.contract.workload import NUM_REQUESTS, WITHHELD
+from benchmarks.contract.task import NUM_REQUESTS, WITHHELD
 from workloads.resnet50 import spec as resnet50
 from workloads.resnet50_inference import spec
 from workloads.resnet50_inference.forward import Forward, suspected_logits
@@ -48,8 +48,8 @@ def test_parameters_are_those_of_training():
 
 
 def test_requests_are_distinct_and_the_same_each_time():
-    seen = {spec.batch(WORK, index)["images"].tobytes() for index in range(SPEC.num_batches)}
-    assert len(seen) == SPEC.num_batches == NUM_REQUESTS + len(WITHHELD)
+    seen = {spec.batch(WORK, index)["images"].tobytes() for index in range(SPEC.task.num_batches)}
+    assert len(seen) == SPEC.task.num_batches == NUM_REQUESTS + len(WITHHELD)
     assert np.array_equal(spec.batch(WORK, 64)["images"], IMAGES)
 
 
@@ -79,7 +79,7 @@ def test_every_suspect_is_far_from_right_and_from_the_others(right):
 
 
 def test_the_suspects_of_the_spec_are_those_of_all_requests_of_a_batch():
-    mistake, logits = next(SPEC.requests.known_mistakes(WORK, ARRAYS, {"images": IMAGES}))
+    mistake, logits = next(SPEC.task.known_mistakes(WORK, ARRAYS, {"images": IMAGES}))
     assert "training mode" in mistake
     assert logits.shape == (1, 2, 1000)
 

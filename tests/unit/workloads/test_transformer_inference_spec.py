@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
-from benchmarks.contract.workload import NUM_REQUESTS, WITHHELD
+from benchmarks.contract.task import NUM_REQUESTS, WITHHELD
 from workloads.transformer_inference import forward, spec
 
 SPEC = spec.SPECS["transformer_infer"]
@@ -49,14 +49,14 @@ def test_flop_are_those_of_every_product_with_the_head_once_an_answer(size):
 def test_items_are_the_prompts_tokens_or_one_of_each_sequence():
     prefill, decode = work("prefill", length=48, batch_size=3), work(length=48, batch_size=3)
     assert (SPEC.items_per_step(prefill), SPEC.items_per_step(decode)) == (144, 3)
-    assert SPEC.requests.per_batch(prefill) == 1
-    assert SPEC.requests.per_batch(decode) == spec.NUM_NEW_TOKENS["tiny"]
+    assert SPEC.task.per_batch(prefill) == 1
+    assert SPEC.task.per_batch(decode) == spec.NUM_NEW_TOKENS["tiny"]
 
 
 @pytest.mark.parametrize(("precision", "value_bytes"), [("fp32", 4), ("bf16", 2), ("fp64", 8)])
 def test_memory_is_weights_and_cache_at_least(precision, value_bytes):
     short, long = (work(size="7b", length=n, batch_size=4) for n in (512, 1024))
-    assert SPEC.requests.num_weight_bytes(case(short, precision)) == value_bytes * SEVEN_BILLION
+    assert SPEC.task.num_weight_bytes(case(short, precision)) == value_bytes * SEVEN_BILLION
     assert SPEC.memory_bytes(case(short, precision)) > value_bytes * SEVEN_BILLION
     cached = 2 * 32 * 4096 * 4 * 512 * value_bytes
     added = SPEC.memory_bytes(case(long, precision)) - SPEC.memory_bytes(case(short, precision))
@@ -85,7 +85,7 @@ def test_both_phases_are_cells_and_a_prompt_is_as_long_as_its_size_says():
 @pytest.mark.parametrize("phase", PHASES)
 def test_prompts_are_reproducible_distinct_and_alike_in_both_phases(phase):
     own = work(phase, length=16)
-    prompts = [SPEC.batch(own, index)["tokens"] for index in range(SPEC.num_batches)]
+    prompts = [SPEC.batch(own, index)["tokens"] for index in range(SPEC.task.num_batches)]
     for index, tokens in enumerate(prompts):
         assert (tokens.shape, tokens.dtype) == ((2, 16), np.int32)
         np.testing.assert_array_equal(
@@ -180,7 +180,7 @@ def test_whole_sequences_have_the_logits_of_steps_with_a_cache():
 def test_every_known_mistake_has_logits_of_its_own(phase):
     own = work(phase)
     weights, batch = dict(SPEC.weights(own)), SPEC.batch(own, WITHHELD[0])
-    requests = SPEC.requests
+    requests = SPEC.task
     found = {"right": requests.recompute(own, weights, batch)}
     found.update(requests.known_mistakes(own, weights, batch))
     assert len(found) == 1 + len(forward.MISTAKES) + len(
@@ -198,7 +198,7 @@ def test_every_known_mistake_has_logits_of_its_own(phase):
 def test_a_prompt_of_one_token_has_no_position_before_its_last():
     own = work("prefill", length=1)
     weights, batch = dict(SPEC.weights(own)), SPEC.batch(own, WITHHELD[0])
-    mistakes = dict(SPEC.requests.known_mistakes(own, weights, batch))
+    mistakes = dict(SPEC.task.known_mistakes(own, weights, batch))
     assert "the logits are of the position before the prompt's last" not in mistakes
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.contract.evidence import UNPROVEN, Check, FirstStep, ParityVerdict
 from benchmarks.contract.program import RequestProgram
-from benchmarks.contract.workload import WITHHELD, Requests
+from benchmarks.contract.task import WITHHELD, Inference
 from benchmarks.equivalence.answers import (
     SAME_ANSWER,
     Answers,
@@ -23,9 +22,8 @@ from benchmarks.equivalence.answers import (
     likely_causes,
     relative_error,
 )
-from benchmarks.equivalence.checks import Check, check
-from benchmarks.equivalence.verdict import UNPROVEN, ParityVerdict
-from benchmarks.worker import canonical, oracle_files
+from benchmarks.equivalence.checks import check
+from benchmarks.worker import oracle_files
 from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.tasks.protocol import NO_ORACLE
 
@@ -37,25 +35,21 @@ NUM_TIMED_PROVEN = 2
 """Batches of the timed ones whose answers the oracle holds too, where a batch is one request."""
 
 
-@dataclass(frozen=True)
-class RequestEvidence:
-    """The answers to the first withheld batch, in a few numbers."""
-
-    loss: float
-    """Mean cross-entropy of the logits against labels that are fixed: sensitive to each of them."""
-    answer_norm: float
-    """L2 norm of all logits."""
-    num_logits: int
+CAUSES = {
+    "recomputed": "the KV cache, or the positions of what is decoded",
+    "answer": "what is handed out is not the token, or the logits, of this request",
+}
+"""What is likely wrong if the proven answers agree with the oracle and this check fails."""
 
 
 class InferenceChecker:
     """Asks one program, and judges what it answers."""
 
-    def __init__(self, context: LaunchContext) -> None:
+    def __init__(self, context: LaunchContext, program: RequestProgram) -> None:
+        assert isinstance(context.spec.task, Inference)
         self._context = context
-        self._program: RequestProgram = context.requests_program
-        assert context.spec.requests is not None
-        self._requests: Requests = context.spec.requests
+        self._program = program
+        self._requests = context.spec.task
         self.per_batch = self._requests.per_batch(context.launch.case.work)
         self.outputs: Any = None
         """What the last request returned."""
@@ -74,7 +68,7 @@ class InferenceChecker:
 
     def feed(self, indices: Sequence[int]) -> None:
         """Put these canonical batches before the program."""
-        batches = canonical.read_batches(Path(self._context.launch.data_folder))
+        batches = self._context.batches()
         self._program.feed([batches[index] for index in indices])
 
     def ask(self, indices: Sequence[int]) -> Answers:
@@ -97,7 +91,7 @@ class InferenceChecker:
 
     def judge(self, answers: Answers) -> ParityVerdict:
         """The verdict on answers beside the oracle's, unproven where there is none."""
-        context, folder = self._context, self._context.launch.oracle_folder
+        context, folder = self._context, self._context.oracle_folder
         if folder is None:
             return ParityVerdict(UNPROVEN, reason=NO_ORACLE)
         coarsest = (
@@ -107,14 +101,14 @@ class InferenceChecker:
         )
         return judge_answers(
             answers,
-            oracle_files.load_answers(Path(folder)),
+            oracle_files.load_answers(folder),
             context.tolerance,
-            identity=Path(folder).name,
+            identity=folder.name,
             known_mistakes=self._known_mistakes,
             coarsest=max(coarsest, default=0.0),
         )
 
-    def evidence(self, answers: Answers) -> RequestEvidence:
+    def evidence(self, answers: Answers) -> FirstStep:
         """What is compared with another program's where no oracle can be computed."""
         logits_NV = next(iter(answers.logits.values()))
         logits_NV = logits_NV.reshape(-1, logits_NV.shape[-1]).astype(np.float64)
@@ -122,7 +116,7 @@ class InferenceChecker:
         largest_N = logits_NV.max(-1)
         sums_N = np.log(np.exp(logits_NV - largest_N[:, None]).sum(-1)) + largest_N
         chosen_N = logits_NV[rows, rows % logits_NV.shape[-1]]
-        return RequestEvidence(
+        return FirstStep(
             loss=float((sums_N - chosen_N).mean()),
             answer_norm=float(np.linalg.norm(logits_NV)),
             num_logits=logits_NV.size,
@@ -161,8 +155,8 @@ class InferenceChecker:
 
     def timed_check(self, timed: Mapping[int, np.ndarray]) -> Iterator[Check]:
         """Whether answers to timed requests, by batch, are the oracle's, where it has any."""
-        folder = self._context.launch.oracle_folder
-        known = {} if folder is None else oracle_files.load_answers(Path(folder))
+        folder = self._context.oracle_folder
+        known = {} if folder is None else oracle_files.load_answers(folder)
         errors = [
             self.answer_error(answer, {"logits": known[f"batch{index}"][0]})
             for index, answer in timed.items()
@@ -201,7 +195,7 @@ class InferenceChecker:
 
     def _inputs(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """The weights, and the batch of this name."""
-        batches = canonical.read_batches(Path(self._context.launch.data_folder))
+        batches = self._context.batches()
         return self._context.initial(), batches[int(name.removeprefix("batch"))]
 
 

@@ -1,29 +1,31 @@
-"""The trial of an inference program: requests one by one, and the proof that they are answered.
+"""Inference: requests are timed one by one, and proven to be answered.
 
-Standard library, NumPy, the contract and measuring.
+Standard library, NumPy, the contract and worker.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.message import LaunchRequest
-from benchmarks.contract.program import Arrays
-from benchmarks.contract.workload import NUM_REQUESTS, WITHHELD
+from benchmarks.contract.evidence import Check, ParityVerdict
+from benchmarks.contract.program import Arrays, RequestProgram
+from benchmarks.contract.task import NUM_REQUESTS, WITHHELD
 from benchmarks.equivalence.answers import Answers
-from benchmarks.equivalence.verdict import FAIL
-from benchmarks.worker.context import LaunchContext, LaunchFailedError, require
+from benchmarks.equivalence.checks import integer_checks
+from benchmarks.worker import oracle_files
+from benchmarks.worker.context import LaunchContext, require
 from benchmarks.worker.tasks.inference.proof import (
+    CAUSES,
     PROVEN,
     InferenceChecker,
     first_withheld,
     reproduction_check,
 )
-from benchmarks.worker.tasks.protocol import MIN_SHARE_OF_AUDIT, require_share
+from benchmarks.worker.tasks.protocol import MIN_SHARE_OF_AUDIT, final_verdict, require_share
 from benchmarks.worker.timing import BlockTime, time_requests
 
 GATE, AUDIT = PROVEN[:2], PROVEN[2:]
@@ -32,17 +34,20 @@ NEW = tuple(index for index in WITHHELD if index not in PROVEN)
 """Others that are new then, for their time."""
 
 
-class RequestTrial:
-    """One inference program under trial; see `Trial`."""
+def create(context: LaunchContext) -> InferenceTask:
+    """The task of this launch, its program built and not loaded."""
+    return InferenceTask(context)
+
+
+class InferenceTask:
+    """One inference program; see `Task`."""
 
     def __init__(self, context: LaunchContext) -> None:
-        assert isinstance(context.launch, LaunchRequest)
-        self._launch = context.launch
-        self.steps_per_turn: int | None = context.launch.protocol.requests_per_turn
+        self.program: RequestProgram = context.build()
+        self.steps_per_turn = context.spec.task.steps_per_turn(context.launch.protocol)
         self.outputs: Any = None
         self._context = context
-        self._program = context.requests_program
-        self._checker = InferenceChecker(context)
+        self._checker = InferenceChecker(context, self.program)
         self._first: Answers | None = None
         self._num_asked = 0
         """Requests since the timed ones were fed."""
@@ -52,14 +57,14 @@ class RequestTrial:
 
     def load(self) -> None:
         """Go through export and load, and put the requests before the program."""
-        self._context.load_requests_program()
+        self._load_program()
         self._context.enter("feed")
         self._feed()
 
     def time_steps(self, num_steps: int, *, rewarm: bool) -> BlockTime:
         """Time as many requests."""
         block = time_requests(
-            self._program,
+            self.program,
             self._context.framework,
             num_requests=num_steps,
             previous=self.outputs,
@@ -73,23 +78,22 @@ class RequestTrial:
     def step(self) -> Any:
         """Enqueue one request, once what it finds is there."""
         self._num_asked += 1
-        self._context.framework.wait(self._program.prepare())
-        return self._program.step()
+        self._context.framework.wait(self.program.prepare())
+        return self.program.step()
 
     def read(self) -> Arrays:
         """What is known of the last request."""
-        return self._program.read()
+        return self.program.read()
 
     def prove_first(self) -> None:
         """The gate: every answer to the proven requests is the oracle's, or nothing is timed."""
         answers = self._checker.ask((*GATE, *self._checker.proven_timed()))
         self._checker.require_finite(answers)
         self._first = first_withheld(answers)
-        self._context.evidence["step1"] = dataclasses.asdict(self._checker.evidence(self._first))
+        self._context.evidence.step1 = self._checker.evidence(self._first)
         verdict = self._checker.judge(answers)
-        self._context.evidence["parity"] = verdict.to_json()
-        if verdict.status == FAIL:
-            raise LaunchFailedError("invalid_work", str(verdict.reason))
+        self._context.evidence.parity = verdict
+        self._context.require_equal_work(verdict)
         self._feed()
 
     def begin_turns(self) -> None:
@@ -105,9 +109,9 @@ class RequestTrial:
     def prove_end(self) -> None:
         """The timed answers are the oracle's, and requests that are new take as long.
 
-        Whatever is quick because it knows the answers by now is not with these; what was answered
-        before the turns is answered as it was. A sequence is followed that goes on with the
-        program's own answers, where there is an oracle of this size.
+        Unseen requests must not be slower: this catches cached outputs. What was answered before
+        the turns is answered as it was. If there is an oracle of this size, a sequence is followed
+        that goes on with the program's own answers.
         """
         assert self._first is not None
         self._see_a_proven_one()
@@ -118,11 +122,43 @@ class RequestTrial:
         limit = self._context.tolerance.get("logits")
         require([reproduction_check(self._first, first_withheld(answers), limit)])
         verdict = self._checker.judge(answers)
-        if verdict.status == FAIL:
-            raise LaunchFailedError("invalid_work", f"after the turns: {verdict.reason}")
-        if self._launch.inspects and self._launch.oracle_folder is not None:
+        self._context.require_equal_work(verdict, when="after the turns: ")
+        if self._context.inspects and self._context.oracle_folder is not None:
             require(list(self._checker.free_running_check()))
         require_share(self._context, share)
+
+    def prove_all(self, checks: Sequence[Check]) -> ParityVerdict:
+        """Every answer to the proven requests, and the first of them once more."""
+        context, checker = self._context, self._checker
+        found = list(checks)
+        self._load_program()
+        context.enter("first_step")
+        answers = checker.ask(checker.proven())
+        first = first_withheld(answers)
+        context.require_placement(checker.outputs)
+        if context.keep_folder is not None:
+            oracle_files.keep_answers(context.keep_folder, answers.logits)
+        verdict = None
+        if context.oracle_folder is None:
+            checker.require_finite(answers)
+        else:
+            verdict = checker.judge(answers)
+            found += verdict.checks
+            seen = context.inspect(self.program.inspect)
+            found += integer_checks(seen, precision=context.launch.case.way.precision)
+        found += checker.recomputed_check(first)
+        found += checker.free_running_check()
+        again = checker.ask(PROVEN[:1])
+        found.append(reproduction_check(first, again, context.tolerance.get("logits")))
+        return final_verdict(verdict, found, CAUSES)
+
+    def _load_program(self) -> None:
+        """Have the program export what it runs, and take the canonical weights."""
+        weights = self._context.initial()
+        self._context.enter("export")
+        self.program.export(weights)
+        self._context.enter("load")
+        self.program.load(weights)
 
     def _see_a_proven_one(self) -> None:
         """Go on with the timed requests up to one that the oracle knows, where few were timed."""

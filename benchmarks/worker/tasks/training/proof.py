@@ -1,25 +1,23 @@
 """Evidence that a program does the work: its first step against the oracle, and in a few numbers.
 
-NumPy, the contract and equivalence only.
+NumPy, the contract, equivalence and the oracle's files.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Callable
 
 import numpy as np
 
-from benchmarks.contract.framework import Framework
+from benchmarks.contract.evidence import Check, FirstStep, ParityVerdict
 from benchmarks.contract.program import Arrays
-from benchmarks.contract.workload import Tolerance, WorkloadSpec
-from benchmarks.equivalence import precision
+from benchmarks.contract.task import Tolerance
+from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.equivalence.causes import Trace, first_difference, likely_causes
 from benchmarks.equivalence.checks import (
-    Check,
     check,
     first_failure,
     frozen_checks,
@@ -29,51 +27,28 @@ from benchmarks.equivalence.checks import (
     step_errors,
 )
 from benchmarks.equivalence.norms import in_blocks, relative
-from benchmarks.equivalence.verdict import ParityVerdict, judge
+from benchmarks.equivalence.verdict import judge
 from benchmarks.worker.oracle_files import OPTIMIZER_PREFIX, Oracle
 
 CAUSES = {
-    "gemm": "precision: TF32 or bf16 products under the name of a finer precision",
-    "convolution": "precision: TF32 or bf16 products under the name of a finer precision",
-    "reproduced": "state that `load` does not reset",
     "other_batch": "the batch: `feed` does not bring it, or bring it first",
-    "flop": "a layer or a backward pass that is missing, or made twice",
     "losses": "batches that do not rotate, or momentum that is dampened or not reset",
     "momentum": "momentum that is dampened, or Nesterov's",
     "second_momentum": "the second moment's decay (beta2)",
     "frozen": "base weights that an optimizer has, or that are decayed",
     "frozen_after": "base weights that an optimizer has, or that are decayed",
-    "recomputed": "the KV cache, or the positions of what is decoded",
-    "answer": "what is handed out is not the token, or the logits, of this request",
 }
-"""What is likely wrong where step 1 agrees with the oracle and this check fails."""
+"""What is likely wrong if step 1 agrees with the oracle and this check fails."""
 HELD = ("optimizer", "frozen", "statistics")
 """What `Program.read` has of each initial array, one of these."""
 SAME_BATCH = "the batch does not matter: step 1 has the same loss on another batch"
-
-
-@dataclass(frozen=True)
-class StepEvidence:
-    """The first step from the canonical weights on the first canonical batch."""
-
-    loss: float
-    gradient_norm: float | None
-    """Global L2 norm of the gradient, from the optimizer's state; None without parameters."""
-    update_norm: float | None
-    """Global L2 norm of what the step added to the parameters; None without parameters."""
-    statistics_norm: float | None
-    """Global L2 norm of the running statistics after the step; None without any."""
-    num_parameters: int
-    num_unchanged: int
-    """Parameters' arrays that the step left exactly as they were."""
-    failure: str | None
 
 
 NUMBERS = ("loss", "gradient_norm", "update_norm", "statistics_norm")
 """What two first steps of one program are compared by."""
 
 
-def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> StepEvidence:
+def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> FirstStep:
     """What `Program.read` shows after one step that began at the initial weights."""
     names = [name for name in initial if f"optimizer/{name}" in read]
     unchanged = [n for n in names if np.array_equal(initial[n], read[f"weights/{n}"])]
@@ -86,7 +61,7 @@ def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> StepEvid
             gradient_square += float(gradient @ gradient)
             update_square += float(update @ update)
     statistics = [read[name] for name in read if name.startswith("statistics/")]
-    return StepEvidence(
+    return FirstStep(
         loss=float(read["loss"]),
         gradient_norm=math.sqrt(gradient_square) if names else None,
         update_norm=math.sqrt(update_square) if names else None,
@@ -134,31 +109,7 @@ def prove_first_step(
     )
 
 
-def precision_checks(framework: Framework, asked: str) -> list[Check]:
-    """The errors of a matrix product and of a convolution against float64.
-
-    A precision that is coarser than the one asked for does not pass.
-    """
-    limit = precision.largest_error(asked)
-    matrices, images = precision.matrix_product(), precision.convolution()
-    put, get = framework.put, framework.get
-    product = framework.matmul(put(matrices.left_operand), put(matrices.right_operand))
-    convolved = framework.convolve(put(images.left_operand), put(images.right_operand))
-    return [
-        check("gemm", matrices.error(get(product)), limit),
-        check("convolution", images.error(get(convolved)), limit),
-    ]
-
-
-def causes_of(checks: Sequence[Check], causes: Sequence[str]) -> tuple[str, ...]:
-    """The causes of a whole proof: of step 1 where it is off, else what the first failure tells."""
-    if causes:
-        return tuple(causes)
-    failed = first_failure(checks)
-    return (CAUSES[failed.name],) if failed is not None and failed.name in CAUSES else ()
-
-
-def reproduction_check(first: StepEvidence, again: StepEvidence, tolerance: Tolerance) -> Check:
+def reproduction_check(first: FirstStep, again: FirstStep, tolerance: Tolerance) -> Check:
     """Whether a program that is loaded anew makes the same first step again."""
     errors = []
     for name in NUMBERS:

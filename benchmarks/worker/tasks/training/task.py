@@ -1,48 +1,78 @@
-"""The trial of a training program: blocks of steps, and the proof that they are the oracle's work.
+"""Training: blocks of steps are timed, and the first of them is the oracle's.
 
-Standard library, NumPy, the contract and measuring.
+Standard library, NumPy, the contract and worker.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
 import statistics
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.contract.program import Arrays
-from benchmarks.equivalence.checks import frozen_checks
-from benchmarks.equivalence.verdict import FAIL, UNPROVEN, ParityVerdict
+import numpy as np
+
+from benchmarks.contract.evidence import FAIL, UNPROVEN, Check, FirstStep, ParityVerdict
+from benchmarks.contract.program import Arrays, Program
+from benchmarks.equivalence.checks import (
+    flop_check,
+    frozen_checks,
+    integer_checks,
+    state_check,
+    trajectory_check,
+)
+from benchmarks.worker import oracle_files
 from benchmarks.worker.context import LaunchContext, LaunchFailedError, require
-from benchmarks.worker.oracle_files import OTHER_BATCH, Oracle
-from benchmarks.worker.tasks.protocol import MIN_SHARE_OF_AUDIT, NO_ORACLE, require_share
+from benchmarks.worker.oracle_files import (
+    NUM_FOLLOWED_STEPS,
+    OPTIMIZER_PREFIX,
+    OTHER_BATCH,
+    SECOND_MOMENT_PREFIX,
+    Oracle,
+    states_of,
+)
+from benchmarks.worker.tasks.protocol import (
+    MIN_SHARE_OF_AUDIT,
+    NO_ORACLE,
+    final_verdict,
+    require_share,
+)
 from benchmarks.worker.tasks.training import proof
 from benchmarks.worker.timing import BlockTime, time_block
 
 NUM_AUDITS = 5
 
 
-class TrainingTrial:
-    """One training program under trial; see `Trial`."""
+def create(context: LaunchContext) -> TrainingTask:
+    """The task of this launch, its program built and not loaded."""
+    return TrainingTask(context)
+
+
+class TrainingTask:
+    """One training program; see `Task`."""
 
     def __init__(self, context: LaunchContext) -> None:
+        self.program: Program = context.build()
         self.steps_per_turn: int | None = None
         self.outputs: Any = None
         self._context = context
-        self._first: proof.StepEvidence | None = None
+        self._first: FirstStep | None = None
         self._marks: dict[str, int] = {}
         self._step_ns: list[float] = []
 
     def load(self) -> None:
         """Load the canonical weights and batches."""
         self._context.enter("load")
-        self._context.load()
+        self._load()
 
     def time_steps(self, num_steps: int, *, rewarm: bool) -> BlockTime:
         """Time one block."""
         block = time_block(
-            self._context.program,
+            self.program,
             self._context.framework,
             num_steps=num_steps,
             previous=self.outputs,
@@ -53,40 +83,30 @@ class TrainingTrial:
 
     def step(self) -> Any:
         """Enqueue one step."""
-        return self._context.program.step()
+        return self.program.step()
 
     def read(self) -> Arrays:
         """What the program holds."""
-        return self._context.program.read()
+        return self.program.read()
 
     def prove_first(self) -> None:
         """The gate: what is timed from here on has made the oracle's step, or nothing is."""
         context = self._context
-        read = context.program.read()
-        if not proof.is_finite(read):
-            raise LaunchFailedError("nonfinite", f"not finite after step 1, loss {read['loss']}")
-        initial, oracle = context.initial(), context.oracle()
+        read = self._read_finite("after step 1")
+        initial, oracle = context.initial(), self._oracle()
         self._first = proof.step_evidence(context.spec, initial, read)
-        context.evidence["step1"] = dataclasses.asdict(self._first)
+        context.evidence.step1 = self._first
         if self._first.failure:
             raise LaunchFailedError("invalid_work", self._first.failure)
         verdict = ParityVerdict(UNPROVEN, reason=NO_ORACLE)
         if oracle is not None:
-            verdict = proof.prove_first_step(
-                context.spec,
-                initial,
-                read,
-                oracle,
-                context.tolerance,
-                known_mistakes=context.known_mistakes,
-            )
-        context.evidence["parity"] = verdict.to_json()
-        if verdict.status == FAIL:
-            raise LaunchFailedError("invalid_work", str(verdict.reason))
+            verdict = self._compared(read, oracle)
+        context.evidence.parity = verdict
+        context.require_equal_work(verdict)
 
     def begin_turns(self) -> None:
         """Remember what the warm-up leaves: the timed steps have to move all of it."""
-        self._marks = proof.marks(self._context.program.read())
+        self._marks = proof.marks(self.program.read())
 
     def keep(self, block: BlockTime, *, num_steps: int) -> None:
         """Remember a timed block."""
@@ -94,17 +114,69 @@ class TrainingTrial:
 
     def prove_end(self) -> None:
         """Make every check that the timed steps leave to be made."""
-        oracle = self._context.oracle()
+        oracle = self._oracle()
         self._check_end()
         self._check_other_batch(oracle)
         self._check_again(oracle)
 
+    def prove_all(self, checks: Sequence[Check]) -> ParityVerdict:
+        """Step 1 tensor by tensor, on another batch, once more, and ten steps that follow."""
+        whole = _WholeProof(list(checks))
+        self.load()
+        self._context.enter("first_step")
+        first = self._prove_step(whole)
+        if self._oracle() is not None:
+            whole.checks += self._inspected()
+        if whole.verdict is None or whole.verdict.status != FAIL:
+            self._go_on(first, whole)
+        return final_verdict(whole.verdict, whole.checks, proof.CAUSES)
+
+    def _load(self, *, first_batch: int = 0) -> None:
+        """Load the canonical weights, and the batches from one on, the earlier ones last."""
+        self.program.load(self._context.initial())
+        batches = self._context.batches()
+        self.program.feed([*batches[first_batch:], *batches[:first_batch]])
+
+    def _first_loss(self, *, batch: int) -> float:
+        """The loss of one step from the canonical weights on this batch."""
+        self._load(first_batch=batch)
+        loss = self.program.step()
+        self._context.framework.wait(loss)
+        return float(self._context.framework.get(loss))
+
+    def _oracle(self) -> Oracle | None:
+        folder = self._context.oracle_folder
+        return None if folder is None else oracle_files.load(folder, identity=folder.name)
+
+    def _known_mistakes(self) -> Iterator[tuple[str, float]]:
+        """Known mistakes of the forward pass, each with the loss of step 1 that it leads to."""
+        context = self._context
+        work, first = context.launch.case.work, context.batches()[0]
+        return context.spec.known_mistakes(work, context.initial(), first)
+
+    def _read_finite(self, when: str) -> Arrays:
+        """What the program holds; LaunchFailedError if any of it is not finite."""
+        read = self.program.read()
+        if not proof.is_finite(read):
+            raise LaunchFailedError("nonfinite", f"not finite {when}, loss {read['loss']}")
+        return read
+
+    def _compared(self, read: Arrays, oracle: Oracle) -> ParityVerdict:
+        """The verdict on step 1, which left this."""
+        context = self._context
+        return proof.prove_first_step(
+            context.spec,
+            context.initial(),
+            read,
+            oracle,
+            context.tolerance,
+            known_mistakes=self._known_mistakes,
+        )
+
     def _check_end(self) -> None:
         """The timed steps have moved every parameter, and nothing is NaN."""
-        read = self._context.program.read()
-        if not proof.is_finite(read):
-            raise LaunchFailedError("nonfinite", f"not finite at the end, loss {read['loss']}")
-        self._context.evidence["final_loss"] = float(read["loss"])
+        read = self._read_finite("at the end")
+        self._context.evidence.final_loss = float(read["loss"])
         still = proof.unmoved(self._marks, proof.marks(read))
         if self._step_ns and still:
             raise LaunchFailedError(
@@ -113,9 +185,9 @@ class TrainingTrial:
         require(frozen_checks(self._context.initial(), read, name="frozen_after"))
 
     def _check_other_batch(self, oracle: Oracle | None) -> None:
-        """Step 1 on another batch has another loss, which is the oracle's where there is one."""
+        """Step 1 on another batch has another loss, which is the oracle's if there is one."""
         assert self._first is not None
-        loss = self._context.first_loss(batch=OTHER_BATCH)
+        loss = self._first_loss(batch=OTHER_BATCH)
         if not math.isfinite(loss):
             raise LaunchFailedError("nonfinite", f"not finite on another batch, loss {loss}")
         if loss == self._first.loss:
@@ -124,10 +196,10 @@ class TrainingTrial:
             require([proof.other_batch_check(loss, oracle, self._context.tolerance)])
 
     def _check_again(self, oracle: Oracle | None) -> None:
-        """The program that was timed still makes the step that was proven, and takes its time to.
+        """Repeat step 1 after timing: its result and its time must still be those of honest work.
 
-        The very step that is compared is timed: whatever is honest only while it is looked at is
-        as slow then as honest work is.
+        The very step that is compared is timed: a program that skips work unless it is checked
+        fails here.
         """
         shares: list[float] = []
         while len(shares) < NUM_AUDITS and max(shares, default=0.0) < MIN_SHARE_OF_AUDIT:
@@ -140,16 +212,109 @@ class TrainingTrial:
         context = self._context
         assert self._first is not None
         begin = time.perf_counter()
-        context.load()
+        self._load()
         time.sleep(time.perf_counter() - begin)  # what a load left under way is no part of the step
         self.outputs = None
         step_ns = self.time_steps(1, rewarm=False).duration_ns
-        read = context.program.read()
-        initial = context.initial()
+        read, initial = self.program.read(), context.initial()
         again = proof.step_evidence(context.spec, initial, read)
         require([proof.reproduction_check(self._first, again, context.tolerance)])
         if oracle is not None:
             verdict = proof.prove_first_step(context.spec, initial, read, oracle, context.tolerance)
-            if verdict.status == FAIL:
-                raise LaunchFailedError("invalid_work", f"once more: {verdict.reason}")
+            context.require_equal_work(verdict, when="once more: ")
         return step_ns
+
+    def _prove_step(self, whole: _WholeProof) -> FirstStep:
+        """Step 1, which a holder of the oracle keeps, beside the oracle's if there is one."""
+        context = self._context
+        outputs = self.program.step()
+        context.framework.wait(outputs)
+        context.require_placement(outputs)
+        read = self._read_finite("after step 1")
+        if context.keep_folder is not None:
+            oracle_files.keep_step(context.keep_folder, read)
+        first = proof.step_evidence(context.spec, context.initial(), read)
+        context.evidence.step1 = first
+        oracle = self._oracle()
+        if oracle is not None:
+            whole.verdict = self._compared(read, oracle)
+            whole.checks += whole.verdict.checks
+        return first
+
+    def _inspected(self) -> Iterator[Check]:
+        context, case = self._context, self._context.launch.case
+        seen = context.inspect(self.program.inspect)
+        yield from integer_checks(seen, precision=case.way.precision)
+        if seen is not None and seen.flop_per_step is not None:
+            yield flop_check(seen.flop_per_step, context.spec.flop_per_step(case.work))
+
+    def _go_on(self, first: FirstStep, whole: _WholeProof) -> None:
+        """What tells more only if step 1 is right, and what a holder of the oracle keeps."""
+        context = self._context
+        if self._oracle() is not None:
+            self._load()
+            context.framework.wait(self.program.step())
+            again = proof.step_evidence(context.spec, context.initial(), self.program.read())
+            whole.checks.append(proof.reproduction_check(first, again, context.tolerance))
+        other_loss = self._on_another_batch(first, whole)
+        losses: list[float] = []
+        if context.follows:
+            losses = self._follow(whole)
+        if context.keep_folder is not None:
+            oracle_files.keep_numbers(context.keep_folder, other_loss=other_loss, losses=losses)
+
+    def _on_another_batch(self, first: FirstStep, whole: _WholeProof) -> float:
+        """The loss of step 1 on another batch."""
+        loss, oracle = self._first_loss(batch=OTHER_BATCH), self._oracle()
+        if oracle is not None:
+            check = proof.other_batch_check(loss, oracle, self._context.tolerance)
+            whole.checks.append(check)
+            if whole.verdict is not None and not check.passes and loss == first.loss:
+                causes = (proof.SAME_BATCH, *whole.verdict.causes)
+                whole.verdict = dataclasses.replace(whole.verdict, causes=causes)
+        return loss
+
+    def _follow(self, whole: _WholeProof) -> list[float]:
+        """The losses of ten steps at the small learning rate, in a program that has it."""
+        context = self._context
+        del self.program
+        gc.collect()
+        context.enter("build")
+        self.program = context.build(context.spec.trajectory)
+        context.enter("follow")
+        self._load()
+        losses = []
+        for _ in range(NUM_FOLLOWED_STEPS):
+            loss = self.program.step()
+            context.framework.wait(loss)
+            losses.append(float(context.framework.get(loss)))
+        read = self.program.read()
+        if not (np.isfinite(losses).all() and proof.is_finite(read)):
+            raise LaunchFailedError("nonfinite", f"not finite within ten steps: {losses}")
+        if context.keep_folder is not None:
+            oracle_files.keep_followed(context.keep_folder, read)
+        whole.checks += self._followed_checks(read, losses)
+        return losses
+
+    def _followed_checks(self, read: Arrays, losses: Sequence[float]) -> Iterator[Check]:
+        oracle, tolerance = self._oracle(), self._context.tolerance
+        if oracle is None or not oracle.losses:
+            return
+        # First: it says more of what is wrong than the losses do.
+        yield from frozen_checks(self._context.initial(), read, name="frozen_after")
+        yield trajectory_check(losses, oracle.losses, tolerance)
+        for name, prefix, states in (
+            ("momentum", OPTIMIZER_PREFIX, oracle.followed),
+            ("second_momentum", SECOND_MOMENT_PREFIX, oracle.followed_second),
+        ):
+            if states:
+                yield state_check(name, states_of(read, prefix), states, tolerance)
+
+
+@dataclass
+class _WholeProof:
+    """What a proof has come to so far."""
+
+    checks: list[Check]
+    verdict: ParityVerdict | None = None
+    """On step 1; None if this program holds the oracle."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.contract.workload import Requests, WorkloadSpec
+from benchmarks.contract.task import Inference
+from benchmarks.contract.workload import WorkloadSpec
 
 LENGTH = 3
 """Requests of a sequence."""
@@ -57,7 +58,7 @@ def spec(name):
             precision: dict.fromkeys(("logits", "logits_worst", "timed"), limit)
             for precision, limit in LIMITS.items()
         },
-        requests=Requests(
+        task=Inference(
             per_batch=requests_of,
             answer_error=answer_error,
             known_mistakes=known_mistakes,
