@@ -14,6 +14,8 @@ from benchmarks.errors import UsageError
 
 T = TypeVar("T")
 
+CONTRACT_HINT = "if it was written for an earlier Dyno: CHANGELOG.md says how the contract changed"
+
 
 @contextlib.contextmanager
 def loadable(package: Path) -> Iterator[None]:
@@ -45,7 +47,7 @@ def load(module: str, file: Path) -> ModuleType:
         loaded = importlib.import_module(module)
     except Exception as error:  # the file may be anyone's and raise anything
         cause = f"{type(error).__name__}: {error}"
-        raise UsageError(f"{file} cannot be loaded: {cause}") from error
+        raise UsageError(f"{file} cannot be loaded: {cause}", hint=CONTRACT_HINT) from error
     if loaded.__file__ is None or Path(loaded.__file__).resolve() != file.resolve():
         raise UsageError(
             f"{file} cannot be loaded: the module {module} is {loaded.__file__}",

@@ -225,6 +225,13 @@ def test_a_folder_that_is_no_extension_is_refused(tmp_path):
         discover([tmp_path / "empty"])
 
 
+def test_a_spec_of_an_earlier_contract_is_refused_with_where_to_look(lab):
+    text = SPEC.format(name="old", own="old").replace("name='old')", "name='old', requests=None)")
+    lab.write("workloads/old/spec.py", text)
+    with pytest.raises(UsageError, match=r"requests.*\nhint: .*earlier Dyno: CHANGELOG.md"):
+        discover([lab.folder])
+
+
 def test_what_a_file_implements_is_read_without_running_it(lab):
     file = lab.implementation("toy", "mine", '{"a", "b"}\nraise RuntimeError')
     assert read_literals(file, ["IMPLEMENTS"]) == {"IMPLEMENTS": {"a", "b"}}
