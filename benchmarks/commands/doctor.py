@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import benchmarks
 from benchmarks.contract.plan import Interpreter, MachineConfig
 from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_OK
+from benchmarks.host.compiler import INSTALL_HINT, find_compiler
 from benchmarks.host.readiness import Finding, findings
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from benchmarks.contract.framework import Capabilities
 
 SCHEMA = "dyno.doctor/1"
-COMPILERS = ("c++", "g++", "clang++")
 GIB = 2**30
 
 
@@ -98,7 +97,7 @@ def examine(extensions: Iterable[Path] = ()) -> Report:
     holder = lock.holder(catalog.PROJECT_ROOT / config.cache_folder)
     known = catalog.discover(tuple(extensions))
     resolved = interpreters.resolve(known, config, known.frameworks, keep=False)
-    compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
+    compiler = find_compiler()
     reports = tuple(
         report_framework(
             known.frameworks[name].capabilities, found, name=name, has_compiler=compiler is not None
@@ -201,9 +200,7 @@ def _show_findings(console: Console, report: Report) -> None:
         hint = f"\n      -> {finding.hint}" if finding.hint else ""
         console.print(f"{finding.severity:<5} {_clean(finding.what)}{hint}", markup=False)
     if report.compiler is None:
-        console.print(
-            "note  no C++ compiler was found\n      -> install g++ or clang", markup=False
-        )
+        console.print(f"note  no C++ compiler was found\n      -> {INSTALL_HINT}", markup=False)
 
 
 def _clean(text: str) -> str:

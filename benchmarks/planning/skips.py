@@ -9,6 +9,7 @@ from typing import NamedTuple
 from benchmarks.contract.case import Case
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.plan import Interpreter
+from benchmarks.host.compiler import INSTALL_HINT
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.estimate import MemoryLimit
 
@@ -144,7 +145,7 @@ def _without_compiler(case: Case, offer: Offer) -> Skip | None:
     if offer.has_compiler or (case.way.execution, case.place.device) not in needs:
         return None
     what = f"{case.way.framework} {case.way.execution} on {case.place.device}"
-    return Skip("unsupported", f"{what} needs a C++ compiler; install g++ or clang++")
+    return Skip("unsupported", f"{what} needs a C++ compiler; {INSTALL_HINT}")
 
 
 def _too_large(case: Case, memory_bytes: int, memory: MemoryLimit) -> Skip | None:
