@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import benchmarks
 from benchmarks.contract.plan import Interpreter, MachineConfig
+from benchmarks.contract.units import in_gib
 from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_OK
 from benchmarks.host.compiler import INSTALL_HINT, find_compiler
 from benchmarks.host.readiness import Finding, findings
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from benchmarks.contract.framework import Capabilities
 
 SCHEMA = "dyno.doctor/1"
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -154,13 +154,12 @@ def _show(report: Report) -> None:
 
 def describe_machine(machine: Mapping[str, Any]) -> str:
     """The machine in one line."""
-    memory_gib = machine["memory_bytes"] / GIB
     devices = [str(device.get("name")) for device in machine["accelerators"]]
     parts = [
         f"{machine['os']} {machine['architecture']}",
         str(machine["cpu"] or "unknown CPU"),
         f"{machine['num_cores']} cores",
-        f"{memory_gib:.1f} GiB",
+        in_gib(machine["memory_bytes"]),
         ", ".join(devices) or "no accelerator",
     ]
     return " · ".join(parts)

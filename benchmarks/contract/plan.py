@@ -13,8 +13,11 @@ from typing import Any
 from benchmarks.contract.case import Case, case_from_json
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
 from benchmarks.contract.record import SERIAL, TOGETHER
+from benchmarks.contract.units import GIB
 
 PLAN_SCHEMA = "dyno.plan/1"
+MEMORY_SHARE = 0.9
+"""Share of a memory that launches may take; the rest is the system's and the driver's."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,12 @@ class MachineConfig:
     a case and its base run one after another (A B B A)."""
     cache_folder: str = ".dyno"
     """Compile caches, canonical arrays, probes and locks, relative to the project's root."""
+
+    def memory_limit_bytes(self, total_bytes: int) -> int:
+        """Bytes that the launches alive together may take of a host that has so many."""
+        if self.memory_limit_gib is not None:
+            return int(self.memory_limit_gib * GIB)
+        return int(MEMORY_SHARE * total_bytes)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import Cell, CohortPlan, Interpreter
 from benchmarks.contract.record import SERIAL
+from benchmarks.contract.units import in_gib
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.cohorts import Part, num_missing
 from benchmarks.planning.config import Configuration
@@ -83,11 +84,11 @@ class Drafting:
         if max_resident < 2 or memory.limit_bytes is None:
             why = f"machine.max_resident={max_resident}"
         else:
-            sizes = [(one.memory_bytes or 0) / 2**30 for one in (cell, part.base)]
+            sizes = [in_gib(one.memory_bytes or 0) for one in (cell, part.base)]
             halves = "halves of " * memory.is_shared_equally
             why = (
-                f"needs {sizes[0]:.1f} GiB, its base {sizes[1]:.1f} GiB, which do not fit together"
-                f" within {halves}{memory.limit_bytes / 2**30:.1f} GiB"
+                f"needs {sizes[0]}, its base {sizes[1]}, which do not fit together"
+                f" within {halves}{in_gib(memory.limit_bytes)}"
             )
         return f"{why}: launched one after another with its base (A B B A)"
 

@@ -9,11 +9,10 @@ from typing import NamedTuple
 from benchmarks.contract.case import Case
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.plan import Interpreter
+from benchmarks.contract.units import in_gib
 from benchmarks.host.compiler import INSTALL_HINT
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.estimate import MemoryLimit
-
-GIB = 2**30
 
 
 class Skip(NamedTuple):
@@ -115,7 +114,7 @@ def _not_offered(case: Case, memory_bytes: int, capabilities: Capabilities) -> s
 
 
 def _demand(memory_bytes: int) -> str:
-    return f"the case needs up to {memory_bytes / GIB:.1f} GiB of a device's memory"
+    return f"the case needs up to {in_gib(memory_bytes)} of a device's memory"
 
 
 def _not_implemented(case: Case, catalog: Catalog) -> Skip | None:
@@ -154,6 +153,6 @@ def _too_large(case: Case, memory_bytes: int, memory: MemoryLimit) -> Skip | Non
     assert memory.limit_bytes is not None
     return Skip(
         "does_not_fit",
-        f"needs up to {memory_bytes / GIB:.1f} GiB of {case.place.device} memory,"
-        f" the limit is {memory.limit_bytes / GIB:.1f} GiB",
+        f"needs up to {in_gib(memory_bytes)} of {case.place.device} memory,"
+        f" the limit is {in_gib(memory.limit_bytes)}",
     )

@@ -9,8 +9,9 @@ from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.record import SERIAL
+from benchmarks.contract.units import GIB
 from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS
-from benchmarks.presentation.wording import GIB, clean, count, group_name, way_name, with_interval
+from benchmarks.presentation.wording import clean, count, group_name, way_name, with_interval
 from benchmarks.statistics.ratios import MARGIN
 
 HOW_TO_READ = (

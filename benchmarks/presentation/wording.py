@@ -10,8 +10,8 @@ import re
 import unicodedata
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.units import GIB
 
-GIB = 2**30
 MAX_TEXT = 300
 DIGITS_WITHOUT_INTERVAL = 2
 MAX_DIGITS = 5

@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.plan import Interpreter
+from benchmarks.contract.units import in_gib
 from benchmarks.equivalence.verdict import PASS
 from benchmarks.planning.catalog import FrameworkEntry
 from benchmarks.planning.sources import proving_hash
@@ -180,10 +181,7 @@ class Oracles:
         needed = spec.memory_bytes(Case(work, Way("", "eager", PRECISION), Place("cpu")))
         limit = self.prover.memory_limit_bytes
         if needed > limit:
-            return (
-                f"its float64 oracle takes {needed / 2**30:.0f} GiB, the limit is"
-                f" {limit / 2**30:.0f} GiB"
-            )
+            return f"its float64 oracle takes {in_gib(needed)}, the limit is {in_gib(limit)}"
         return None
 
     def _candidates(self, work: Work) -> Iterator[Case]:

@@ -22,8 +22,6 @@ from benchmarks.planning.sources import Sources
 from benchmarks.running.process import Command
 
 ROOT = Path(benchmarks.__file__).resolve().parent.parent
-MEMORY_SHARE = 0.9
-"""Share of the machine's memory that launches alive together may take, where no limit is set."""
 ACCELERATOR_SHARE = 0.9
 """Share of a device's memory that the launches alive together divide among them."""
 
@@ -142,13 +140,6 @@ def settings_of(
         cache_folder=str(cache),
         scratch_folder=str(scratch),
     )
-
-
-def memory_limit_bytes(config: MachineConfig) -> int:
-    """Bytes that the processes alive together may take."""
-    if config.memory_limit_gib is not None:
-        return int(config.memory_limit_gib * 2**30)
-    return int(MEMORY_SHARE * machine.total_memory_bytes())
 
 
 def command_of(
