@@ -91,11 +91,12 @@ class _NoRuns:
 def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
     from rich.console import Console
 
-    from benchmarks.running.preparation import ROOT, Folders
+    from benchmarks.planning.catalog import PROJECT_ROOT
+    from benchmarks.running.preparation import Folders
     from benchmarks.running.progress import for_console
     from benchmarks.running.verification import Verification
 
-    cache = ROOT / plan.machine_config.cache_folder
+    cache = PROJECT_ROOT / plan.machine_config.cache_folder
     folders = Folders(cache=cache, logs=Path(cache / "proofs" / "logs"))
     progress = for_console(Console(stderr=True))
     return Verification(plan, catalog, folders, progress, stopping).prove_all()

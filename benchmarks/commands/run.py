@@ -71,7 +71,8 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     """Run the cohorts; 130 or 143 where a signal ended them early."""
     from rich.console import Console
 
-    from benchmarks.running.preparation import ROOT, Folders
+    from benchmarks.planning.catalog import PROJECT_ROOT
+    from benchmarks.running.preparation import Folders
     from benchmarks.running.progress import for_console
     from benchmarks.running.runner import Run
     from benchmarks.running.runner import run as run_cohorts
@@ -80,7 +81,7 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     plan = chosen.plan
     stopping = Stopping(max_time_s)
     folders = Folders(
-        cache=ROOT / plan.machine_config.cache_folder,
+        cache=PROJECT_ROOT / plan.machine_config.cache_folder,
         logs=chosen.store.log_folder(plan.run_id),
     )
     progress = for_console(Console(stderr=True))

@@ -141,6 +141,10 @@ class Plan:
         known = [cell.estimate_s for cell in self.cells if cell.estimate_s is not None]
         return sum(known) if known else None
 
+    def cell(self, case_id: str) -> Cell:
+        """The cell of this case."""
+        return next(cell for cell in self.cells if cell.case.case_id == case_id)
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON, the inverse of `plan_from_json`."""
         return dataclasses.asdict(self)

@@ -27,6 +27,7 @@ from benchmarks.planning.catalog import FrameworkEntry
 from benchmarks.planning.sources import proving_hash
 from benchmarks.running.preparation import data_folder
 from benchmarks.running.prover import Proof, Prover
+from benchmarks.storage.files import replace_whole
 
 MAX_FLOP_PER_STEP = 2e11
 """FLOP of a step, or of a batch of requests with what comes before them, above which no oracle is
@@ -146,10 +147,7 @@ class Oracles:
             },
             indent=1,
         )
-        file = self._file(work, follows)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(file)
+        replace_whole(self._file(work, follows), text)
         return known
 
     def _versions(self, framework: str) -> dict[str, str]:
@@ -240,5 +238,10 @@ def _execution(framework: FrameworkEntry, workload: str) -> str | None:
 
 
 def _named(work: Work) -> str:
+    return f"{work.workload} {sized(work)} seed {work.seed}"
+
+
+def sized(work: Work) -> str:
+    """Size, batch size and options of a work, for people."""
     options = "".join(f" {name}={value}" for name, value in work.options)
-    return f"{work.workload} {work.size} b{work.batch_size}{options} seed {work.seed}"
+    return f"{work.size} b{work.batch_size}{options}"

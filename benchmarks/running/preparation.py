@@ -10,18 +10,16 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import benchmarks
 from benchmarks.contract.case import Case, Work
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import LaunchRequest, ProofRequest
 from benchmarks.contract.plan import MachineConfig, Plan
 from benchmarks.host import machine
 from benchmarks.host.environment import allowed_environment
-from benchmarks.planning.catalog import Catalog
+from benchmarks.planning.catalog import PROJECT_ROOT, Catalog
 from benchmarks.planning.sources import Sources
 from benchmarks.running.process import Command
 
-ROOT = Path(benchmarks.__file__).resolve().parent.parent
 ACCELERATOR_SHARE = 0.9
 """Share of a device's memory that the launches alive together divide among them."""
 
@@ -97,14 +95,13 @@ def launch_of(
     """The message that tells a worker what to run; its private folders exist when this returns."""
     framework = catalog.frameworks[case.way.framework]
     implementation = catalog.implementations[case.work.workload, case.way.framework]
-    cell = next(c for c in plan.cells if c.case == case)
     alone = case.place.device == "cpu" or num_resident == 1
     return LaunchRequest(
         case=case,
         settings=settings_of(
             case,
             plan.machine_config,
-            cache=folders.cache / "compiled" / str(cell.result_key),
+            cache=folders.cache / "compiled" / str(plan.cell(case.case_id).result_key),
             scratch=folders.cache / "scratch" / launch_id,
             memory_fraction=1.0 if alone else ACCELERATOR_SHARE / num_resident,
         ),
@@ -167,4 +164,4 @@ def command_of(
 
 def _python_path(catalog: Catalog) -> dict[str, str]:
     """Our own checkout first: other wheels have shipped a top-level `benchmarks` before."""
-    return {"PYTHONPATH": ":".join([str(ROOT), *catalog.python_path])}
+    return {"PYTHONPATH": ":".join([str(PROJECT_ROOT), *catalog.python_path])}

@@ -66,7 +66,7 @@ class Run:
 
     def case(self, launch: LaunchPlan) -> Case:
         """The case that a launch of the plan is of."""
-        return next(c.case for c in self.plan.cells if c.case.case_id == launch.case_id)
+        return self.plan.cell(launch.case_id).case
 
 
 def run(current: Run) -> None:
