@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     Raises UsageError where an override or a name cannot be used.
     """
     from benchmarks.planning.catalog import discover
-    from benchmarks.planning.planner import PlanRequest, make_plan, missing_named
+    from benchmarks.planning.planner import PlanRequest, make_plan
     from benchmarks.running.stopping import Stopping
 
     catalog = discover(args.extend)
@@ -54,15 +54,14 @@ def run(args: argparse.Namespace) -> int:
     stopping = Stopping()
     cells = _prove(plan, catalog, stopping)
     _print(cells, as_json=args.json)
-    missing = missing_named(plan)
-    for reason in missing:
+    for reason in plan.missing:
         sys.stderr.write(f"not ready: {reason}\n")
     statuses = {cell.verdict.status for cell in cells}
     return stopping.exit_code or worst_exit_code(
         [
             EXIT_CASE_FAILED if "fail" in statuses else EXIT_OK,
             EXIT_NOTHING if statuses <= {"skip"} else EXIT_OK,
-            EXIT_ENVIRONMENT if missing else EXIT_OK,
+            EXIT_ENVIRONMENT if plan.missing else EXIT_OK,
         ]
     )
 

@@ -131,6 +131,9 @@ class Plan:
     device_rules: dict[str, DeviceRules]
     machine: dict[str, Any]
     """Fingerprint of the machine, as in every record's environment."""
+    missing: tuple[str, ...] = ()
+    """Why each framework or device is not there that the user named outright, and not by `all`; if
+    there are any, a command ends with EXIT_ENVIRONMENT."""
     fresh: bool = False
     """Whether records of earlier runs are left out of account."""
     schema: str = field(default=PLAN_SCHEMA)
@@ -163,6 +166,7 @@ def plan_from_json(data: Mapping[str, Any]) -> Plan:
 def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "overrides": tuple(data["overrides"]),
+        "missing": tuple(data.get("missing", ())),
         "protocol": MeasuringProtocol(**data["protocol"]),
         "machine_config": MachineConfig(**data["machine_config"]),
         "cells": tuple(Cell(**{**c, "case": case_from_json(c["case"])}) for c in data["cells"]),

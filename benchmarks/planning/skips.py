@@ -46,9 +46,10 @@ def skip_of(case: Case, memory_bytes: int, offer: Offer) -> Skip | None:
     )
 
 
-def absent_device(case: Case, num_seen: int = 0) -> str:
-    """The reason of a case whose device its framework does not see."""
+def absent_device(case: Case, interpreter: Interpreter) -> str:
+    """Why a case has no device: its framework sees none of the kind here, or too few."""
     device, framework = case.place.device, case.way.framework
+    num_seen = interpreter.devices.get(device, 0)
     if num_seen:
         asked = case.place.num_devices
         return f"{framework} sees {num_seen} {device} devices here, {asked} are asked for"
@@ -133,10 +134,9 @@ def _without_device(case: Case, memory_bytes: int, offer: Offer) -> Skip | None:
     assert isinstance(interpreter, Interpreter)
     if interpreter.probe_failure:  # nobody knows its devices: a launch leaves a record and a log
         return None
-    num_seen = interpreter.devices.get(case.place.device, 0)
-    if num_seen >= case.place.num_devices:
+    if interpreter.devices.get(case.place.device, 0) >= case.place.num_devices:
         return None
-    return Skip("unsupported", f"{absent_device(case, num_seen)}; {_demand(memory_bytes)}")
+    return Skip("no_device", f"{absent_device(case, interpreter)}; {_demand(memory_bytes)}")
 
 
 def _without_compiler(case: Case, offer: Offer) -> Skip | None:
