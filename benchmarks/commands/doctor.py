@@ -91,10 +91,11 @@ def examine(extensions: Iterable[Path] = ()) -> Report:
     """What is found on this machine, for every framework in the catalog."""
     from benchmarks.host import lock, machine
     from benchmarks.planning import catalog, interpreters
+    from benchmarks.running.preparation import lock_folder
 
     config = MachineConfig()
     identity, state = machine.fingerprint(), machine.state()  # before the probes make a load
-    holder = lock.holder(catalog.PROJECT_ROOT / config.cache_folder)
+    holder = lock.holder(lock_folder(config))
     known = catalog.discover(tuple(extensions))
     resolved = interpreters.resolve(known, config, known.frameworks, keep=False)
     compiler = find_compiler()

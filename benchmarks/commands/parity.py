@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.commands import selection
@@ -91,12 +90,16 @@ def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
     from rich.console import Console
 
     from benchmarks.planning.catalog import PROJECT_ROOT
-    from benchmarks.running.preparation import Folders
+    from benchmarks.running.preparation import Folders, lock_folder
     from benchmarks.running.progress import for_console
     from benchmarks.running.verification import Verification
 
     cache = PROJECT_ROOT / plan.machine_config.cache_folder
-    folders = Folders(cache=cache, logs=Path(cache / "proofs" / "logs"))
+    folders = Folders(
+        cache=cache,
+        logs=cache / "proofs" / "logs",
+        lock=lock_folder(plan.machine_config),
+    )
     progress = for_console(Console(stderr=True))
     return Verification(plan, catalog, folders, progress, stopping).prove_all()
 

@@ -70,7 +70,7 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     from rich.console import Console
 
     from benchmarks.planning.catalog import PROJECT_ROOT
-    from benchmarks.running.preparation import Folders
+    from benchmarks.running.preparation import Folders, lock_folder
     from benchmarks.running.progress import for_console
     from benchmarks.running.runner import Run
     from benchmarks.running.runner import run as run_cohorts
@@ -81,6 +81,7 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     folders = Folders(
         cache=PROJECT_ROOT / plan.machine_config.cache_folder,
         logs=chosen.store.log_folder(plan.run_id),
+        lock=lock_folder(plan.machine_config),
     )
     progress = for_console(Console(stderr=True))
     run_cohorts(Run(plan, chosen.catalog, chosen.store, folders, progress, stopping))

@@ -89,7 +89,10 @@ class MachineConfig:
     """Launches alive together at most; larger groups are split, each part with its base; with 1
     a case and its base run one after another (A B B A)."""
     cache_folder: str = ".dyno"
-    """Compile caches, canonical arrays, probes and locks, relative to the project's root."""
+    """Compile caches, canonical arrays and probes, relative to the project's root."""
+    lock_folder: str | None = None
+    """Folder of the lock that lets one run measure at a time, relative to the project's root; None:
+    a folder that all users and checkouts of this machine share."""
 
     def memory_limit_bytes(self, total_bytes: int) -> int:
         """Bytes that the launches alive together may take of a host that has so many."""

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.plan import Interpreter
 from benchmarks.contract.units import in_gib
@@ -97,8 +99,9 @@ class Oracles:
             return f"it takes two frameworks with float64 on the CPU; installed: {installed}"
         names = ", ".join(case.way.framework for case in cases[:2])
         self.note(f"computing the float64 oracle of {_named(work)} with {names}")
-        for left_over in self._root.glob("partial-*"):  # we hold the machine: nobody writes there
-            shutil.rmtree(left_over, ignore_errors=True)
+        for left_over in self._root.glob("partial-*"):
+            if not psutil.pid_exists(int(left_over.name.partition("-")[2])):
+                shutil.rmtree(left_over, ignore_errors=True)
         partial = self._root / f"partial-{os.getpid()}"
         try:
             return self._agreeing(cases, partial, work, follows)

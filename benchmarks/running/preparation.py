@@ -16,6 +16,7 @@ from benchmarks.contract.message import LaunchRequest, ProofRequest
 from benchmarks.contract.plan import MachineConfig, Plan
 from benchmarks.host import machine
 from benchmarks.host.environment import allowed_environment
+from benchmarks.host.lock import shared_folder
 from benchmarks.planning.catalog import PROJECT_ROOT, Catalog
 from benchmarks.planning.sources import Sources
 from benchmarks.running.process import Command
@@ -29,9 +30,16 @@ class Folders:
     """Where a run keeps what is no result."""
 
     cache: Path
-    """Lives on between runs: canonical arrays, compile caches, locks."""
+    """Lives on between runs: canonical arrays, compile caches."""
     logs: Path
     """The launches' output, beside the records."""
+    lock: Path
+    """Holds the lock that lets one run measure at a time."""
+
+
+def lock_folder(config: MachineConfig) -> Path:
+    """The folder of the lock that a run takes: the configuration's, else the machine's."""
+    return PROJECT_ROOT / config.lock_folder if config.lock_folder else shared_folder()
 
 
 class DataError(Exception):

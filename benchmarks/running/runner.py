@@ -71,7 +71,7 @@ class Run:
 
 def run(current: Run) -> None:
     """Measure every cohort of the plan; the store holds the records when this returns."""
-    with machine_lock(current.folders.cache), Guard() as guard, current.stopping:
+    with machine_lock(current.folders.lock), Guard() as guard, current.stopping:
         current.progress.begin(len(current.plan.cohorts), current.plan.estimate_s)
         references = _grounds(current, guard)
         try:

@@ -63,7 +63,7 @@ class Verification:
         proven: list[ProvenCell] = []
         cells = self.plan.cells
         num_to_prove = sum(cell.action != "skip" for cell in cells)
-        with machine_lock(self.folders.cache), Guard() as guard, self.stopping:
+        with machine_lock(self.folders.lock), Guard() as guard, self.stopping:
             self.progress.begin(num_to_prove, None, what="cells to prove")
             try:
                 proven.extend(self._prove_each(guard))

@@ -302,7 +302,9 @@ def test_a_setting_that_changes_the_numbers_makes_them_others(override, world):
     assert set(actions(world.plan(TWO, override)).values()) == {"run"}
 
 
-@pytest.mark.parametrize("override", ["protocol.seed=1", "protocol.timeouts_s.turn=9"])
+@pytest.mark.parametrize(
+    "override", ["protocol.seed=1", "protocol.timeouts_s.turn=9", "machine.lock_folder=locks"]
+)
 def test_a_setting_that_leaves_the_numbers_alone_does_not(override, world):
     world.store.run(world.plan(TWO))
     assert set(actions(world.plan(TWO, override)).values()) == {"have"}
