@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.commands import selection
-from benchmarks.contract.units import duration
 from benchmarks.errors import (
     EXIT_ENVIRONMENT,
     EXIT_NOTHING,
@@ -155,3 +154,10 @@ def _outlook(plan: Plan, start: str) -> Iterator[str]:
         f" {count(num_launches, 'launch')}, about {duration(seconds)} ({basis})"
     )
     yield f"Nothing was run. Start:  {start}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -15,7 +15,9 @@ from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
 from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.contract.units import GIB
 
-PLAN_SCHEMA = "dyno.plan/1"
+PLAN_SCHEMA = "dyno.stored-plan/1"
+EARLIER_SCHEMAS = ("dyno.plan/1",)
+"""What stored plans of the same shape were called before."""
 MEMORY_SHARE = 0.9
 """Share of a memory that launches may take; the rest is the system's and the driver's."""
 
@@ -158,7 +160,7 @@ class Plan:
 
 def plan_from_json(data: Mapping[str, Any]) -> Plan:
     """The plan that `Plan.to_json` wrote; ValueError where it is none or of another schema."""
-    if data.get("schema") != PLAN_SCHEMA:
+    if data.get("schema") not in (PLAN_SCHEMA, *EARLIER_SCHEMAS):
         raise ValueError(f"schema={data.get('schema')!r}: expected {PLAN_SCHEMA}")
     try:
         return Plan(**{**data, **_typed(data)})
@@ -168,6 +170,7 @@ def plan_from_json(data: Mapping[str, Any]) -> Plan:
 
 def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        "schema": PLAN_SCHEMA,
         "overrides": tuple(data["overrides"]),
         "missing": tuple(data.get("missing", ())),
         "protocol": MeasuringProtocol(**data["protocol"]),
