@@ -13,10 +13,10 @@ from typing import Any
 
 from benchmarks.contract.workload import Tolerance
 from benchmarks.equivalence.norms import relative
+from benchmarks.equivalence.verdict import UNPROVEN
 
 AGREES = "agrees"
 DISAGREES = "disagrees"
-UNPROVEN = "unproven"
 
 Evidence = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import MEMORY_SHARE, MachineConfig
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import NUM_FIRST_STEPS, DeviceRules, MeasuringProtocol
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.planning.history import History
 from benchmarks.planning.surroundings import Surroundings
@@ -20,7 +20,6 @@ CPU_FLOP_PER_S_AND_CORE = 4e10
 ACCELERATOR_FLOP_PER_S = {"cuda": 2e13, "tpu": 2e13, "metal": 2e12}
 START_UP_S = {"eager": 10.0, "graph": 15.0, "compiled": 60.0}
 """Seconds of import, build, load and self-tests, and of compilation from an empty cache."""
-NUM_FIRST_STEPS = 3
 
 
 class Estimate(NamedTuple):

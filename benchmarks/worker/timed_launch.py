@@ -21,6 +21,7 @@ from benchmarks.contract.message import (
     Ready,
     Turn,
 )
+from benchmarks.contract.protocol import NUM_FIRST_STEPS
 from benchmarks.equivalence.checks import integer_checks
 from benchmarks.worker import fence, memory
 from benchmarks.worker.context import LaunchContext, LaunchFailedError, require
@@ -29,8 +30,6 @@ from benchmarks.worker.tasks.protocol import Trial
 from benchmarks.worker.tasks.training.task import TrainingTrial
 from benchmarks.worker.timing import BlockTime
 from benchmarks.worker.warmup import WarmUp, warm_up
-
-NUM_FIRST_STEPS = 3
 
 
 class Session:

@@ -8,16 +8,17 @@ import sys
 
 import pytest
 
-from tests.architecture import imports, patterns
+from tests.architecture import imports as architecture
+from tests.architecture import patterns
 
 CHECKS = {
-    "layers": imports.layer_violations,
-    "rooms": imports.room_violations,
-    "circles": imports.circle_violations,
-    "frameworks": imports.framework_violations,
-    "worker": imports.worker_violations,
-    "python": imports.python_violations,
-    "purity": imports.purity_violations,
+    "layers": architecture.layer_violations,
+    "rooms": architecture.room_violations,
+    "circles": architecture.circle_violations,
+    "frameworks": architecture.framework_violations,
+    "worker": architecture.worker_violations,
+    "python": architecture.python_violations,
+    "purity": architecture.purity_violations,
     "requests": patterns.requests_violations,
     "evidence": patterns.evidence_violations,
     "sentences": patterns.sentence_violations,
@@ -78,12 +79,12 @@ PLANTED = [
     ],
 )
 def test_the_tree_has_no_violation(check: str) -> None:
-    assert CHECKS[check](imports.sources()) == []
+    assert CHECKS[check](architecture.sources()) == []
 
 
 @pytest.mark.parametrize(("check", "path", "statement"), PLANTED)
 def test_a_planted_fault_is_found(check: str, path: str, statement: str) -> None:
-    modules = imports.sources()
+    modules = architecture.sources()
     before = set(CHECKS[check](modules))
     modules[path] = f"{modules.get(path, '')}\n{statement}\n"
     [violation] = set(CHECKS[check](modules)) - before
@@ -97,11 +98,11 @@ def test_a_circle_names_all_of_its_modules_and_no_others() -> None:
         "workloads/model/c.py": "import workloads.model.a",
         "workloads/model/outside.py": "from workloads.model import a",
     }
-    [found] = imports.circle_violations(circle)
+    [found] = architecture.circle_violations(circle)
     members = "workloads/model/b.py, workloads/model/c.py"
     assert found == f"workloads/model/a.py: in a circle with {members}"
     circle["workloads/model/b.py"] = "if TYPE_CHECKING:\n    from workloads.model import c"
-    assert imports.circle_violations(circle) == []
+    assert architecture.circle_violations(circle) == []
 
 
 def test_showing_a_sentence_or_asking_whether_there_is_one_is_no_logic() -> None:
@@ -114,11 +115,11 @@ def test_showing_a_sentence_or_asking_whether_there_is_one_is_no_logic() -> None
 def test_the_parent_loads_no_framework() -> None:
     names = [
         path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-        for path in imports.sources()
-        if path.startswith("benchmarks/") and not path.endswith(imports.FRAMEWORK_FILES)
+        for path in architecture.sources()
+        if path.startswith("benchmarks/") and not path.endswith(architecture.FRAMEWORK_FILES)
     ]
     assert "benchmarks.commands.run" in names
-    assert _loaded(names) & imports.FRAMEWORKS == set()
+    assert _loaded(names) & architecture.FRAMEWORKS == set()
 
 
 def test_the_worker_loads_nothing_but_numpy() -> None:
