@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import benchmarks
 from benchmarks.contract.plan import Interpreter, MachineConfig
+from benchmarks.contract.units import in_gib
 from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_OK
+from benchmarks.host.compiler import INSTALL_HINT, find_compiler
 from benchmarks.host.readiness import Finding, findings
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from benchmarks.contract.framework import Capabilities
 
 SCHEMA = "dyno.doctor/1"
-COMPILERS = ("c++", "g++", "clang++")
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -92,13 +91,14 @@ def examine(extensions: Iterable[Path] = ()) -> Report:
     """What is found on this machine, for every framework in the catalog."""
     from benchmarks.host import lock, machine
     from benchmarks.planning import catalog, interpreters
+    from benchmarks.running.preparation import lock_folder
 
     config = MachineConfig()
     identity, state = machine.fingerprint(), machine.state()  # before the probes make a load
-    holder = lock.holder(catalog.PROJECT_ROOT / config.cache_folder)
+    holder = lock.holder(lock_folder(config))
     known = catalog.discover(tuple(extensions))
     resolved = interpreters.resolve(known, config, known.frameworks, keep=False)
-    compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
+    compiler = find_compiler()
     reports = tuple(
         report_framework(
             known.frameworks[name].capabilities, found, name=name, has_compiler=compiler is not None
@@ -155,13 +155,12 @@ def _show(report: Report) -> None:
 
 def describe_machine(machine: Mapping[str, Any]) -> str:
     """The machine in one line."""
-    memory_gib = machine["memory_bytes"] / GIB
     devices = [str(device.get("name")) for device in machine["accelerators"]]
     parts = [
         f"{machine['os']} {machine['architecture']}",
         str(machine["cpu"] or "unknown CPU"),
         f"{machine['num_cores']} cores",
-        f"{memory_gib:.1f} GiB",
+        in_gib(machine["memory_bytes"]),
         ", ".join(devices) or "no accelerator",
     ]
     return " · ".join(parts)
@@ -201,9 +200,7 @@ def _show_findings(console: Console, report: Report) -> None:
         hint = f"\n      -> {finding.hint}" if finding.hint else ""
         console.print(f"{finding.severity:<5} {_clean(finding.what)}{hint}", markup=False)
     if report.compiler is None:
-        console.print(
-            "note  no C++ compiler was found\n      -> install g++ or clang", markup=False
-        )
+        console.print(f"note  no C++ compiler was found\n      -> {INSTALL_HINT}", markup=False)
 
 
 def _clean(text: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.commands import selection
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     Raises UsageError where an override or a name cannot be used.
     """
     from benchmarks.planning.catalog import discover
-    from benchmarks.planning.planner import PlanRequest, make_plan, missing_named
+    from benchmarks.planning.planner import PlanRequest, make_plan
     from benchmarks.running.stopping import Stopping
 
     catalog = discover(args.extend)
@@ -54,15 +53,14 @@ def run(args: argparse.Namespace) -> int:
     stopping = Stopping()
     cells = _prove(plan, catalog, stopping)
     _print(cells, as_json=args.json)
-    missing = missing_named(plan)
-    for reason in missing:
+    for reason in plan.missing:
         sys.stderr.write(f"not ready: {reason}\n")
     statuses = {cell.verdict.status for cell in cells}
     return stopping.exit_code or worst_exit_code(
         [
             EXIT_CASE_FAILED if "fail" in statuses else EXIT_OK,
             EXIT_NOTHING if statuses <= {"skip"} else EXIT_OK,
-            EXIT_ENVIRONMENT if missing else EXIT_OK,
+            EXIT_ENVIRONMENT if plan.missing else EXIT_OK,
         ]
     )
 
@@ -91,12 +89,17 @@ class _NoRuns:
 def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
     from rich.console import Console
 
-    from benchmarks.running.preparation import ROOT, Folders
+    from benchmarks.planning.catalog import PROJECT_ROOT
+    from benchmarks.running.preparation import Folders, lock_folder
     from benchmarks.running.progress import for_console
     from benchmarks.running.verification import Verification
 
-    cache = ROOT / plan.machine_config.cache_folder
-    folders = Folders(cache=cache, logs=Path(cache / "proofs" / "logs"))
+    cache = PROJECT_ROOT / plan.machine_config.cache_folder
+    folders = Folders(
+        cache=cache,
+        logs=cache / "proofs" / "logs",
+        lock=lock_folder(plan.machine_config),
+    )
     progress = for_console(Console(stderr=True))
     return Verification(plan, catalog, folders, progress, stopping).prove_all()
 

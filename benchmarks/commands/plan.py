@@ -39,20 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the plan; 5 where nothing runs or is had, 6 where what was named is not there."""
-    from benchmarks.planning.planner import missing_named
-
     plan = selection.load(args).plan
     if args.json:
         text = json.dumps(document(plan), indent=2, allow_nan=False)
     else:
         text = describe(plan, options=selection.options_of(args))
     sys.stdout.write(text + "\n")
-    missing = missing_named(plan)
-    for reason in missing:
+    for reason in plan.missing:
         sys.stderr.write(f"not ready: {reason}\n")
     has_any = any(cell.action != "skip" for cell in plan.cells)
     return worst_exit_code(
-        [EXIT_ENVIRONMENT if missing else EXIT_OK, EXIT_OK if has_any else EXIT_NOTHING]
+        [EXIT_ENVIRONMENT if plan.missing else EXIT_OK, EXIT_OK if has_any else EXIT_NOTHING]
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.commands import selection
@@ -41,26 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure what is missing, show the run, and return the exit code."""
     from benchmarks.commands.show import show_plan
-    from benchmarks.planning.planner import missing_named
 
     chosen = selection.load(args)
-    missing = missing_named(chosen.plan)
     if all(cell.action == "skip" for cell in chosen.plan.cells):
-        raise _nothing_to_run(chosen.plan, missing)
+        raise _nothing_to_run(chosen.plan)
     chosen.store.create_run(chosen.plan)
     signal_code = _measure(chosen, args.max_time) if chosen.plan.cohorts else EXIT_OK
     specs = {name: one.spec for name, one in chosen.catalog.workloads.items()}
     shown = show_plan(
         chosen.plan, chosen.store, specs, as_json=args.json, logs=str(chosen.store.folder)
     )
+    missing = chosen.plan.missing
     for reason in missing:
         sys.stderr.write(f"not ready: {reason}\n")
     return signal_code or worst_exit_code([shown, EXIT_ENVIRONMENT if missing else EXIT_OK])
 
 
-def _nothing_to_run(plan: Plan, missing: Sequence[str]) -> DynoError:
-    if missing:
-        return EnvironmentNotReadyError("; ".join(missing), "see: dyno doctor")
+def _nothing_to_run(plan: Plan) -> DynoError:
+    if plan.missing:
+        return EnvironmentNotReadyError("; ".join(plan.missing), "see: dyno doctor")
     reasons = sorted({str(cell.reason) for cell in plan.cells})
     return NothingSelectedError(
         f"none of the {len(plan.cells)} cells can run: {'; '.join(reasons)}", "see: dyno plan"
@@ -71,7 +69,8 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     """Run the cohorts; 130 or 143 where a signal ended them early."""
     from rich.console import Console
 
-    from benchmarks.running.preparation import ROOT, Folders
+    from benchmarks.planning.catalog import PROJECT_ROOT
+    from benchmarks.running.preparation import Folders, lock_folder
     from benchmarks.running.progress import for_console
     from benchmarks.running.runner import Run
     from benchmarks.running.runner import run as run_cohorts
@@ -80,8 +79,9 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     plan = chosen.plan
     stopping = Stopping(max_time_s)
     folders = Folders(
-        cache=ROOT / plan.machine_config.cache_folder,
+        cache=PROJECT_ROOT / plan.machine_config.cache_folder,
         logs=chosen.store.log_folder(plan.run_id),
+        lock=lock_folder(plan.machine_config),
     )
     progress = for_console(Console(stderr=True))
     run_cohorts(Run(plan, chosen.catalog, chosen.store, folders, progress, stopping))

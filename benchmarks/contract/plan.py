@@ -13,8 +13,13 @@ from typing import Any
 from benchmarks.contract.case import Case, case_from_json
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
 from benchmarks.contract.record import SERIAL, TOGETHER
+from benchmarks.contract.units import GIB
 
-PLAN_SCHEMA = "dyno.plan/1"
+PLAN_SCHEMA = "dyno.stored-plan/1"
+EARLIER_SCHEMAS = ("dyno.plan/1",)
+"""What stored plans of the same shape were called before."""
+MEMORY_SHARE = 0.9
+"""Share of a memory that launches may take; the rest is the system's and the driver's."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,16 @@ class MachineConfig:
     """Launches alive together at most; larger groups are split, each part with its base; with 1
     a case and its base run one after another (A B B A)."""
     cache_folder: str = ".dyno"
-    """Compile caches, canonical arrays, probes and locks, relative to the project's root."""
+    """Compile caches, canonical arrays and probes, relative to the project's root."""
+    lock_folder: str | None = None
+    """Folder of the lock that lets one run measure at a time, relative to the project's root; None:
+    a folder that all users and checkouts of this machine share."""
+
+    def memory_limit_bytes(self, total_bytes: int) -> int:
+        """Bytes that the launches alive together may take of a host that has so many."""
+        if self.memory_limit_gib is not None:
+            return int(self.memory_limit_gib * GIB)
+        return int(MEMORY_SHARE * total_bytes)
 
 
 @dataclass(frozen=True)
@@ -122,6 +136,9 @@ class Plan:
     device_rules: dict[str, DeviceRules]
     machine: dict[str, Any]
     """Fingerprint of the machine, as in every record's environment."""
+    missing: tuple[str, ...] = ()
+    """Why each framework or device is not there that the user named outright, and not by `all`; if
+    there are any, a command ends with EXIT_ENVIRONMENT."""
     fresh: bool = False
     """Whether records of earlier runs are left out of account."""
     schema: str = field(default=PLAN_SCHEMA)
@@ -132,6 +149,10 @@ class Plan:
         known = [cell.estimate_s for cell in self.cells if cell.estimate_s is not None]
         return sum(known) if known else None
 
+    def cell(self, case_id: str) -> Cell:
+        """The cell of this case."""
+        return next(cell for cell in self.cells if cell.case.case_id == case_id)
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON, the inverse of `plan_from_json`."""
         return dataclasses.asdict(self)
@@ -139,7 +160,7 @@ class Plan:
 
 def plan_from_json(data: Mapping[str, Any]) -> Plan:
     """The plan that `Plan.to_json` wrote; ValueError where it is none or of another schema."""
-    if data.get("schema") != PLAN_SCHEMA:
+    if data.get("schema") not in (PLAN_SCHEMA, *EARLIER_SCHEMAS):
         raise ValueError(f"schema={data.get('schema')!r}: expected {PLAN_SCHEMA}")
     try:
         return Plan(**{**data, **_typed(data)})
@@ -149,7 +170,9 @@ def plan_from_json(data: Mapping[str, Any]) -> Plan:
 
 def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        "schema": PLAN_SCHEMA,
         "overrides": tuple(data["overrides"]),
+        "missing": tuple(data.get("missing", ())),
         "protocol": MeasuringProtocol(**data["protocol"]),
         "machine_config": MachineConfig(**data["machine_config"]),
         "cells": tuple(Cell(**{**c, "case": case_from_json(c["case"])}) for c in data["cells"]),

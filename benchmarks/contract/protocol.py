@@ -13,6 +13,9 @@ from typing import Any
 PROTOCOL_VERSION = 2
 """Raised by every change to what is timed; results of unlike versions do not compare."""
 
+NUM_FIRST_STEPS = 3
+"""Steps that are timed one by one before the warm-up: the first of them holds the compilation."""
+
 PHASES = (
     "start",
     "import",

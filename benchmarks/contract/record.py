@@ -39,7 +39,14 @@ STATUSES = (
 )
 """How a launch can end. All but `ok` and `interrupted` make its cell that failure."""
 
-PLAN_REASONS = ("have", "unsupported", "not_implemented", "not_installed", "does_not_fit")
+PLAN_REASONS = (
+    "have",
+    "unsupported",
+    "not_implemented",
+    "not_installed",
+    "no_device",
+    "does_not_fit",
+)
 """Why a cell of the plan was not launched."""
 
 INVALIDATING_FLAGS = (

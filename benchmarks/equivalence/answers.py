@@ -16,7 +16,7 @@ from benchmarks.contract.evidence import Check, ParityVerdict
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.task import Tolerance
 from benchmarks.equivalence.checks import check, first_failure
-from benchmarks.equivalence.norms import ratio
+from benchmarks.equivalence.norms import ratio, relative
 from benchmarks.equivalence.verdict import judge
 
 Suspects = Callable[[str], Iterable[tuple[str, np.ndarray]]]
@@ -111,12 +111,6 @@ def answer_checks(own: Answers, oracle: Arrays, tolerance: Tolerance) -> list[Ch
     ]
 
 
-def relative_error(own: np.ndarray, reference: np.ndarray) -> float:
-    """|own - reference| / |reference| over all elements, infinite where own is not finite."""
-    error = ratio(float(np.linalg.norm(_off(own, reference))), _square(reference) ** 0.5)
-    return error if np.isfinite(error) else float("inf")
-
-
 def likely_causes(
     own: Answers,
     oracle: Arrays,
@@ -143,7 +137,7 @@ def likely_causes(
         yield SAME_ANSWER
         return
     limit = tolerance.get("logits", 0.0)
-    off = [n for n in names if not relative_error(own.logits[n], oracle[n]) <= limit]
+    off = [n for n in names if not relative(own.logits[n], oracle[n]) <= limit]
     if not off:
         return
     if off[0] != names[0] and len(names) > 1:
@@ -153,7 +147,7 @@ def likely_causes(
     if found:
         yield from found
         return
-    error = relative_error(own.logits[off[0]], oracle[off[0]])
+    error = relative(own.logits[off[0]], oracle[off[0]])
     if error <= coarsest:
         yield "precision: products of a coarser precision than its name's (TF32, bf16 or integers)"
     first = _first_off(own.logits[off[0]], oracle[off[0]], limit)

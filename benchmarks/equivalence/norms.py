@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Union
 
 import numpy as np
 
@@ -81,6 +82,7 @@ class Sums:
 
 
 Named = Iterable[tuple[str, np.ndarray]]
+Numbers = Union[float, np.ndarray]
 
 
 def tensor_errors(own: Named, reference: Named) -> list[TensorError]:
@@ -130,11 +132,13 @@ def worst_tensor(errors: Sequence[TensorError]) -> TensorError | None:
     return max(errors, key=severity)
 
 
-def relative(value: float, reference: float) -> float:
-    """|value - reference| / |reference|; infinite where either is not finite."""
-    if not (math.isfinite(value) and math.isfinite(reference)):
-        return math.inf
-    return ratio(abs(value - reference), abs(reference))
+def relative(value: Numbers, reference: Numbers) -> float:
+    """|value - reference| / |reference|, of arrays in L2; infinite if either is not finite."""
+    right = np.asarray(reference, np.float64)
+    with np.errstate(invalid="ignore"):  # infinity less itself
+        difference = np.asarray(value, np.float64) - right
+    error = ratio(float(np.linalg.norm(difference)), float(np.linalg.norm(right)))
+    return error if math.isfinite(error) else math.inf
 
 
 def ratio(part: float, whole: float) -> float:

@@ -1,22 +1,22 @@
 """Whether two implementations computed the same first step, where there is no oracle to ask.
 
 The evidence is what the timed program itself reported: loss and global norms of step 1, from the
-canonical weights on the canonical batch. They are judged by the spec's tolerance. Standard library
-and the contract only.
+canonical weights on the canonical batch. They are judged by the spec's tolerance. NumPy, the
+contract and equivalence only.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.contract.evidence import UNPROVEN
 from benchmarks.contract.task import Tolerance
+from benchmarks.equivalence.norms import relative
 
 AGREES = "agrees"
 DISAGREES = "disagrees"
-UNPROVEN = "unproven"
 
 Evidence = Mapping[str, Any]
 
@@ -72,7 +72,7 @@ def agreement(
 
 
 def _compare(launch: Evidence, reference: Evidence, tolerance: Tolerance) -> Agreement:
-    errors = {name: relative_error(launch.get(name), reference.get(name)) for name in LIMITS}
+    errors = {name: _error(launch.get(name), reference.get(name)) for name in LIMITS}
     loss, norm = errors["loss"], errors["gradient_norm"]
     for name, error in errors.items():
         limit = tolerance.get(LIMITS[name], 0.0)
@@ -89,15 +89,8 @@ def _compare(launch: Evidence, reference: Evidence, tolerance: Tolerance) -> Agr
     return Agreement(AGREES, None, loss, norm)
 
 
-def relative_error(value: float | None, reference: float | None) -> float | None:
-    """|value - reference| / |reference|; infinite where either is not finite, None if missing."""
-    if value is None or reference is None:
-        return None
-    if not (math.isfinite(value) and math.isfinite(reference)):
-        return math.inf
-    if value == reference:
-        return 0.0
-    return abs(value - reference) / abs(reference) if reference else math.inf
+def _error(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or reference is None else relative(value, reference)
 
 
 def _severity(one: Agreement) -> int:

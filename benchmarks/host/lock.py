@@ -1,6 +1,8 @@
 """One measurement at a time on a machine: a lock that its holder's death releases.
 
-May import the errors and measuring.
+The file lies in a folder that all users and checkouts of the machine share, where anybody could
+have put something else in its place: it is opened only if it is a plain file, and never through a
+link. May import the errors and the host.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,18 +21,29 @@ from typing import Any
 from benchmarks.errors import EnvironmentNotReadyError
 from benchmarks.host.cpu_time import process_start_ticks
 
-_LOCK_FILE = Path("locks") / "machine.lock"
+LOCK_FILE = "dyno-machine.lock"
+SHARED_FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - shared on purpose: see `_open`
+MAX_OWNER_CHARACTERS = 1000
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def shared_folder() -> Path:
+    """The folder of this machine's lock: the same for every user, checkout and environment."""
+    for folder in SHARED_FOLDERS:
+        if folder.is_dir() and folder.stat().st_mode & stat.S_IWOTH:
+            return folder
+    return Path(tempfile.gettempdir())
 
 
 @contextlib.contextmanager
 def machine_lock(folder: Path) -> Iterator[None]:
-    """Hold this machine for measuring; `folder` is the cache folder.
+    """Hold the lock in this folder, `shared_folder()` for the machine's, while measuring.
 
-    Raises EnvironmentNotReadyError, naming the holder, where another process holds it.
+    Raises EnvironmentNotReadyError, naming the holder, if another process holds it, and if it
+    cannot be opened.
     """
-    path = folder / _LOCK_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    path = folder / LOCK_FILE
+    fd = _open(path)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,11 +60,33 @@ def machine_lock(folder: Path) -> Iterator[None]:
 
 
 def holder(folder: Path) -> str | None:
-    """Who holds the lock of a cache folder, for people; None where nobody does. Changes nothing."""
-    owner = _read_owner(folder / _LOCK_FILE)
+    """The process that holds the lock in a folder, for people; None if none. Changes nothing."""
+    owner = _read_owner(folder / LOCK_FILE)
     if owner is None or not _is_alive(owner):
         return None
     return _named(owner)
+
+
+def _open(path: Path) -> int:
+    """The lock's file, made if it is missing, for every user to lock.
+
+    What is there already is opened without O_CREAT: Linux refuses that for another user's file in
+    such a folder (fs.protected_regular).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+            os.fchmod(fd, 0o666)  # whatever the umask
+        except FileExistsError:
+            fd = os.open(path, os.O_RDWR | _FLAGS)
+    except OSError as error:
+        raise _is_unusable(path, str(error.strerror)) from error
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        os.close(fd)
+        raise _is_unusable(path, "it is no plain file")
+    return fd
 
 
 def _owner() -> dict[str, Any]:
@@ -61,12 +98,15 @@ def _owner() -> dict[str, Any]:
 
 
 def _read_owner(path: Path) -> dict[str, Any] | None:
+    """What the file says of its holder; None if that is not what a holder writes."""
     try:
-        owner = json.loads(path.read_text())
+        with open(os.open(path, os.O_RDONLY | _FLAGS), encoding="utf-8") as file:
+            owner = json.loads(file.read(MAX_OWNER_CHARACTERS))
     except (OSError, ValueError):
         return None
-    known = isinstance(owner, dict) and isinstance(owner.get("pid"), int) and "since" in owner
-    return owner if known else None
+    if not isinstance(owner, dict) or not isinstance(owner.get("pid"), int):
+        return None
+    return owner if str(owner.get("since")).isprintable() else None
 
 
 def _is_alive(owner: dict[str, Any]) -> bool:
@@ -90,4 +130,11 @@ def _is_held(path: Path) -> EnvironmentNotReadyError:
     return EnvironmentNotReadyError(
         f"another dyno run{who} is measuring on this machine",
         hint="wait until it has ended; two at once would spoil each other's numbers",
+    )
+
+
+def _is_unusable(path: Path, cause: str) -> EnvironmentNotReadyError:
+    return EnvironmentNotReadyError(
+        f"the machine's lock {path} cannot be opened: {cause}",
+        hint="remove it, or choose another folder with machine.lock_folder",
     )

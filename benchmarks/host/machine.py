@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contract.units import GIB
 from benchmarks.host import cgroup, nvidia
 
 ROOT = Path("/")
-GIB = 2**30
 CPU_FLAGS = (
     "avx2",
     "avx512f",

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-GIB = 2**30
+from benchmarks.contract.units import GIB, in_gib
+
 MAX_IDLE_LOAD_PER_CORE = 0.2
 """Runnable tasks per core above which a machine is not idle."""
 MAX_IDLE_PRESSURE_PERCENT = 10.0
@@ -118,11 +119,11 @@ def _memory(state: Mapping[str, Any]) -> Iterator[Finding]:
     if available is not None and available < MIN_AVAILABLE_BYTES:
         yield Finding(
             "warn",
-            f"{available / GIB:.1f} GiB of memory free",
+            f"{in_gib(available)} of memory free",
             "close programs, or lower machine.memory_limit_gib",
         )
     if swapped:
-        yield Finding("warn", f"{swapped / GIB:.1f} GiB are swapped out", "free memory, swapoff -a")
+        yield Finding("warn", f"{in_gib(swapped)} are swapped out", "free memory, swapoff -a")
 
 
 def _power(state: Mapping[str, Any]) -> Iterator[Finding]:

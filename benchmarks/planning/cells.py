@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import Cell, CohortPlan, Interpreter
 from benchmarks.contract.record import SERIAL
+from benchmarks.contract.units import in_gib
 from benchmarks.planning.catalog import Catalog
-from benchmarks.planning.cohorts import Part, num_missing
+from benchmarks.planning.cohorts import Part
 from benchmarks.planning.config import Configuration
 from benchmarks.planning.estimate import Estimator, memory_limit
 from benchmarks.planning.history import History
@@ -54,28 +55,31 @@ class Drafting:
         key = self._result_key(case)
         return Cell(case, "run", memory_bytes=memory_bytes, result_key=key)
 
+    def fits(self, together: Sequence[Cell]) -> bool:
+        """Whether launches of these cells, on one kind of device, can be alive together."""
+        sizes = [cell.memory_bytes or 0 for cell in together]
+        limit = self._limits[together[0].case.place.device]
+        return len(together) <= self._configuration.machine.max_resident and limit.holds(sizes)
+
     def settle(
         self, cells: Iterable[Cell], parts: Iterable[Part], cohorts: Iterable[CohortPlan]
     ) -> Iterator[Cell]:
         """The cells with what the store has of them, and what the rest will take."""
-        num_cohorts = self._configuration.protocol.num_cohorts
         missing: Counter[str] = Counter()
         serial: dict[str, str] = {}
         for part in parts:
-            for cell in (part.base, *part.others):
-                missing[cell.case.case_id] += num_missing(cell, part, self._history, num_cohorts)
+            missing.update(part.missing)
             if part.resident == SERIAL:
                 serial |= {one.case.case_id: self._why_serial(one, part) for one in part.others}
         planned = Counter(launch.case_id for one in cohorts for launch in one.launches)
         for cell in cells:
             name = cell.case.case_id
-            if cell.action == "skip":
-                yield cell
-            elif missing[name]:
-                timed = self._timed(cell, planned[name])
-                yield dataclasses.replace(timed, reason=serial.get(name))
-            else:
-                yield self._had(self._timed(cell, planned[name]))
+            settled = cell
+            if missing[name]:
+                settled = dataclasses.replace(cell, reason=serial.get(name))
+            elif cell.action == "run":
+                settled = self._had(cell, again=name in planned)
+            yield self._timed(settled, planned[name]) if name in planned else settled
 
     def _why_serial(self, cell: Cell, part: Part) -> str:
         max_resident = self._configuration.machine.max_resident
@@ -83,11 +87,11 @@ class Drafting:
         if max_resident < 2 or memory.limit_bytes is None:
             why = f"machine.max_resident={max_resident}"
         else:
-            sizes = [(one.memory_bytes or 0) / 2**30 for one in (cell, part.base)]
+            sizes = [in_gib(one.memory_bytes or 0) for one in (cell, part.base)]
             halves = "halves of " * memory.is_shared_equally
             why = (
-                f"needs {sizes[0]:.1f} GiB, its base {sizes[1]:.1f} GiB, which do not fit together"
-                f" within {halves}{memory.limit_bytes / 2**30:.1f} GiB"
+                f"needs {sizes[0]}, its base {sizes[1]}, which do not fit together"
+                f" within {halves}{in_gib(memory.limit_bytes)}"
             )
         return f"{why}: launched one after another with its base (A B B A)"
 
@@ -105,8 +109,6 @@ class Drafting:
         )
 
     def _timed(self, cell: Cell, num_launches: int) -> Cell:
-        if not num_launches:
-            return cell
         case = cell.case
         spec = self._catalog.workloads[case.work.workload].spec
         rules = self._configuration.device_rules[case.place.device]
@@ -115,9 +117,10 @@ class Drafting:
             cell, estimate_s=num_launches * estimate.launch_s, estimate_basis=estimate.basis
         )
 
-    def _had(self, cell: Cell) -> Cell:
+    def _had(self, cell: Cell, *, again: bool) -> Cell:
         done = self._history.cohorts(cell.result_key)
         runs = ", ".join(sorted({one.run_id for one in done}))
-        again = "; launched again as the base of others" if cell.estimate_s else ""
-        reason = f"{len(done)} cohort{'s' * (len(done) != 1)} in {runs}{again}"
+        reason = f"{len(done)} cohort{'s' * (len(done) != 1)} in {runs}"
+        if again:
+            reason += "; launched again as the base of others"
         return dataclasses.replace(cell, action="have", kind="have", reason=reason)

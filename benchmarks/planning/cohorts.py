@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from benchmarks.contract.plan import Cell, CohortPlan, LaunchPlan
@@ -34,8 +34,8 @@ class Part:
     """serial: the base and the one other, or with aa the base itself, do not fit together."""
     index: int = 0
     """Position among the parts of the plan."""
-    counts_base: bool = True
-    """Whether the base's own number of cohorts is this part's to reach."""
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """For each case_id the cohorts of this part that the case still needs."""
 
 
 class _Packed(NamedTuple):
@@ -45,18 +45,25 @@ class _Packed(NamedTuple):
     others: list[Cell]
 
 
-def parts_of(cells: Sequence[Cell], fits: Fits, *, aa: bool) -> list[Part]:
-    """The parts of all groups, in the order of their cells.
+def parts_of(
+    cells: Sequence[Cell], fits: Fits, history: History, protocol: MeasuringProtocol
+) -> list[Part]:
+    """The parts of all groups, in the order of their cells, with the cohorts that they still need.
 
-    The base of a group's precision is its first cell. With `aa` it is compared with itself, in
-    the cohorts of those that fit beside two of it, or on its own.
+    The base of a group's precision is its first cell. With `protocol.aa` it is compared with
+    itself, in the cohorts of those that fit beside two of it, or on its own.
     """
     families: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
         families[cell.case.group_id, cell.case.way.precision].append(cell)
     parts: list[Part] = []
     for family in families.values():
-        parts += _split(family, fits, first_index=len(parts), aa=aa)
+        for number, part in enumerate(_split(family, fits, aa=protocol.aa)):
+            done = {one.case.case_id: _shared(one, part.base, history) for one in part.others}
+            if number == 0:  # the base's own number counts once, in its first part
+                done[part.base.case.case_id] = _own(part, history)
+            missing = {name: max(0, protocol.num_cohorts - len(had)) for name, had in done.items()}
+            parts.append(dataclasses.replace(part, index=len(parts), missing=missing))
     return parts
 
 
@@ -69,18 +76,6 @@ def bases_of(parts: Sequence[Part]) -> dict[str, str]:
     }
 
 
-def num_missing(cell: Cell, part: Part, history: History, num_cohorts: int) -> int:
-    """Cohorts that this cell of a part still needs; those it shared with its base count."""
-    if cell is not part.base:
-        return max(0, num_cohorts - len(_shared(cell, part.base, history)))
-    if not part.counts_base:
-        return 0
-    done = history.cohorts(cell.result_key)
-    if part.aa:
-        done &= history.cohorts(cell.result_key, replica=1)
-    return max(0, num_cohorts - len(done))
-
-
 def cohorts_of(
     parts: Sequence[Part], history: History, protocol: MeasuringProtocol, run_id: str
 ) -> list[CohortPlan]:
@@ -90,7 +85,7 @@ def cohorts_of(
     return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
 
 
-def _split(family: Sequence[Cell], fits: Fits, *, first_index: int, aa: bool) -> list[Part]:
+def _split(family: Sequence[Cell], fits: Fits, *, aa: bool) -> list[Part]:
     base, *others = family
     parts: list[Part] = []
     if aa:
@@ -100,10 +95,7 @@ def _split(family: Sequence[Cell], fits: Fits, *, first_index: int, aa: bool) ->
     chunks, apart = _packed(others, [base], fits)
     parts += [Part(base, tuple(chunk)) for chunk in chunks]
     parts += [Part(base, (cell,), resident=SERIAL) for cell in apart]
-    return [
-        dataclasses.replace(part, index=first_index + i, counts_base=i == 0)
-        for i, part in enumerate(parts or [Part(base)])
-    ]
+    return parts or [Part(base)]
 
 
 def _packed(cells: Sequence[Cell], company: Sequence[Cell], fits: Fits) -> _Packed:
@@ -118,6 +110,12 @@ def _packed(cells: Sequence[Cell], company: Sequence[Cell], fits: Fits) -> _Pack
     return packed
 
 
+def _own(part: Part, history: History) -> frozenset[CohortKey]:
+    """The cohorts that count for a part's base; with A/A, those with both of its launches."""
+    done = history.cohorts(part.base.result_key)
+    return done & history.cohorts(part.base.result_key, replica=1) if part.aa else done
+
+
 def _shared(cell: Cell, base: Cell, history: History) -> frozenset[CohortKey]:
     """The cohorts that count for a cell: its own, where its base fails and has none to share."""
     if history.has_failed(base.result_key):
@@ -128,25 +126,19 @@ def _shared(cell: Cell, base: Cell, history: History) -> frozenset[CohortKey]:
 def _cohorts_of_part(
     part: Part, history: History, protocol: MeasuringProtocol, run_id: str
 ) -> list[CohortPlan]:
-    missing = {
-        cell.case.case_id: num_missing(cell, part, history, protocol.num_cohorts)
-        for cell in (part.base, *part.others)
-    }
     base_id = part.base.case.case_id
     base = [LaunchPlan(base_id), *([LaunchPlan(base_id, replica=1)] if part.aa else [])]
+    others = [one.case.case_id for one in part.others]
     first = history.next_index(run_id, part.index)
     return [
         _cohort(
             part,
             run_id,
             index=first + turn,
-            launches=(
-                *base,
-                *(LaunchPlan(name) for name, n in missing.items() if name != base_id and n > turn),
-            ),
+            launches=(*base, *(LaunchPlan(name) for name in others if part.missing[name] > turn)),
             protocol=protocol,
         )
-        for turn in range(max(missing.values()))
+        for turn in range(max(part.missing.values()))
     ]
 
 

@@ -6,14 +6,12 @@ import statistics
 from typing import NamedTuple
 
 from benchmarks.contract.case import Case
-from benchmarks.contract.plan import MachineConfig
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.plan import MEMORY_SHARE, MachineConfig
+from benchmarks.contract.protocol import NUM_FIRST_STEPS, DeviceRules, MeasuringProtocol
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.planning.history import History
 from benchmarks.planning.surroundings import Surroundings
 
-MEMORY_SHARE = 0.9
-"""Share of a memory that launches may take; the rest is the system's and the driver's."""
 HOST_DEVICES = ("cpu", "metal")
 """Devices whose memory is the host's."""
 
@@ -22,7 +20,6 @@ CPU_FLOP_PER_S_AND_CORE = 4e10
 ACCELERATOR_FLOP_PER_S = {"cuda": 2e13, "tpu": 2e13, "metal": 2e12}
 START_UP_S = {"eager": 10.0, "graph": 15.0, "compiled": 60.0}
 """Seconds of import, build, load and self-tests, and of compilation from an empty cache."""
-NUM_FIRST_STEPS = 3
 
 
 class Estimate(NamedTuple):
@@ -95,9 +92,7 @@ class MemoryLimit(NamedTuple):
 def memory_limit(device: str, config: MachineConfig, around: Surroundings) -> MemoryLimit:
     """What the launches on this device may take together."""
     if device in HOST_DEVICES:
-        if config.memory_limit_gib is not None:
-            return MemoryLimit(int(config.memory_limit_gib * 2**30), False)
-        return MemoryLimit(int(MEMORY_SHARE * around.memory_bytes), False)
+        return MemoryLimit(config.memory_limit_bytes(around.memory_bytes), False)
     known = [one.get("memory_bytes") for one in around.machine.get("accelerators") or ()]
     amounts = [amount for amount in known if amount]
     return MemoryLimit(int(MEMORY_SHARE * min(amounts)) if amounts else None, True)

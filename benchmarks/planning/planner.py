@@ -6,7 +6,7 @@ Pure but for what `Surroundings` and the store are asked once each; no Hydra for
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,15 +15,14 @@ from benchmarks.contract.record import Record
 from benchmarks.planning import axes, config
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.cells import Drafting
-from benchmarks.planning.cohorts import Part, bases_of, cohorts_of, parts_of
+from benchmarks.planning.cohorts import bases_of, cohorts_of, parts_of
 from benchmarks.planning.config import Configuration
-from benchmarks.planning.estimate import memory_limit
 from benchmarks.planning.history import History
 from benchmarks.planning.identity import plan_key
 from benchmarks.planning.names import unknown_name
-from benchmarks.planning.overrides import parse
+from benchmarks.planning.overrides import Overrides, parse
 from benchmarks.planning.skips import absent_device
-from benchmarks.planning.surroundings import Surroundings, here
+from benchmarks.planning.surroundings import Interpreters, Surroundings, here
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,12 @@ def make_plan(
     history = History(store.records(), fresh=request.fresh)
     drafting = Drafting(catalog, configuration, interpreters, around, history)
     cells = [drafting.draft(case) for case in axes.cases(found, auto_device)]
-    parts = _parts(cells, configuration, around)
+    parts = parts_of(
+        [cell for cell in cells if cell.action == "run"],
+        drafting.fits,
+        history,
+        configuration.protocol,
+    )
     key = plan_key(cells, configuration.protocol, fresh=request.fresh)
     run_id = _earlier_run(key, store) if not request.fresh else None
     run_id = run_id or _new_run_id(resolved.suite_name, around)
@@ -89,6 +93,7 @@ def make_plan(
         protocol=configuration.protocol,
         machine_config=configuration.machine,
         cells=tuple(drafting.settle(cells, parts, cohorts)),
+        missing=tuple(_missing(cells, overrides, interpreters)),
         cohorts=tuple(cohorts),
         bases=bases_of(parts),
         interpreters={k: v for k, v in interpreters.items() if isinstance(v, Interpreter)},
@@ -98,42 +103,42 @@ def make_plan(
     )
 
 
-def best_device(interpreters: Mapping[str, Interpreter | str]) -> str:
+def best_device(interpreters: Interpreters) -> str:
     """The device that `auto` stands for: the best that any of the frameworks sees here."""
-    seen = {
+    seen = _devices_seen(interpreters)
+    return next((device for device in axes.DEVICE_PREFERENCE if device in seen), "cpu")
+
+
+def _devices_seen(interpreters: Interpreters) -> set[str]:
+    return {
         device
         for found in interpreters.values()
         if isinstance(found, Interpreter)
         for device, number in found.devices.items()
         if number
     }
-    return next((device for device in axes.DEVICE_PREFERENCE if device in seen), "cpu")
 
 
-def missing_named(plan: Plan) -> list[str]:
-    """Why each framework or device is not there that the user named outright, and not by `all`.
+def _missing(
+    cells: Iterable[Cell], overrides: Overrides, interpreters: Interpreters
+) -> dict[str, None]:
+    """The texts of `Plan.missing`, each once and in the order of the cells.
 
-    Where this is not empty, a command ends with EXIT_ENVIRONMENT. A device counts as missing for a
-    framework that was named too, and for any where no framework sees it.
+    A device is missing for a framework that is named too, and for any framework if none sees it.
     """
-    asked = [text for text in plan.overrides if re.match(r"\+*(framework|device)\s*=", text)]
-    named = parse(asked)
-    seen = {device for one in plan.interpreters.values() for device, n in one.devices.items() if n}
-    found = []
-    for cell in plan.cells:
-        case = cell.case
-        is_named = named.is_named("framework", case.way.framework)
+    seen = _devices_seen(interpreters)
+    found: dict[str, None] = {}
+    for cell in cells:
+        framework, device = cell.case.way.framework, cell.case.place.device
+        is_named = overrides.is_named("framework", framework)
         if cell.kind == "not_installed" and is_named:
-            found.append(f"{case.way.framework}: {cell.reason}")
-        interpreter = plan.interpreters.get(case.way.framework)
-        if interpreter is None or not named.is_named("device", case.place.device):
-            continue
-        num_seen = interpreter.devices.get(case.place.device, 0)
-        absent = absent_device(case, num_seen)
-        is_absent = str(cell.reason).startswith(absent)
-        if is_absent and (is_named or case.place.device not in seen):
-            found.append(absent)
-    return list(dict.fromkeys(found))
+            found[f"{framework}: {cell.reason}"] = None
+        is_missing = overrides.is_named("device", device) and (is_named or device not in seen)
+        if cell.kind == "no_device" and is_missing:
+            interpreter = interpreters[framework]
+            assert isinstance(interpreter, Interpreter)
+            found[absent_device(cell.case, interpreter)] = None
+    return found
 
 
 def _refuse_unknown_interpreters(configuration: Configuration, catalog: Catalog) -> None:
@@ -165,18 +170,6 @@ def _exporters(frameworks: Iterable[str], catalog: Catalog) -> list[str]:
         for exporter in entry.exporters("int8")
     )
     return [name for name in found if name not in wanted]
-
-
-def _parts(cells: Iterable[Cell], configuration: Configuration, around: Surroundings) -> list[Part]:
-    machine = configuration.machine
-
-    def fits(together: Sequence[Cell]) -> bool:
-        limit = memory_limit(together[0].case.place.device, machine, around)
-        sizes = [cell.memory_bytes or 0 for cell in together]
-        return len(together) <= machine.max_resident and limit.holds(sizes)
-
-    runnable = [cell for cell in cells if cell.action == "run"]
-    return parts_of(runnable, fits, aa=configuration.protocol.aa)
 
 
 def _earlier_run(key: str, store: Runs) -> str | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.contract.plan import Interpreter
 from benchmarks.host.environment import allowed_environment, inherited_environment
+from benchmarks.storage.files import replace_whole
 from benchmarks.worker import probe as measuring_probe
 
 PROBE_TIMEOUT_S = 120.0
@@ -53,7 +54,8 @@ def cached_probe(site: Site, cache: Path, *, keep: bool) -> Interpreter | str:
         return Interpreter(**json.loads(file.read_bytes()))
     result = probe(site)
     if keep and isinstance(result, Interpreter):
-        _write_whole(file, json.dumps(asdict(result)))
+        with contextlib.suppress(OSError):  # without a cache it only takes longer
+            replace_whole(file, json.dumps(asdict(result)))
     return result
 
 
@@ -160,12 +162,3 @@ def _printable_lines(text: str) -> Iterator[str]:
         printable = "".join(c for c in line if c.isprintable()).strip()
         if printable:
             yield printable
-
-
-def _write_whole(file: Path, text: str) -> None:
-    """Keep a probe; a cache that cannot be written costs time and nothing else."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        temporary.replace(file)

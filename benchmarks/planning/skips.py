@@ -9,10 +9,10 @@ from typing import NamedTuple
 from benchmarks.contract.case import Case
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.plan import Interpreter
+from benchmarks.contract.units import in_gib
+from benchmarks.host.compiler import INSTALL_HINT
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.estimate import MemoryLimit
-
-GIB = 2**30
 
 
 class Skip(NamedTuple):
@@ -46,9 +46,10 @@ def skip_of(case: Case, memory_bytes: int, offer: Offer) -> Skip | None:
     )
 
 
-def absent_device(case: Case, num_seen: int = 0) -> str:
-    """The reason of a case whose device its framework does not see."""
+def absent_device(case: Case, interpreter: Interpreter) -> str:
+    """Why a case has no device: its framework sees none of the kind here, or too few."""
     device, framework = case.place.device, case.way.framework
+    num_seen = interpreter.devices.get(device, 0)
     if num_seen:
         asked = case.place.num_devices
         return f"{framework} sees {num_seen} {device} devices here, {asked} are asked for"
@@ -114,7 +115,7 @@ def _not_offered(case: Case, memory_bytes: int, capabilities: Capabilities) -> s
 
 
 def _demand(memory_bytes: int) -> str:
-    return f"the case needs up to {memory_bytes / GIB:.1f} GiB of a device's memory"
+    return f"the case needs up to {in_gib(memory_bytes)} of a device's memory"
 
 
 def _not_implemented(case: Case, catalog: Catalog) -> Skip | None:
@@ -141,10 +142,9 @@ def _without_device(case: Case, memory_bytes: int, offer: Offer) -> Skip | None:
     assert isinstance(interpreter, Interpreter)
     if interpreter.probe_failure:  # nobody knows its devices: a launch leaves a record and a log
         return None
-    num_seen = interpreter.devices.get(case.place.device, 0)
-    if num_seen >= case.place.num_devices:
+    if interpreter.devices.get(case.place.device, 0) >= case.place.num_devices:
         return None
-    return Skip("unsupported", f"{absent_device(case, num_seen)}; {_demand(memory_bytes)}")
+    return Skip("no_device", f"{absent_device(case, interpreter)}; {_demand(memory_bytes)}")
 
 
 def _without_compiler(case: Case, offer: Offer) -> Skip | None:
@@ -152,7 +152,7 @@ def _without_compiler(case: Case, offer: Offer) -> Skip | None:
     if offer.has_compiler or (case.way.execution, case.place.device) not in needs:
         return None
     what = f"{case.way.framework} {case.way.execution} on {case.place.device}"
-    return Skip("unsupported", f"{what} needs a C++ compiler; install g++ or clang++")
+    return Skip("unsupported", f"{what} needs a C++ compiler; {INSTALL_HINT}")
 
 
 def _too_large(case: Case, memory_bytes: int, memory: MemoryLimit) -> Skip | None:
@@ -161,6 +161,6 @@ def _too_large(case: Case, memory_bytes: int, memory: MemoryLimit) -> Skip | Non
     assert memory.limit_bytes is not None
     return Skip(
         "does_not_fit",
-        f"needs up to {memory_bytes / GIB:.1f} GiB of {case.place.device} memory,"
-        f" the limit is {memory.limit_bytes / GIB:.1f} GiB",
+        f"needs up to {in_gib(memory_bytes)} of {case.place.device} memory,"
+        f" the limit is {in_gib(memory.limit_bytes)}",
     )

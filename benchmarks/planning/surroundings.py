@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,8 +10,6 @@ from typing import Any
 
 from benchmarks.contract.plan import Interpreter, MachineConfig
 from benchmarks.planning.catalog import Catalog
-
-COMPILERS = ("c++", "g++", "clang++")
 
 Interpreters = dict[str, "Interpreter | str"]
 """For each framework its interpreter, or why it is not installed."""
@@ -41,6 +37,7 @@ class Surroundings:
 def here() -> Surroundings:
     """The surroundings of this process, now."""
     from benchmarks.host import machine
+    from benchmarks.host.compiler import find_compiler
     from benchmarks.planning.interpreters import resolve
 
     fingerprint = machine.fingerprint()
@@ -50,13 +47,7 @@ def here() -> Surroundings:
         machine_key=machine.fingerprint_key(fingerprint),
         num_cores=machine.effective_cores(),
         memory_bytes=machine.total_memory_bytes(),
-        has_compiler=has_compiler(),
+        has_compiler=find_compiler() is not None,
         now=datetime.now(UTC),
         token=secrets.token_hex(3),
     )
-
-
-def has_compiler() -> bool:
-    """Whether a C++ compiler is found, in CXX or by the usual names."""
-    named = os.environ.get("CXX", "").split()[:1]
-    return any(shutil.which(name) for name in (*named, *COMPILERS))

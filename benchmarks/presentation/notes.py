@@ -10,7 +10,8 @@ from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.evidence import FAIL, INHERITED, PASS
 from benchmarks.contract.record import SERIAL
-from benchmarks.presentation.wording import GIB, clean, count, group_name, way_name, with_interval
+from benchmarks.contract.units import GIB
+from benchmarks.presentation.wording import clean, count, group_name, way_name, with_interval
 from benchmarks.statistics.ratios import MARGIN
 
 HOW_TO_READ = (

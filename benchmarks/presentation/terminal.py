@@ -7,7 +7,6 @@ Readable without colour, at 80 columns and where it is piped. Text from records 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 from typing import Literal, NamedTuple, TextIO
 
 from rich import box  # noqa: TID253 - works with rich; commands import it when they run
@@ -22,6 +21,7 @@ from benchmarks.analysis.summary import RunSummary
 from benchmarks.presentation.notes import SHOWN, notes
 from benchmarks.presentation.sentence import sentence
 from benchmarks.presentation.wording import (
+    by_group,
     clean,
     gib,
     group_name,
@@ -53,19 +53,12 @@ def console_for(stream: TextIO) -> Console:
 def render_summary(summary: RunSummary, console: Console, *, store: str = "") -> None:
     """Print tables, notes and the sentence; `store` is the folder that logs are relative to."""
     ratios = {one.case: one for one in summary.ratios if not one.aa}
-    for group in _groups(summary.cells):
+    for group in by_group(summary.cells):
         _print_group(group, ratios, console, store)
     for note in notes(summary):
         console.print(Text(note))
     console.print()
     console.print(Text(sentence(summary), style="bold"))
-
-
-def _groups(cells: Iterable[CellSummary]) -> list[list[CellSummary]]:
-    groups: dict[str, list[CellSummary]] = {}
-    for cell in cells:
-        groups.setdefault(cell.case.group_id, []).append(cell)
-    return list(groups.values())
 
 
 def _print_group(

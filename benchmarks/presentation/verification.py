@@ -15,7 +15,7 @@ from rich.text import Text  # noqa: TID253 - as above
 
 from benchmarks.contract.evidence import FAIL, INHERITED, PASS, SKIP, Check
 from benchmarks.equivalence.verdict import NAMES, describe
-from benchmarks.presentation.wording import clean, count, group_name, way_name
+from benchmarks.presentation.wording import by_group, clean, count, group_name, way_name
 from benchmarks.running.verification import ProvenCell
 
 NONE = "-"
@@ -29,7 +29,7 @@ HOW_TO_READ = (
 
 def render_parity(cells: Sequence[ProvenCell], console: Console) -> None:
     """Print the proofs: a table for each work, then failures with their causes, then skips."""
-    for group in _groups(cells):
+    for group in by_group(cells):
         console.print(Text(_title(group[0]), style="bold"))
         judged = [cell for cell in group if cell.verdict.status != SKIP]
         if judged:
@@ -65,13 +65,6 @@ def furthest(checks: Iterable[Check]) -> Check | None:
         if check.tolerance is not None and not (check.name == "flop" and check.passes)
     ]
     return max(judged, key=share, default=None)
-
-
-def _groups(cells: Iterable[ProvenCell]) -> list[list[ProvenCell]]:
-    groups: dict[str, list[ProvenCell]] = {}
-    for cell in cells:
-        groups.setdefault(cell.case.group_id, []).append(cell)
-    return list(groups.values())
 
 
 def _title(cell: ProvenCell) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.units import GIB
 
-GIB = 2**30
 MAX_TEXT = 300
 DIGITS_WITHOUT_INTERVAL = 2
 MAX_DIGITS = 5
@@ -102,6 +104,25 @@ def group_name(case: Case, *, with_place: bool = True) -> str:
     if with_place:
         parts.append(place.device + (f" x{place.num_devices}" if place.num_devices > 1 else ""))
     return clean(" ".join(parts))
+
+
+class HasCase(Protocol):
+    """Anything that is of one case."""
+
+    @property
+    def case(self) -> Case:
+        """The case."""
+
+
+Of = TypeVar("Of", bound=HasCase)
+
+
+def by_group(cells: Iterable[Of]) -> list[list[Of]]:
+    """The cells of each group, the groups in the order of their first cells."""
+    groups: dict[str, list[Of]] = {}
+    for cell in cells:
+        groups.setdefault(cell.case.group_id, []).append(cell)
+    return list(groups.values())
 
 
 def count(amount: int, noun: str) -> str:

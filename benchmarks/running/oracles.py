@@ -19,13 +19,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.evidence import PASS
 from benchmarks.contract.plan import Interpreter
+from benchmarks.contract.units import in_gib
 from benchmarks.planning.catalog import FrameworkEntry
 from benchmarks.planning.sources import proving_hash
 from benchmarks.running.preparation import data_folder
 from benchmarks.running.prover import Proof, Prover
+from benchmarks.storage.files import replace_whole
 
 MAX_FLOP_PER_STEP = 2e11
 """FLOP of a step, or of a batch of requests with what comes before them, above which no oracle is
@@ -95,8 +99,9 @@ class Oracles:
             return f"it takes two frameworks with float64 on the CPU; installed: {installed}"
         names = ", ".join(case.way.framework for case in cases[:2])
         self.note(f"computing the float64 oracle of {_named(work)} with {names}")
-        for left_over in self._root.glob("partial-*"):  # we hold the machine: nobody writes there
-            shutil.rmtree(left_over, ignore_errors=True)
+        for left_over in self._root.glob("partial-*"):
+            if not psutil.pid_exists(int(left_over.name.partition("-")[2])):
+                shutil.rmtree(left_over, ignore_errors=True)
         partial = self._root / f"partial-{os.getpid()}"
         try:
             return self._agreeing(cases, partial, work, follows)
@@ -145,10 +150,7 @@ class Oracles:
             },
             indent=1,
         )
-        file = self._file(work, follows)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(file)
+        replace_whole(self._file(work, follows), text)
         return known
 
     def _versions(self, framework: str) -> dict[str, str]:
@@ -177,10 +179,7 @@ class Oracles:
         needed = spec.memory_bytes(Case(work, Way("", "eager", PRECISION), Place("cpu")))
         limit = self.prover.memory_limit_bytes
         if needed > limit:
-            return (
-                f"its float64 oracle takes {needed / 2**30:.0f} GiB, the limit is"
-                f" {limit / 2**30:.0f} GiB"
-            )
+            return f"its float64 oracle takes {in_gib(needed)}, the limit is {in_gib(limit)}"
         return None
 
     def _candidates(self, work: Work) -> Iterator[Case]:
@@ -239,5 +238,10 @@ def _execution(framework: FrameworkEntry, workload: str) -> str | None:
 
 
 def _named(work: Work) -> str:
+    return f"{work.workload} {sized(work)} seed {work.seed}"
+
+
+def sized(work: Work) -> str:
+    """Size, batch size and options of a work, for people."""
     options = "".join(f" {name}={value}" for name, value in work.options)
-    return f"{work.workload} {work.size} b{work.batch_size}{options} seed {work.seed}"
+    return f"{work.size} b{work.batch_size}{options}"

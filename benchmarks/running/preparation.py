@@ -10,7 +10,6 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import benchmarks
 from benchmarks.contract.case import Case, Work
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import LaunchRequest, ProofRequest
@@ -18,13 +17,11 @@ from benchmarks.contract.plan import MachineConfig, Plan
 from benchmarks.contract.program import Exporter
 from benchmarks.host import machine
 from benchmarks.host.environment import allowed_environment
-from benchmarks.planning.catalog import Catalog
+from benchmarks.host.lock import shared_folder
+from benchmarks.planning.catalog import PROJECT_ROOT, Catalog
 from benchmarks.planning.sources import Sources
 from benchmarks.running.process import Command
 
-ROOT = Path(benchmarks.__file__).resolve().parent.parent
-MEMORY_SHARE = 0.9
-"""Share of the machine's memory that launches alive together may take, where no limit is set."""
 ACCELERATOR_SHARE = 0.9
 """Share of a device's memory that the launches alive together divide among them."""
 
@@ -34,9 +31,16 @@ class Folders:
     """Where a run keeps what is no result."""
 
     cache: Path
-    """Lives on between runs: canonical arrays, compile caches, locks."""
+    """Lives on between runs: canonical arrays, compile caches."""
     logs: Path
     """The launches' output, beside the records."""
+    lock: Path
+    """Holds the lock that lets one run measure at a time."""
+
+
+def lock_folder(config: MachineConfig) -> Path:
+    """The folder of the lock that a run takes: the configuration's, else the machine's."""
+    return PROJECT_ROOT / config.lock_folder if config.lock_folder else shared_folder()
 
 
 class DataError(Exception):
@@ -100,14 +104,13 @@ def launch_of(
     """The message that tells a worker what to run; its private folders exist when this returns."""
     framework = catalog.frameworks[case.way.framework]
     implementation = catalog.implementations[case.work.workload, case.way.framework]
-    cell = next(c for c in plan.cells if c.case == case)
     alone = case.place.device == "cpu" or num_resident == 1
     return LaunchRequest(
         case=case,
         settings=settings_of(
             case,
             plan.machine_config,
-            cache=folders.cache / "compiled" / str(cell.result_key),
+            cache=folders.cache / "compiled" / str(plan.cell(case.case_id).result_key),
             scratch=folders.cache / "scratch" / launch_id,
             memory_fraction=1.0 if alone else ACCELERATOR_SHARE / num_resident,
         ),
@@ -149,13 +152,6 @@ def settings_of(
     )
 
 
-def memory_limit_bytes(config: MachineConfig) -> int:
-    """Bytes that the processes alive together may take."""
-    if config.memory_limit_gib is not None:
-        return int(config.memory_limit_gib * 2**30)
-    return int(MEMORY_SHARE * machine.total_memory_bytes())
-
-
 def command_of(
     python: str,
     catalog: Catalog,
@@ -181,4 +177,4 @@ def command_of(
 
 def _python_path(catalog: Catalog) -> dict[str, str]:
     """Our own checkout first: other wheels have shipped a top-level `benchmarks` before."""
-    return {"PYTHONPATH": ":".join([str(ROOT), *catalog.python_path])}
+    return {"PYTHONPATH": ":".join([str(PROJECT_ROOT), *catalog.python_path])}

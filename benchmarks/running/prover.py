@@ -15,9 +15,10 @@ from typing import Any
 from benchmarks.contract.case import Case
 from benchmarks.contract.evidence import FAIL, Evidence, ParityVerdict
 from benchmarks.contract.message import ProofRequest
-from benchmarks.contract.plan import Interpreter, MachineConfig
+from benchmarks.contract.plan import Interpreter, MachineConfig, Plan
 from benchmarks.contract.program import Exporter
 from benchmarks.contract.protocol import MeasuringProtocol
+from benchmarks.contract.units import in_gib
 from benchmarks.host import machine
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.identity import proof_key
@@ -168,8 +169,8 @@ class Prover:
     def _tick(self, live: SupervisedLaunch) -> None:
         resident = live.worker.resident_bytes()
         if resident > self.memory_limit_bytes:
-            limit = f"{self.memory_limit_bytes / 2**30:.1f} GiB"
-            raise live.fail("oom_host", f"it took {resident / 2**30:.1f} GiB, the limit is {limit}")
+            limit = in_gib(self.memory_limit_bytes)
+            raise live.fail("oom_host", f"it took {in_gib(resident)}, the limit is {limit}")
         if self.stopping.signalled:
             raise live.interrupt("stopped")
 
@@ -183,6 +184,29 @@ class Prover:
                 if live.is_alive:
                     live.interrupt("stopped")
                 shutil.rmtree(live.launch.settings.scratch_folder, ignore_errors=True)
+
+
+def prover_of(
+    plan: Plan,
+    catalog: Catalog,
+    *,
+    folders: Folders,
+    guard: Guard,
+    stopping: Stopping,
+    on_phase: Callable[[str, str], None],
+) -> Prover:
+    """The prover of a plan's cases on this machine."""
+    config = plan.machine_config
+    return Prover(
+        catalog=catalog,
+        machine_config=config,
+        protocol=plan.protocol,
+        folders=folders,
+        guard=guard,
+        stopping=stopping,
+        memory_limit_bytes=config.memory_limit_bytes(machine.total_memory_bytes()),
+        on_phase=on_phase,
+    )
 
 
 def _run(live: SupervisedLaunch, log: Path) -> Proof:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.evidence import INHERITED, PASS, UNPROVEN, ParityVerdict, verdict_from_json
-from benchmarks.running.oracles import Oracles
+from benchmarks.running.oracles import Oracles, sized
 from benchmarks.running.prover import ProofStoppedError, Prover
+from benchmarks.storage.files import replace_whole
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Proxies:
             found = self._proven(proxy)
             if found.status != PASS:
                 return dataclasses.replace(
-                    found, reason=f"{reason}; at {_named(proxy)}: {found.reason}"
+                    found, reason=f"{reason}; at {sized(proxy.work)}: {found.reason}"
                 )
-        names = " and ".join(_named(proxy) for proxy in proxies)
+        names = " and ".join(sized(proxy.work) for proxy in proxies)
         return ParityVerdict(INHERITED, reason=f"proven at {names}, because {reason}")
 
     def _proxies(self, case: Case) -> Iterator[Case]:
@@ -77,11 +77,7 @@ class Proxies:
         if proof.status != "ok":
             verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; log: {proof.log}")
         if verdict.status == PASS:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(f".{os.getpid()}")
-            text = json.dumps(verdict.to_json(), allow_nan=False)
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(file)
+            replace_whole(file, json.dumps(verdict.to_json(), allow_nan=False))
         return verdict
 
     def _file(self, proxy: Case) -> Path:
@@ -94,8 +90,3 @@ def _kept(file: Path) -> ParityVerdict | None:
         return verdict_from_json(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _named(case: Case) -> str:
-    options = (f" {name}={value}" for name, value in case.work.options)
-    return f"{case.work.size} b{case.work.batch_size}{''.join(options)}"

@@ -24,7 +24,6 @@ def record_of(
     spec = catalog.workloads[case.work.workload].spec
     flop_per_step = spec.flop_per_step(case.work)
     failure = live.failure or _suspicion(plan, case, live, flop_per_step) or _unproven(live)
-    cell = next(c for c in plan.cells if c.case == case)
     ready, finished = live.ready, live.finished
     return Record(
         run_id=plan.run_id,
@@ -32,7 +31,7 @@ def record_of(
         launch_id=live.launch_id,
         case=case,
         replica=launch.replica,
-        result_key=str(cell.result_key),
+        result_key=str(plan.cell(case.case_id).result_key),
         protocol_name=plan.protocol.name,
         protocol_version=PROTOCOL_VERSION,
         status=failure.status if failure else "ok",

@@ -15,8 +15,9 @@ from benchmarks.contract.case import Case
 from benchmarks.contract.message import LaunchRequest
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.contract.record import SERIAL
+from benchmarks.contract.units import in_gib
 from benchmarks.host.lock import machine_lock
-from benchmarks.host.machine import effective_cores
+from benchmarks.host.machine import effective_cores, total_memory_bytes
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.guard import Guard
 from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
@@ -26,12 +27,11 @@ from benchmarks.running.preparation import (
     Folders,
     command_of,
     launch_of,
-    memory_limit_bytes,
     prepare_data,
 )
 from benchmarks.running.process import Worker
 from benchmarks.running.progress import Progress
-from benchmarks.running.prover import ProofStoppedError, Prover
+from benchmarks.running.prover import ProofStoppedError, prover_of
 from benchmarks.running.recording import record_of
 from benchmarks.running.references import References, references_of
 from benchmarks.running.rounds import Rounds, take_rounds
@@ -62,16 +62,16 @@ class Run:
     @property
     def memory_limit_bytes(self) -> int:
         """Bytes that the launches alive together may take."""
-        return memory_limit_bytes(self.plan.machine_config)
+        return self.plan.machine_config.memory_limit_bytes(total_memory_bytes())
 
     def case(self, launch: LaunchPlan) -> Case:
         """The case that a launch of the plan is of."""
-        return next(c.case for c in self.plan.cells if c.case.case_id == launch.case_id)
+        return self.plan.cell(launch.case_id).case
 
 
 def run(current: Run) -> None:
     """Measure every cohort of the plan; the store holds the records when this returns."""
-    with machine_lock(current.folders.cache), Guard() as guard, current.stopping:
+    with machine_lock(current.folders.lock), Guard() as guard, current.stopping:
         current.progress.begin(len(current.plan.cohorts), current.plan.estimate_s)
         references = _grounds(current, guard)
         try:
@@ -88,14 +88,12 @@ def run(current: Run) -> None:
 
 
 def _grounds(current: Run, guard: Guard) -> References:
-    prover = Prover(
-        catalog=current.catalog,
-        machine_config=current.plan.machine_config,
-        protocol=current.plan.protocol,
+    prover = prover_of(
+        current.plan,
+        current.catalog,
         folders=current.folders,
         guard=guard,
         stopping=current.stopping,
-        memory_limit_bytes=current.memory_limit_bytes,
         on_phase=current.progress.phase,
     )
     return references_of(Oracles(prover, current.progress.note))
@@ -277,8 +275,8 @@ def _tick(cohort: _Cohort, running: SupervisedLaunch) -> None:
         _, largest = max(sizes, key=lambda pair: pair[0])
         ended = largest.fail(
             "oom_host",
-            f"the launches alive together took {resident / 2**30:.1f} GiB,"
-            f" more than the limit of {current.memory_limit_bytes / 2**30:.1f} GiB",
+            f"the launches alive together took {in_gib(resident)},"
+            f" more than the limit of {in_gib(current.memory_limit_bytes)}",
         )
         if largest is running:
             raise ended

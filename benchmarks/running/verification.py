@@ -14,9 +14,9 @@ from benchmarks.host.lock import machine_lock
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.guard import Guard
 from benchmarks.running.oracles import Known, Oracles
-from benchmarks.running.preparation import Folders, memory_limit_bytes
+from benchmarks.running.preparation import Folders
 from benchmarks.running.progress import Progress
-from benchmarks.running.prover import Proof, ProofStoppedError, Prover
+from benchmarks.running.prover import Proof, ProofStoppedError, prover_of
 from benchmarks.running.references import references_of
 from benchmarks.running.stopping import StopNowError, Stopping
 
@@ -69,7 +69,7 @@ class Verification:
         proven: list[ProvenCell] = []
         cells = self.plan.cells
         num_to_prove = sum(cell.action != "skip" for cell in cells)
-        with machine_lock(self.folders.cache), Guard() as guard, self.stopping:
+        with machine_lock(self.folders.lock), Guard() as guard, self.stopping:
             self.progress.begin(num_to_prove, None, what="cells to prove")
             try:
                 proven.extend(self._prove_each(guard))
@@ -80,7 +80,14 @@ class Verification:
         return [*proven, *(_not_reached(cell) for cell in cells[len(proven) :])]
 
     def _prove_each(self, guard: Guard) -> Iterator[ProvenCell]:
-        prover = self._prover(guard)
+        prover = prover_of(
+            self.plan,
+            self.catalog,
+            folders=self.folders,
+            guard=guard,
+            stopping=self.stopping,
+            on_phase=self.progress.phase,
+        )
         oracles = Oracles(prover, self.progress.note)
         references = references_of(oracles)
         stopped = False
@@ -108,18 +115,6 @@ class Verification:
                 yield ProvenCell(
                     cell.case, ParityVerdict(FAIL, reason=f"could not be proven: {error}")
                 )
-
-    def _prover(self, guard: Guard) -> Prover:
-        return Prover(
-            catalog=self.catalog,
-            machine_config=self.plan.machine_config,
-            protocol=self.plan.protocol,
-            folders=self.folders,
-            guard=guard,
-            stopping=self.stopping,
-            memory_limit_bytes=memory_limit_bytes(self.plan.machine_config),
-            on_phase=self.progress.phase,
-        )
 
 
 def _proven(case: Case, proof: Proof, known: Known | str) -> ProvenCell:

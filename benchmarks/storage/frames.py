@@ -6,7 +6,7 @@ Each line is plain JSON to other tools. The checksum is taken over the bytes and
 re-serialised JSON, because two decimal texts can be the same number. A line without its end is a
 write that was cut short: it was never acknowledged, is ignored when reading, and moved aside by
 the next append. Anything else that does not check is damage, and an error.
-Standard library and the errors only.
+Standard library, the errors and `files` only.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.errors import StoreError
+from benchmarks.storage.files import sync_folder
 
 MAX_FRAME_BYTES = 16 * 2**20
 MAX_FILE_BYTES = 512 * 2**20
@@ -123,15 +124,6 @@ def read_bytes(path: Path, *, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise StoreError(f"{path} is larger than {max_bytes} bytes")
     return content
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def damaged(path: Path, offset: int, cause: object) -> StoreError:

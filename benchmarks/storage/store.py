@@ -9,10 +9,8 @@ May import the errors, the contract and the plan's data type.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
-import os
 import re
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from benchmarks.contract.plan import Plan, plan_from_json
 from benchmarks.contract.record import Record, record_from_json
 from benchmarks.errors import NothingSelectedError, StoreError, UsageError
 from benchmarks.storage import frames
+from benchmarks.storage.files import replace_whole, sync_folder
 
 PLAN_FILE = "plan.json"
 RECORDS_FILE = "records.jsonl"
@@ -49,9 +48,8 @@ class Store:
         folder = self._path(plan.run_id)
         text = json.dumps(plan.to_json(), allow_nan=False, indent=1)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _replace_whole(folder / PLAN_FILE, text.encode())
-            frames.sync_folder(self.folder)
+            replace_whole(folder / PLAN_FILE, text)
+            sync_folder(self.folder)
         except OSError as error:
             raise StoreError(f"cannot write {folder / PLAN_FILE}: {error.strerror}") from error
 
@@ -125,19 +123,3 @@ def _read_records(path: Path) -> list[Record]:
         except ValueError as error:
             raise StoreError(f"{path} at byte {frame.offset}: {error}") from error
     return records
-
-
-def _replace_whole(path: Path, content: bytes) -> None:
-    """Put content at path so that every reader, also after a power cut, sees old or new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        frames.sync_folder(path.parent)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

@@ -21,14 +21,13 @@ from benchmarks.contract.message import (
     Ready,
     Turn,
 )
+from benchmarks.contract.protocol import NUM_FIRST_STEPS
 from benchmarks.equivalence.checks import integer_checks
 from benchmarks.worker import fence, memory
 from benchmarks.worker.context import LaunchContext, LaunchFailedError, require
 from benchmarks.worker.tasks.protocol import Task, create
 from benchmarks.worker.timing import BlockTime
 from benchmarks.worker.warmup import WarmUp, warm_up
-
-NUM_FIRST_STEPS = 3
 
 
 class Session:

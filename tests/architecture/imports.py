@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ LAYERS = (
     "cli",
 )
 """Data flows down this list; imports point up it, never back."""
+UNKNOWN_TO = {"host": {"worker", "frameworks"}, "documents": {"commands", "cli"}}
+"""For a room the rooms that it does not import, wherever the list has them."""
 
 WORKER_LAYERS = {"errors", "contract", "equivalence", "worker", "frameworks"}
 FRAMEWORKS = {
@@ -67,9 +70,19 @@ def sources() -> dict[str, str]:
     return {str(file.relative_to(ROOT)): file.read_text() for file in files}
 
 
-def imports(path: str, source: str) -> Iterator[Import]:
+@functools.cache
+def parsed(source: str) -> ast.Module:
+    """The syntax of a module; it is shared and not changed."""
+    return ast.parse(source)
+
+
+@functools.cache
+def imports(path: str, source: str) -> tuple[Import, ...]:
     """Every import in a module, also those inside functions; those for type checkers left out."""
-    tree = ast.parse(source)
+    return tuple(_imports(path, parsed(source)))
+
+
+def _imports(path: str, tree: ast.Module) -> Iterator[Import]:
     unseen = {id(node) for block in _type_checking_blocks(tree) for node in ast.walk(block)}
     for node in ast.walk(tree):
         if id(node) in unseen:
@@ -83,15 +96,43 @@ def imports(path: str, source: str) -> Iterator[Import]:
 
 
 def layer_violations(modules: dict[str, str]) -> list[str]:
-    """Imports that point from a layer to one below it in the list."""
+    """Imports that point from a layer to one below it in the list, and modules of no layer."""
     found = []
     for path, source in modules.items():
-        own = _layer(path.removesuffix(".py").replace("/", "."))
+        own = _layer(_name(path))
+        if own is None and path.startswith("benchmarks/") and path != "benchmarks/__init__.py":
+            found.append(f"{path}:1: in no layer")
         for item in imports(path, source):
             other = _layer(item.module)
             if own and other and LAYERS.index(other) > LAYERS.index(own):
                 found.append(f"{path}:{item.line}: {own} imports {item.module}")
     return found
+
+
+def room_violations(modules: dict[str, str]) -> list[str]:
+    """Imports of what a room is not to know."""
+    return [
+        f"{path}:{item.line}: imports {item.module}"
+        for path, source in modules.items()
+        for item in imports(path, source)
+        if _room(item.module) in UNKNOWN_TO.get(_room(_name(path)), ())
+    ]
+
+
+def circle_violations(modules: dict[str, str]) -> list[str]:
+    """Sets of modules that import each other, directly or through others, also inside functions."""
+    paths = {_name(path): path for path in modules}
+    targets = {
+        path: {_imported(item.module, paths) for item in imports(path, source)} - {path, None}
+        for path, source in modules.items()
+    }
+    reached = {path: _reached(path, targets) for path in modules}
+    circles = {
+        tuple(sorted(other for other in reached[path] if path in reached[other]))
+        for path in modules
+        if path in reached[path]
+    }
+    return [f"{first}: in a circle with {', '.join(rest)}" for first, *rest in sorted(circles)]
 
 
 def framework_violations(modules: dict[str, str]) -> list[str]:
@@ -144,7 +185,7 @@ def purity_violations(modules: dict[str, str]) -> list[str]:
     """Third-party imports that a restricted layer may not have."""
     found = []
     for path, source in modules.items():
-        pure = PURE.get(_layer(path.removesuffix(".py").replace("/", ".")) or "")
+        pure = PURE.get(_layer(_name(path)) or "")
         for item in imports(path, source):
             package = item.module.split(".")[0]
             known = package in sys.stdlib_module_names or package in ("benchmarks", "__future__")
@@ -162,14 +203,38 @@ def _type_checking_blocks(tree: ast.Module) -> list[ast.If]:
 
 
 def _runs_in_worker(path: str) -> bool:
-    own = _layer(path.removesuffix(".py").replace("/", "."))
-    return path.startswith("workloads/") or own in WORKER_LAYERS
+    return path.startswith("workloads/") or _layer(_name(path)) in WORKER_LAYERS
+
+
+def _name(path: str) -> str:
+    """The module's name."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _room(module: str) -> str:
+    """The package of `benchmarks` that a module is in; empty if it is in none."""
+    package, _, rest = module.partition(".")
+    return rest.split(".")[0] if package == "benchmarks" else ""
+
+
+def _imported(target: str, paths: dict[str, str]) -> str | None:
+    """The path of the module that an import names, or that has what it names."""
+    return paths.get(target) or paths.get(target.rpartition(".")[0])
+
+
+def _reached(start: str, targets: dict[str, set[str]]) -> set[str]:
+    """The modules that importing one imports in the end."""
+    reached: set[str] = set()
+    waiting = [start]
+    while waiting:
+        new = targets[waiting.pop()] - reached
+        reached |= new
+        waiting += new
+    return reached
 
 
 def _layer(module: str) -> str | None:
-    package, _, rest = module.partition(".")
-    name = rest.split(".")[0]
-    return name if package == "benchmarks" and name in LAYERS else None
+    return _room(module) if _room(module) in LAYERS else None
 
 
 OPTIONAL_IN_WORKER = {"pynvml"}

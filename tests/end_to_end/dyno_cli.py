@@ -33,8 +33,9 @@ class Outcome:
 
 
 def command(*arguments: str, store: Path) -> list[str]:
-    """The command line of one dyno command on a private store."""
-    return [sys.executable, "-m", "benchmarks.cli", *arguments, "--store", str(store)]
+    """The command line of one dyno command on a private store, with a private lock."""
+    lock = [f"machine.lock_folder={store.parent / 'lock'}"] * (arguments[0] in ("run", "parity"))
+    return [sys.executable, "-m", "benchmarks.cli", *arguments, *lock, "--store", str(store)]
 
 
 def dyno(*arguments: str, store: Path, timeout_s: float = 300) -> Outcome:
@@ -52,7 +53,7 @@ def dyno(*arguments: str, store: Path, timeout_s: float = 300) -> Outcome:
 
 
 def prove(*arguments: str, cache: Path) -> Outcome:
-    """`dyno parity` on the CPU, with a cache folder of its own."""
+    """`dyno parity` on the CPU, with a cache folder and a lock of its own."""
     result = subprocess.run(
         [*command("parity", *arguments, store=cache)[:-2], f"machine.cache_folder={cache}"],
         capture_output=True,

@@ -25,11 +25,11 @@ import pytest
 
 from benchmarks.contract.message import LaunchRequest, Turn, encode
 from benchmarks.contract.plan import Plan
-from benchmarks.planning.catalog import Catalog, discover
+from benchmarks.planning.catalog import PROJECT_ROOT, Catalog, discover
 from benchmarks.planning.planner import PlanRequest, make_plan
 from benchmarks.running.guard import Guard
 from benchmarks.running.launch import SupervisedLaunch
-from benchmarks.running.preparation import ROOT, Folders, command_of, launch_of, prepare_data
+from benchmarks.running.preparation import Folders, command_of, launch_of, prepare_data
 from benchmarks.running.process import Command, Worker
 from benchmarks.statistics.ratios import paired_ratio
 from benchmarks.storage.store import Store
@@ -75,7 +75,7 @@ def setup(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Set
     execution = {"pytorch": "eager", "tensorflow": "graph", "jax": "compiled"}[framework]
     axes = [f"framework={framework}", f"execution={execution}", "batch_size=4", "precision=fp32"]
     catalog = discover()
-    folders = Folders(cache=ROOT / ".dyno", logs=tmp_path)
+    folders = Folders(cache=PROJECT_ROOT / ".dyno", logs=tmp_path, lock=tmp_path)
 
     def of_size(size: str) -> Setup:
         plan = make_plan(

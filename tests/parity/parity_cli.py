@@ -41,7 +41,7 @@ def _cells(command: str, *arguments: str, cache: Path, workload: str) -> list[di
         [
             *(sys.executable, "-m", "benchmarks.cli", command, *work, "device=cpu"),
             *(*arguments, "--json"),
-            f"machine.cache_folder={cache}",
+            *(f"machine.cache_folder={cache}", f"machine.lock_folder={cache.parent / 'lock'}"),
         ],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

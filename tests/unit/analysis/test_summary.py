@@ -490,6 +490,13 @@ def test_the_document_is_plain_json_without_nan():
     assert [c["status"] for c in document["cells"]] == ["ok", "ok", "oom_host", "unsupported"]
 
 
+@pytest.mark.parametrize("kind", ["unsupported", "not_installed", "no_device", "does_not_fit"])
+def test_what_a_plan_leaves_out_is_no_failure(kind):
+    summary = summary_of(cohorts(TIMES), skipped=[Cell(case("mlx"), "skip", kind, "no")])
+    assert not summary.has_failures
+    assert cell(summary, case("mlx"))["status"] == kind
+
+
 def test_every_cell_has_the_same_keys():
     skip = Cell(case("mlx"), "skip", "unsupported", "no")
     cells = summary_of(cohorts(TIMES), skipped=[skip]).to_json()["cells"]

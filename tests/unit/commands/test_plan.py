@@ -68,6 +68,22 @@ def test_what_was_named_and_is_not_there_ends_with_6(tmp_path, capsys, monkeypat
     assert json.loads(capsys.readouterr().out)["counts"] == {"run": 1, "have": 0, "skip": 1}
 
 
+@pytest.mark.parametrize(
+    ("devices", "code"), [("device=cuda", EXIT_ENVIRONMENT), ("device=all", 0)]
+)
+def test_a_device_that_is_not_here_ends_with_6_only_if_it_was_named(
+    devices, code, capsys, monkeypatch, world
+):
+    chosen = type("Chosen", (), {"plan": world.plan("framework=alpha", devices)})
+    options = "benchmarks.commands.selection.options_of"
+    monkeypatch.setattr("benchmarks.commands.selection.load", lambda args: chosen)
+    monkeypatch.setattr(options, lambda args: [])
+    assert cli.main(["plan"]) == code
+    captured = capsys.readouterr()
+    assert "no device: no cuda device seen by alpha here; the case needs up to" in captured.out
+    assert (captured.err == "not ready: no cuda device seen by alpha here\n") == bool(code)
+
+
 def test_cells_alike_are_one_line(world):
     world.interpreters["gamma"] = "gamma is not installed"
     lines = describe(world.plan("framework=all", "precision=fp32,bf16")).splitlines()

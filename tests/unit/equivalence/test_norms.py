@@ -83,7 +83,21 @@ def test_no_element_of_a_large_tensor_is_left_out(place):
 
 @pytest.mark.parametrize(
     ("value", "reference", "error"),
-    [(1.1, 1.0, 0.1), (0.0, 0.0, 0.0), (1.0, 0.0, math.inf), (math.nan, 1.0, math.inf)],
+    [
+        (1.1, 1.0, 0.1),
+        (-1.0, 2.0, 1.5),
+        (0.0, 0.0, 0.0),
+        (1e-9, 0.0, math.inf),
+        (math.nan, 1.0, math.inf),
+        (math.inf, math.inf, math.inf),
+        (1.0, math.inf, math.inf),
+    ],
 )
 def test_relative_errors_of_numbers(value, reference, error):
     assert relative(value, reference) == pytest.approx(error)
+
+
+def test_relative_errors_of_arrays_are_of_all_elements():
+    reference = np.array([[3.0, 0.0], [0.0, 4.0]])
+    assert relative(reference + 0.5, reference) == pytest.approx(0.2)
+    assert relative(np.full((2, 2), np.inf), reference) == math.inf

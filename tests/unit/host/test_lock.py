@@ -1,5 +1,6 @@
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import EnvironmentNotReadyError
-from benchmarks.host.lock import holder, machine_lock
+from benchmarks.host.cpu_time import process_start_ticks
+from benchmarks.host.lock import LOCK_FILE, holder, machine_lock, shared_folder
 
 HOLDER = """
 import sys
@@ -59,7 +61,7 @@ def test_an_error_inside_releases_it(tmp_path: Path) -> None:
 
 def test_a_process_with_the_same_number_is_not_the_holder(tmp_path: Path) -> None:
     with machine_lock(tmp_path):
-        file = tmp_path / "locks" / "machine.lock"
+        file = tmp_path / LOCK_FILE
         owner = json.loads(file.read_text())
     file.write_text(json.dumps({**owner, "start_ticks": owner["start_ticks"] + 1}))
     assert holder(tmp_path) is None
@@ -70,3 +72,59 @@ def test_a_process_with_the_same_number_is_not_the_holder(tmp_path: Path) -> Non
 def test_looking_for_a_holder_makes_nothing(tmp_path: Path) -> None:
     assert holder(tmp_path / "cache") is None
     assert not (tmp_path / "cache").exists()
+
+
+def test_every_user_can_lock_the_file_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with machine_lock(tmp_path):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / LOCK_FILE).stat().st_mode) == 0o666
+
+
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe", "folder"])
+def test_what_is_no_plain_file_is_refused_and_left_alone(kind: str, tmp_path: Path) -> None:
+    precious, path = tmp_path / "precious", tmp_path / LOCK_FILE
+    precious.write_text("kept")
+    make = {
+        "link": lambda: path.symlink_to(precious),
+        "second name": lambda: path.hardlink_to(precious),
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }
+    make[kind]()
+    with pytest.raises(EnvironmentNotReadyError, match="cannot be opened"), machine_lock(tmp_path):
+        pass
+    assert holder(tmp_path) is None
+    assert precious.read_text() == "kept"
+
+
+def test_a_holder_that_would_write_to_the_terminal_is_not_told(tmp_path: Path) -> None:
+    owner = {"pid": os.getpid(), "start_ticks": process_start_ticks(os.getpid())}
+    for since, told in (("noon", f"pid {os.getpid()}, since noon"), ("\x1b[2J", None)):
+        (tmp_path / LOCK_FILE).write_text(json.dumps({**owner, "since": since}))
+        assert holder(tmp_path) == told
+
+
+def test_the_machines_lock_is_one_for_every_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = shared_folder()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.chdir(tmp_path)
+    assert shared_folder() == before
+    assert before.stat().st_mode & stat.S_IWOTH
+
+
+def test_a_folder_that_only_some_users_can_write_to_is_not_the_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, all_users = tmp_path / "own", tmp_path / "all"
+    own.mkdir(mode=0o755)
+    all_users.mkdir()
+    all_users.chmod(0o1777)
+    monkeypatch.setattr("benchmarks.host.lock.SHARED_FOLDERS", (tmp_path / "no", own, all_users))
+    assert shared_folder() == all_users

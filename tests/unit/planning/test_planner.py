@@ -9,7 +9,7 @@ from benchmarks.contract.framework import Unsupported
 from benchmarks.contract.plan import Interpreter, plan_from_json
 from benchmarks.contract.task import Inference
 from benchmarks.errors import UsageError
-from benchmarks.planning.planner import best_device, missing_named
+from benchmarks.planning.planner import best_device
 from tests.unit.planning.worlds import GIB, actions, launched, spec
 
 TWO = "framework=alpha,beta"
@@ -144,11 +144,11 @@ def test_an_accelerators_own_memory_is_its_limit(world):
     assert [cell.action for cell in plan.cells] == ["run", "skip"]
 
 
-def test_more_devices_than_there_are_is_unsupported(world):
+def test_more_devices_than_there_are_is_no_device(world):
     world.add("alpha", max_num_devices=8)
     world.interpreters["alpha"] = Interpreter("/python", {}, CUDA)
     plan = world.plan("framework=alpha", "device=cuda", "num_devices=2,4")
-    assert [cell.action for cell in plan.cells] == ["run", "skip"]
+    assert [cell.kind for cell in plan.cells] == [None, "no_device"]
     assert plan.cells[1].reason.startswith("alpha sees 2 cuda devices here, 4 are asked for; ")
     assert plan.cells[1].reason.endswith("GiB of a device's memory")
 
@@ -159,15 +159,15 @@ def test_more_devices_than_there_are_is_unsupported(world):
 def test_a_framework_that_is_not_installed_is_missing_where_it_is_named(world):
     world.interpreters["beta"] = "beta is not installed"
     assert actions(world.plan(TWO))["beta"] == "not_installed"
-    assert missing_named(world.plan(TWO)) == ["beta: beta is not installed"]
-    assert missing_named(world.plan("+framework=beta")) == ["beta: beta is not installed"]
+    assert world.plan(TWO).missing == ("beta: beta is not installed",)
+    assert world.plan("+framework=beta").missing == ("beta: beta is not installed",)
 
 
 def test_under_all_it_is_a_skip(world):
     world.interpreters["beta"] = "beta is not installed"
     plan = world.plan("framework=all")
     assert actions(plan)["beta"] == "not_installed"
-    assert missing_named(plan) == []
+    assert plan.missing == ()
 
 
 def test_of_a_suite_file_it_is_a_skip(world):
@@ -176,20 +176,20 @@ def test_of_a_suite_file_it_is_a_skip(world):
     plan = world.plan(f"suite={file}")
     kinds = {cell.case.way.framework: cell.kind for cell in plan.cells}
     assert kinds == {"beta": "not_installed"}
-    assert missing_named(plan) == []
+    assert plan.missing == ()
 
 
 def test_a_device_that_nothing_sees_is_missing_where_it_is_named(world):
     plan = world.plan("framework=all", "device=cuda")
-    assert set(actions(plan).values()) == {"unsupported"}
-    assert "no cuda device seen by alpha here" in missing_named(plan)
+    assert set(actions(plan).values()) == {"no_device"}
+    assert "no cuda device seen by alpha here" in plan.missing
 
 
 def test_a_device_that_only_others_see_is_missing_for_a_framework_that_is_named(world):
     world.interpreters["alpha"] = Interpreter("/python", {}, CUDA)
-    assert missing_named(world.plan("framework=all", "device=cuda")) == []
-    assert missing_named(world.plan(TWO, "device=cuda")) == ["no cuda device seen by beta here"]
-    assert missing_named(world.plan(TWO, "device=all")) == []
+    assert world.plan("framework=all", "device=cuda").missing == ()
+    assert world.plan(TWO, "device=cuda").missing == ("no cuda device seen by beta here",)
+    assert world.plan(TWO, "device=all").missing == ()
 
 
 def test_auto_is_the_best_device_that_any_framework_sees(world):
@@ -302,7 +302,9 @@ def test_a_setting_that_changes_the_numbers_makes_them_others(override, world):
     assert set(actions(world.plan(TWO, override)).values()) == {"run"}
 
 
-@pytest.mark.parametrize("override", ["protocol.seed=1", "protocol.timeouts_s.turn=9"])
+@pytest.mark.parametrize(
+    "override", ["protocol.seed=1", "protocol.timeouts_s.turn=9", "machine.lock_folder=locks"]
+)
 def test_a_setting_that_leaves_the_numbers_alone_does_not(override, world):
     world.store.run(world.plan(TWO))
     assert set(actions(world.plan(TWO, override)).values()) == {"have"}

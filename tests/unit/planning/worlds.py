@@ -183,7 +183,7 @@ class FakeStore:
 
     def record(self, plan: Plan, cohort: CohortPlan, launch: LaunchPlan, status: str) -> Record:
         number = len(self.stored)
-        [cell] = [cell for cell in plan.cells if cell.case.case_id == launch.case_id]
+        cell = plan.cell(launch.case_id)
         return Record(
             run_id=plan.run_id,
             cohort_id=cohort.cohort_id,
@@ -212,7 +212,7 @@ class FakeStore:
 
 def case_of(plan: Plan, launch: LaunchPlan):
     """The case that a launch is of."""
-    return next(cell.case for cell in plan.cells if cell.case.case_id == launch.case_id)
+    return plan.cell(launch.case_id).case
 
 
 def launched(plan: Plan) -> list[str]:

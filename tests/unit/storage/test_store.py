@@ -104,6 +104,15 @@ def test_refuses_plans_of_another_schema(store: Store, make_plan: MakePlan) -> N
         store.read_plan(RUN_ID)
 
 
+def test_reads_plans_that_had_the_name_of_another_document(
+    store: Store, make_plan: MakePlan
+) -> None:
+    earlier = {**make_plan().to_json(), "schema": "dyno.plan/1"}
+    del earlier["missing"], earlier["machine_config"]["lock_folder"]
+    (store.folder / RUN_ID / "plan.json").write_text(json.dumps(earlier))
+    assert store.read_plan(RUN_ID) == make_plan()
+
+
 def test_an_unknown_run_is_named_with_the_nearest_one(store: Store) -> None:
     with pytest.raises(NothingSelectedError, match=f"did you mean {RUN_ID}"):
         store.records(RUN_ID[:-1])

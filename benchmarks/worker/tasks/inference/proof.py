@@ -20,9 +20,9 @@ from benchmarks.equivalence.answers import (
     Answers,
     judge_answers,
     likely_causes,
-    relative_error,
 )
 from benchmarks.equivalence.checks import check
+from benchmarks.equivalence.norms import relative
 from benchmarks.worker import oracle_files
 from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.tasks.protocol import NO_ORACLE
@@ -128,7 +128,7 @@ class InferenceChecker:
             return
         name = next(iter(answers.logits))
         full = self._requests.recompute(self._context.launch.case.work, *self._inputs(name))
-        error = relative_error(answers.logits[name], full)
+        error = relative(answers.logits[name], full)
         yield check("recomputed", error, self._context.tolerance.get("logits"))
 
     def free_running_check(self) -> Iterator[Check]:
@@ -150,7 +150,7 @@ class InferenceChecker:
         if is_answered:
             work, inputs = self._context.launch.case.work, self._inputs(f"batch{FOLLOWED}")
             own = np.stack(answers), np.stack(logits)
-            error = relative_error(own[1], requests.free_running(work, *inputs, *own, tolerance))
+            error = relative(own[1], requests.free_running(work, *inputs, *own, tolerance))
         yield check("continued", error, tolerance.get("logits"))
 
     def timed_check(self, timed: Mapping[int, np.ndarray]) -> Iterator[Check]:
@@ -201,7 +201,7 @@ class InferenceChecker:
 
 def reproduction_check(first: Answers, again: Answers, limit: float | None) -> Check:
     """Whether the same requests are answered as before."""
-    error = max(relative_error(again.logits[name], first.logits[name]) for name in again.logits)
+    error = max(relative(again.logits[name], first.logits[name]) for name in again.logits)
     return check("reproduced", error, limit)
 
 

@@ -1,0 +1,11 @@
+"""Bytes as people read them. Standard library only."""
+
+from __future__ import annotations
+
+GIB = 2**30
+"""Bytes in one GiB."""
+
+
+def in_gib(num_bytes: float) -> str:
+    """Bytes as GiB with one decimal: `1.5 GiB`."""
+    return f"{num_bytes / GIB:.1f} GiB"
