@@ -155,13 +155,6 @@ def _flags(own: pd.DataFrame, steady: list[Any]) -> tuple[str, ...]:
     return tuple(sorted(flags))
 
 
-def utilisation(measured: Measured | None, peak_flop_per_s: float | None) -> float | None:
-    """Achieved FLOP/s over this peak; None where either is not known."""
-    if not peak_flop_per_s or measured is None or measured.step_s is None:
-        return None
-    return measured.flop_per_step / measured.step_s.estimate / peak_flop_per_s
-
-
 def _geometric_mean(values: pd.Series[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))
 
