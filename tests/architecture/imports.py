@@ -22,6 +22,7 @@ LAYERS = (
     "planning",
     "running",
     "analysis",
+    "documents",
     "presentation",
     "commands",
     "cli",

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cli
-from benchmarks.commands.plan import describe, document, duration
+from benchmarks.documents.plan import document
 from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_NOTHING, EXIT_USAGE
+from benchmarks.presentation.plan import describe, duration
 from tests.unit.planning.worlds import World
 
 FAKES = str(Path(__file__).parents[2] / "fakes")
