@@ -71,8 +71,8 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     """Run the cohorts; 130 or 143 where a signal ended them early."""
     from rich.console import Console
 
+    from benchmarks.presentation.progress import for_console
     from benchmarks.running.preparation import ROOT, Folders
-    from benchmarks.running.progress import for_console
     from benchmarks.running.runner import Run
     from benchmarks.running.runner import run as run_cohorts
     from benchmarks.running.stopping import Stopping

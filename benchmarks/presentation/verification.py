@@ -13,10 +13,10 @@ from rich.console import Console  # noqa: TID253 - as above
 from rich.table import Table  # noqa: TID253 - as above
 from rich.text import Text  # noqa: TID253 - as above
 
+from benchmarks.documents.parity import ProvenCell
 from benchmarks.equivalence.checks import Check
 from benchmarks.equivalence.verdict import FAIL, INHERITED, NAMES, PASS, SKIP, describe
 from benchmarks.presentation.wording import clean, count, group_name, way_name
-from benchmarks.running.verification import ProvenCell
 
 NONE = "-"
 STYLES = {PASS: "green", FAIL: "bold red", INHERITED: "yellow"}

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import Cell, Plan
+from benchmarks.documents.parity import ProvenCell
 from benchmarks.equivalence.verdict import FAIL, SKIP, UNPROVEN, ParityVerdict
 from benchmarks.host.lock import machine_lock
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.guard import Guard
+from benchmarks.running.listeners import Listener
 from benchmarks.running.oracles import Known, Oracles
 from benchmarks.running.preparation import Folders, memory_limit_bytes
-from benchmarks.running.progress import Progress
 from benchmarks.running.prover import Proof, ProofStoppedError, Prover
 from benchmarks.running.references import references_of
 from benchmarks.running.stopping import StopNowError, Stopping
-
-
-@dataclass(frozen=True)
-class ProvenCell:
-    """One cell, and what its proof came to."""
-
-    case: Case
-    verdict: ParityVerdict
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    holders: tuple[str, ...] = ()
-    """The frameworks that hold the oracle."""
-    log: Path | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The cell of the `dyno.parity/1` document."""
-        verdict = self.verdict.to_json()
-        return {
-            "case_id": self.case.case_id,
-            **self.case.axes(),
-            "seed": self.case.work.seed,
-            **verdict,
-            "oracle": {"content": verdict["oracle"], "holders": list(self.holders)},
-            "precision_like": self.evidence.get("precision"),
-            "effective": self.evidence.get("effective"),
-            "settings": self.settings.get("effective"),
-        }
 
 
 @dataclass
@@ -55,7 +27,7 @@ class Verification:
     plan: Plan
     catalog: Catalog
     folders: Folders
-    progress: Progress
+    progress: Listener
     stopping: Stopping
 
     def prove_all(self) -> list[ProvenCell]:

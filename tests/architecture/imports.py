@@ -20,10 +20,10 @@ LAYERS = (
     "worker",
     "storage",
     "planning",
-    "running",
     "analysis",
     "documents",
     "presentation",
+    "running",
     "commands",
     "cli",
 )

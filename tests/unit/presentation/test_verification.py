@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
+from benchmarks.documents.parity import ProvenCell
 from benchmarks.equivalence.checks import Check
 from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS, SKIP, ParityVerdict
 from benchmarks.presentation.verification import furthest, render_parity
-from benchmarks.running.verification import ProvenCell
 from tests.unit.analysis.records import case
 
 CHECKS = (
