@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from benchmarks.contract.plan import Cell, Plan
 from benchmarks.documents.plan import ACTIONS
 from benchmarks.presentation.columns import aligned
-from benchmarks.presentation.wording import count, group_name, way_options
+from benchmarks.presentation.wording import count, duration, group_name, way_options
 
 
 def describe(plan: Plan, *, options: Sequence[str] = ()) -> str:
@@ -77,10 +77,3 @@ def _outlook(plan: Plan, start: str) -> Iterator[str]:
         f" {count(num_launches, 'launch')}, about {duration(seconds)} ({basis})"
     )
     yield f"Nothing was run. Start:  {start}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: `40 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.contract.record import Record
+from benchmarks.presentation.wording import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,14 +143,6 @@ def describe(record: Record) -> str:
     seconds = sorted(record.step_seconds or [float("nan")])
     rate = record.items_per_step / seconds[len(seconds) // 2]
     return f"{case_id}: {rate:.3g} {record.unit}s/s in {len(record.blocks)} rounds"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 40 s, 3 min, 2 h 10 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def for_console(console: Console) -> LiveProgress | LineProgress:

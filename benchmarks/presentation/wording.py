@@ -77,6 +77,14 @@ def seconds(value: float) -> str:
     return f"{number(value, 1 - _magnitude(value))} s"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 40 s, 3 min, 2 h 10 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def gib(num_bytes: int) -> str:
     """Bytes in GiB (2**30)."""
     return f"{num_bytes / GIB:.2f}"

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import cli
 from benchmarks.documents.plan import document
 from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_NOTHING, EXIT_USAGE
-from benchmarks.presentation.plan import describe, duration
+from benchmarks.presentation.plan import describe
 from tests.unit.planning.worlds import World
 
 FAKES = str(Path(__file__).parents[2] / "fakes")
@@ -95,10 +95,3 @@ def test_what_is_had_names_its_run(world):
 def test_no_control_character_of_a_reason_reaches_the_terminal(world):
     world.interpreters["beta"] = "died: \x1b[31mred\x07"
     assert "\x1b" not in describe(world.plan("framework=alpha,beta"))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(40, "40 s"), (89.6, "90 s"), (720, "12 min"), (12600, "3.5 h")]
-)
-def test_durations_are_told_as_people_do(seconds, text):
-    assert duration(seconds) == text

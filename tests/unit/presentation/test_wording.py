@@ -6,6 +6,7 @@ from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.presentation.wording import (
     clean,
     count,
+    duration,
     number,
     seconds,
     verdict_text,
@@ -42,6 +43,14 @@ def test_an_interval_may_stand_beneath():
 
 def test_seconds_have_two_digits():
     assert [seconds(v) for v in (0.1345, 2.13, 123.0, 0.0)] == ["0.13 s", "2.1 s", "120 s", "0.0 s"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(40, "40 s"), (89.6, "90 s"), (720, "12 min"), (5399, "1 h 30 min"), (12600, "3 h 30 min")],
+)
+def test_durations_are_told_as_people_do(value, text):
+    assert duration(value) == text
 
 
 def test_numbers_round_before_the_point_too():
