@@ -85,12 +85,13 @@ def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
     from rich.console import Console
 
     from benchmarks.presentation.progress import for_console
+    from benchmarks.running.listeners import FanOut
     from benchmarks.running.preparation import ROOT, Folders
     from benchmarks.running.verification import Verification
 
     cache = ROOT / plan.machine_config.cache_folder
     folders = Folders(cache=cache, logs=Path(cache / "proofs" / "logs"))
-    progress = for_console(Console(stderr=True))
+    progress = FanOut([for_console(Console(stderr=True))])
     return Verification(plan, catalog, folders, progress, stopping).prove_all()
 
 

@@ -72,6 +72,7 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     from rich.console import Console
 
     from benchmarks.presentation.progress import for_console
+    from benchmarks.running.listeners import FanOut
     from benchmarks.running.preparation import ROOT, Folders
     from benchmarks.running.runner import Run
     from benchmarks.running.runner import run as run_cohorts
@@ -83,7 +84,7 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
         cache=ROOT / plan.machine_config.cache_folder,
         logs=chosen.store.log_folder(plan.run_id),
     )
-    progress = for_console(Console(stderr=True))
+    progress = FanOut([for_console(Console(stderr=True))])
     run_cohorts(Run(plan, chosen.catalog, chosen.store, folders, progress, stopping))
     return stopping.exit_code
 
