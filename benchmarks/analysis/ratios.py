@@ -15,7 +15,13 @@ from benchmarks.analysis.tables import COHORT_KEY, launch_s
 from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.statistics.effort import best_rounds, more_launches_to_halve, variances
 from benchmarks.statistics.intervals import holm
-from benchmarks.statistics.ratios import Ratio, paired_ratio, superiority_p_values, verdict
+from benchmarks.statistics.ratios import (
+    Ratio,
+    RatioVerdict,
+    paired_ratio,
+    superiority_p_values,
+    verdict,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class CaseRatio:
     aa: bool
     ratio: Ratio | None
     """None where no cohort left a round in which both count."""
-    verdict: str
+    verdict: RatioVerdict
     effort: Effort | None = None
     resident: str | None = None
     """together, or serial where a cohort of it was; None where no cohort is shared."""

@@ -21,12 +21,12 @@ from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.presentation.notes import SHOWN, notes
 from benchmarks.presentation.sentence import sentence
+from benchmarks.presentation.verdicts import VERDICTS, verdict_text
 from benchmarks.presentation.wording import (
     clean,
     gib,
     group_name,
     seconds,
-    verdict_text,
     way_name,
     with_interval,
 )
@@ -36,7 +36,6 @@ WIDE = 100
 """Columns from which an interval stands beside its estimate instead of beneath it."""
 PIPED_WIDTH = 110
 NONE = "-"
-STYLES = {"faster": "green", "slower": "red", "unproven": "yellow"}
 
 
 def console_for(stream: TextIO) -> Console:
@@ -215,11 +214,11 @@ def _against_base(
     """`1.32 [1.28, 1.36] ^ faster`, or on two lines where the table is too wide for it."""
     if one is None and cell.status == "unproven":
         unproven = verdict_text("unproven", ascii_only=not console.encoding.startswith("utf"))
-        return Text(unproven, style=STYLES["unproven"])
+        return Text(unproven, style=VERDICTS["unproven"].style)
     if one is None:
         return Text("base")
     words = verdict_text(one.verdict, ascii_only=not console.encoding.startswith("utf"))
-    verdict = Text(words, style=STYLES.get(one.verdict, ""))
+    verdict = Text(words, style=VERDICTS[one.verdict].style)
     if one.ratio is None:
         return verdict
     shown = with_interval(one.ratio.ratio, one.ratio.low, one.ratio.high)

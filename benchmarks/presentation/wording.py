@@ -19,16 +19,6 @@ MAX_DIGITS = 5
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 """ECMA-48 control sequences: taken out whole, so that colours leave no debris."""
 
-VERDICTS = {
-    "faster": ("▲", "^", "faster"),
-    "slower": ("▼", "v", "slower"),
-    "same": ("=", "=", "same"),
-    "cant_tell": ("?", "?", "can't tell"),
-    "not_comparable": ("⊘", "x", "not comparable"),
-    "unproven": ("!", "!", "unproven"),
-}
-"""For each verdict a symbol, its stand-in where the terminal has ASCII only, and the words."""
-
 
 def clean(text: str) -> str:
     """The text on one line, without control and direction characters, cut to 300 characters.
@@ -42,12 +32,6 @@ def clean(text: str) -> str:
     )
     joined = " ".join(visible.split())
     return joined if len(joined) <= MAX_TEXT else joined[: MAX_TEXT - 1] + "…"
-
-
-def verdict_text(verdict: str, *, ascii_only: bool) -> str:
-    """A verdict as symbol and words."""
-    symbol, plain, words = VERDICTS.get(verdict, ("?", "?", clean(verdict)))
-    return f"{plain if ascii_only else symbol} {words}"
 
 
 def with_interval(

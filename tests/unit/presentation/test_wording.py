@@ -9,7 +9,6 @@ from benchmarks.presentation.wording import (
     duration,
     number,
     seconds,
-    verdict_text,
     way_name,
     with_interval,
 )
@@ -61,13 +60,6 @@ def test_text_of_a_record_cannot_command_the_terminal():
     assert clean("a\x1b[31mred\x1b]0;title\x07\r\nb\x00\u202ec") == "ared ]0;title b c"
     assert clean("[bold]x[/bold]") == "[bold]x[/bold]"
     assert len(clean("x" * 1000)) == 300
-
-
-def test_verdicts_have_a_symbol_and_words():
-    assert verdict_text("faster", ascii_only=False) == "▲ faster"
-    assert verdict_text("faster", ascii_only=True) == "^ faster"
-    assert verdict_text("cant_tell", ascii_only=True) == "? can't tell"
-    assert verdict_text("odd\x1b", ascii_only=True) == "? odd"
 
 
 def test_counts_take_a_plural():
