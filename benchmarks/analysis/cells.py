@@ -112,7 +112,10 @@ class CellSummary:
             "grade": self.grade,
             "parity": self.parity.status,
             "parity_reason": self.parity.reason,
-            "effective": dict(self.parity.effective),
+            "effective": {
+                EFFECTIVE_KEYS.get(name, name): value
+                for name, value in self.parity.effective.known().items()
+            },
             **(_NO_LATENCY if self.latency is None else self.latency.to_json()),
         }
 
@@ -185,6 +188,8 @@ def _numbers(measured: Measured) -> dict[str, Any]:
     }
 
 
+EFFECTIVE_KEYS = {"integer_products": "products of integers", "computed_in": "computed in"}
+"""The keys of the document that are not the setting's name."""
 _NO_LATENCY: Mapping[str, Any] = {
     **dict.fromkeys(Latency(0).to_json()),
     "latency_reasons": {},

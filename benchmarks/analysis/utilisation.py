@@ -57,7 +57,9 @@ def _roofs(records: Sequence[Record]) -> Roofs:
         seen = record.evidence.get("roof_flop_per_s")
         if isinstance(seen, (int, float)) and seen > 0:
             precision = record.case.way.precision.removesuffix("_pure")
-            is_its_own = computed_in(effective_of(record), precision) == precision
+            is_its_own = (
+                computed_in(effective_of(record.evidence, record.settings), precision) == precision
+            )
             if is_its_own and precision != "int8":
                 key = (record.case.place, precision)
                 roofs[key] = max(roofs.get(key, 0.0), float(seen))

@@ -197,7 +197,7 @@ def _real_precision(cell: CellSummary) -> str:
     if asked == "int8":
         return ""
     effective = cell.parity.effective
-    seen = effective.get("products")
+    seen = effective.products
     if seen and seen not in (asked, "tf32" if asked == "fp16" else asked):
         return f", like {clean(seen)}"
     real = computed_in(effective, asked)
