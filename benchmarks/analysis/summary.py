@@ -1,4 +1,4 @@
-"""A run, summed up: from a plan and the records at hand to the `dyno.run/1` document.
+"""A run, summed up: from a plan and the records at hand to everything that is shown.
 
 Raw samples are stored and nothing else; whatever is shown is computed here again.
 """
@@ -16,6 +16,7 @@ from benchmarks.analysis.cells import CellSummary, Measured, measure
 from benchmarks.analysis.equal_work import CellParity, parities
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
 from benchmarks.analysis.latency import latency_of
+from benchmarks.analysis.metrics import METRICS, Metric
 from benchmarks.analysis.outcomes import Outcome, outcomes
 from benchmarks.analysis.ratios import CaseRatio, compare_all
 from benchmarks.analysis.tables import (
@@ -31,8 +32,6 @@ from benchmarks.contract.plan import Plan
 from benchmarks.contract.record import PLAN_REASONS, SERIAL, Record
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.equivalence.verdict import FAIL
-
-RUN_SCHEMA = "dyno.run/1"
 
 
 @dataclass(frozen=True)
@@ -60,17 +59,8 @@ class RunSummary:
     cells: tuple[CellSummary, ...]
     ratios: tuple[CaseRatio, ...]
     rounds: Rounds
-
-    def to_json(self) -> dict[str, Any]:
-        """The `dyno.run/1` document: plain numbers, null for what is missing, never NaN."""
-        return {
-            "schema": RUN_SCHEMA,
-            "run_id": self.run_id,
-            "protocol": self.protocol,
-            "machine": self.machine,
-            "cells": [cell.to_json() for cell in self.cells],
-            "ratios": [ratio.to_json() for ratio in self.ratios],
-        }
+    metrics: tuple[Metric, ...]
+    """What of each cell is summed up beside rate and latency."""
 
     @property
     def has_failures(self) -> bool:
@@ -82,7 +72,11 @@ class RunSummary:
 
 
 def summarise(
-    plan: Plan, records: Sequence[Record], specs: Mapping[str, WorkloadSpec]
+    plan: Plan,
+    records: Sequence[Record],
+    specs: Mapping[str, WorkloadSpec],
+    *,
+    metrics: tuple[Metric, ...] = METRICS,
 ) -> RunSummary:
     """The summary of a plan from all records at hand, whichever run they come from.
 
@@ -94,8 +88,8 @@ def summarise(
     cohorts = {(record.run_id, record.cohort_id) for record in counted}
     whole = [record for record in records if (record.run_id, record.cohort_id) in cohorts]
     blocks = block_frame(whole)
-    launches = launch_frame(counted, blocks)
-    measured = {case_id: measure(outcome, launches) for case_id, outcome in found.items()}
+    launches = launch_frame(counted, blocks, {one.name: one.of for one in metrics})
+    measured = {case_id: measure(outcome, launches, metrics) for case_id, outcome in found.items()}
     parity = parities(plan.bases, found, specs)
     ratios = compare_all(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
     bases = _bases(plan, found, measured, parity, ratios)
@@ -106,6 +100,7 @@ def summarise(
         cells=_cells(plan, found, measured, parity, bases, specs),
         ratios=tuple(_withdraw(one, parity, bases) for one in ratios),
         rounds=_rounds(whole, blocks),
+        metrics=metrics,
     )
 
 

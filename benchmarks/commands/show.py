@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,7 +70,10 @@ def show_plan(
 
 def _print(summary: RunSummary, *, as_json: bool, logs: str) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(summary.to_json(), indent=2, allow_nan=False) + "\n")
+        from benchmarks.documents.encoding import to_text
+        from benchmarks.documents.run import document
+
+        sys.stdout.write(to_text(document(summary)) + "\n")
         return
     from benchmarks.presentation.terminal import console_for, render_summary
 

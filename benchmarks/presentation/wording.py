@@ -56,6 +56,11 @@ def number(value: float, places: int) -> str:
     return f"{round(value, places):,.{max(places, 0)}f}"
 
 
+def plain(value: float) -> str:
+    """An integer whole, any other number with two digits: `12,345`, `0.12`."""
+    return f"{value:,}" if isinstance(value, int) else with_interval(value, None, None)
+
+
 def seconds(value: float) -> str:
     """Seconds with two digits: `0.13 s`, `2.1 s`, `120 s`."""
     return f"{number(value, 1 - _magnitude(value))} s"
@@ -69,7 +74,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def gib(num_bytes: int) -> str:
+def gib(num_bytes: float) -> str:
     """Bytes in GiB (2**30)."""
     return f"{num_bytes / GIB:.2f}"
 
