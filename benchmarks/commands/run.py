@@ -49,9 +49,8 @@ def run(args: argparse.Namespace) -> int:
         raise _nothing_to_run(chosen.plan, missing)
     chosen.store.create_run(chosen.plan)
     signal_code = _measure(chosen, args.max_time) if chosen.plan.cohorts else EXIT_OK
-    specs = {name: one.spec for name, one in chosen.catalog.workloads.items()}
     shown = show_plan(
-        chosen.plan, chosen.store, specs, as_json=args.json, logs=str(chosen.store.folder)
+        chosen.plan, chosen.store, chosen.catalog, as_json=args.json, logs=str(chosen.store.folder)
     )
     for reason in missing:
         sys.stderr.write(f"not ready: {reason}\n")
