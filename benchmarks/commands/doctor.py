@@ -6,16 +6,15 @@ It changes nothing: probes are not kept, and the machine's lock is looked at, no
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import benchmarks
 from benchmarks.contract.plan import Interpreter, MachineConfig
 from benchmarks.documents.doctor import FrameworkReport, Report
+from benchmarks.documents.encoding import to_text
 from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_OK
 from benchmarks.host.readiness import findings
 
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the report; exit code 6 where no framework at all can be used."""
     report = examine(args.extend)
     if args.json:
-        print(json.dumps(asdict(report), indent=2, allow_nan=False))  # noqa: T201 - its result
+        print(to_text(report))  # noqa: T201 - its result
     else:
         from benchmarks.presentation.doctor import render_report
 

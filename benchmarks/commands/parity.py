@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,9 +96,10 @@ def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
 
 def _print(cells: Sequence[ProvenCell], *, as_json: bool) -> None:
     if as_json:
+        from benchmarks.documents.encoding import to_text
         from benchmarks.documents.parity import document
 
-        sys.stdout.write(json.dumps(document(cells), indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(to_text(document(cells)) + "\n")
         return
     from benchmarks.presentation.terminal import console_for
     from benchmarks.presentation.verification import render_parity

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
 from benchmarks.commands import selection
@@ -29,13 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the plan; 5 where nothing runs or is had, 6 where what was named is not there."""
+    from benchmarks.documents.encoding import to_text
     from benchmarks.documents.plan import document
     from benchmarks.planning.planner import missing_named
     from benchmarks.presentation.plan import describe
 
     plan = selection.load(args).plan
     if args.json:
-        text = json.dumps(document(plan), indent=2, allow_nan=False)
+        text = to_text(document(plan))
     else:
         text = describe(plan, options=selection.options_of(args))
     sys.stdout.write(text + "\n")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.host.readiness import Finding
-
-SCHEMA = "dyno.doctor/1"
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Report:
     state: dict[str, Any]
     compiler: str | None
     findings: tuple[Finding, ...]
-    schema: str = SCHEMA
+    schema: Literal["dyno.doctor/1"] = "dyno.doctor/1"
 
     @property
     def num_usable(self) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.contract.case import Case
+from benchmarks.documents.axes import Axes, axes_of
+from benchmarks.equivalence.checks import Check
 from benchmarks.equivalence.verdict import ParityVerdict
 
-SCHEMA = "dyno.parity/1"
+SCHEMA: Literal["dyno.parity/1"] = "dyno.parity/1"
 
 
 @dataclass(frozen=True)
@@ -25,21 +27,61 @@ class ProvenCell:
     """The frameworks that hold the oracle."""
     log: Path | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The cell of the `dyno.parity/1` document."""
-        verdict = self.verdict.to_json()
-        return {
-            "case_id": self.case.case_id,
-            **self.case.axes(),
-            "seed": self.case.work.seed,
-            **verdict,
-            "oracle": {"content": verdict["oracle"], "holders": list(self.holders)},
-            "precision_like": self.evidence.get("precision"),
-            "effective": self.evidence.get("effective"),
-            "settings": self.settings.get("effective"),
-        }
+
+@dataclass(frozen=True)
+class Oracle:
+    """What a cell was compared with."""
+
+    content: str | None
+    """Its hash."""
+    holders: tuple[str, ...]
+    """The frameworks that computed it and agree."""
 
 
-def document(cells: Sequence[ProvenCell]) -> dict[str, Any]:
-    """The `dyno.parity/1` document; an error that is not finite is null."""
-    return {"schema": SCHEMA, "cells": [cell.to_json() for cell in cells]}
+@dataclass(frozen=True)
+class ParityCell(Axes):
+    """One cell, and what its proof came to; an error that is not finite is null."""
+
+    seed: int
+    status: str
+    checks: tuple[Check, ...]
+    reason: str | None
+    first_difference: str | None
+    causes: tuple[str, ...]
+    oracle: Oracle
+    precision_like: Mapping[str, Any] | None
+    """By operation, the precision that it is as exact as, measured."""
+    effective: Mapping[str, Any] | None
+    """What the program says that it works with."""
+    settings: Mapping[str, Any] | None
+    """What the framework says of itself."""
+
+
+@dataclass(frozen=True)
+class ParityDocument:
+    """The proofs of a plan's cells."""
+
+    schema: Literal["dyno.parity/1"]
+    cells: tuple[ParityCell, ...]
+
+
+def document(cells: Sequence[ProvenCell]) -> ParityDocument:
+    """The document of proofs."""
+    return ParityDocument(SCHEMA, tuple(_cell(cell) for cell in cells))
+
+
+def _cell(cell: ProvenCell) -> ParityCell:
+    verdict = cell.verdict
+    return ParityCell(
+        **axes_of(cell.case),
+        seed=cell.case.work.seed,
+        status=verdict.status,
+        checks=verdict.checks,
+        reason=verdict.reason,
+        first_difference=verdict.first_difference,
+        causes=verdict.causes,
+        oracle=Oracle(verdict.oracle, cell.holders),
+        precision_like=cell.evidence.get("precision"),
+        effective=cell.evidence.get("effective"),
+        settings=cell.settings.get("effective"),
+    )

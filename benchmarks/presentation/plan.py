@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.contract.plan import Cell, Plan
-from benchmarks.documents.plan import ACTIONS
 from benchmarks.presentation.columns import aligned
 from benchmarks.presentation.wording import count, duration, group_name, way_options
+
+ACTIONS = ("run", "have", "skip")
+"""In the order in which cells are listed."""
 
 
 def describe(plan: Plan, *, options: Sequence[str] = ()) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cli
-from benchmarks.documents.plan import document
+from benchmarks.documents.plan import Counts, document
 from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_NOTHING, EXIT_USAGE
 from benchmarks.presentation.plan import describe
 from tests.unit.planning.worlds import World
@@ -87,8 +87,8 @@ def test_the_last_line_is_the_command_that_starts_it(world):
 def test_what_is_had_names_its_run(world):
     world.store.run(world.plan("framework=alpha,beta"))
     plan = world.plan("framework=alpha,beta")
-    assert document(plan)["counts"] == {"run": 0, "have": 2, "skip": 0}
-    assert document(plan)["estimate_s"] is None
+    assert document(plan).counts == Counts(run=0, have=2, skip=0)
+    assert document(plan).estimate_s is None
     assert f"3 cohorts in {plan.run_id}" in describe(plan)
 
 
