@@ -33,11 +33,19 @@ def _metric_schemas() -> dict[str, dict[str, Any]]:
     return {
         key: {
             "type": ["integer" if metric.is_integer else "number", "null"],
-            "description": f"{metric.meaning}, {metric.unit}{f', {mark}' if mark else ''}",
+            "description": "; ".join(
+                part
+                for part in (
+                    metric.meaning,
+                    number.mark,
+                    f"unit: {metric.unit}",
+                    metric.better and f"{metric.better} is better",
+                )
+                if part
+            ),
         }
         for metric in METRICS
         for number in metric.numbers
-        for mark in [number.mark]
         for key in number.in_document(None)
     }
 
