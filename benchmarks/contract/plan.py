@@ -14,7 +14,10 @@ from benchmarks.contract.case import Case, case_from_json
 from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
 from benchmarks.contract.record import SERIAL, TOGETHER
 
-PLAN_SCHEMA = "dyno.plan/1"
+PLAN_NAME, PLAN_VERSION = "dyno.stored-plan", "1"
+PLAN_SCHEMA = f"{PLAN_NAME}/{PLAN_VERSION}"
+EARLIER_PLAN_NAME = "dyno.plan"
+"""The name of stored plans of the same shape before `dyno plan --json` had it to itself."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +141,15 @@ class Plan:
 
 
 def plan_from_json(data: Mapping[str, Any]) -> Plan:
-    """The plan that `Plan.to_json` wrote; ValueError where it is none or of another schema."""
-    if data.get("schema") != PLAN_SCHEMA:
+    """The plan that `Plan.to_json` wrote, also under its earlier name.
+
+    Raises ValueError if it is none, or of another schema.
+    """
+    name, _, version = str(data.get("schema")).partition("/")
+    if name not in (PLAN_NAME, EARLIER_PLAN_NAME) or version != PLAN_VERSION:
         raise ValueError(f"schema={data.get('schema')!r}: expected {PLAN_SCHEMA}")
     try:
-        return Plan(**{**data, **_typed(data)})
+        return Plan(**{**data, **_typed(data), "schema": PLAN_SCHEMA})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a plan: {error}") from error
 

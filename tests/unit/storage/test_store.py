@@ -96,11 +96,23 @@ def test_refuses_records_of_a_newer_schema(store: Store, make_record: MakeRecord
         store.records(RUN_ID)
 
 
-def test_refuses_plans_of_another_schema(store: Store, make_plan: MakePlan) -> None:
+@pytest.mark.parametrize("schema", ["dyno.stored-plan/99", "dyno.plan/2", "dyno.run/1", None])
+def test_refuses_plans_of_another_schema(
+    schema: str | None, store: Store, make_plan: MakePlan
+) -> None:
     file = store.folder / RUN_ID / "plan.json"
-    file.write_text(json.dumps({**make_plan().to_json(), "schema": "dyno.plan/99"}))
-    with pytest.raises(StoreError, match=r"plan\.json: schema='dyno.plan/99'"):
+    file.write_text(json.dumps({**make_plan().to_json(), "schema": schema}))
+    with pytest.raises(StoreError, match=rf"plan\.json: schema='?{schema}'?: expected dyno.stored"):
         store.read_plan(RUN_ID)
+
+
+def test_reads_a_plan_of_the_earlier_name(store: Store, make_plan: MakePlan) -> None:
+    plan = make_plan()
+    file = store.folder / plan.run_id / "plan.json"
+    file.write_text(json.dumps({**plan.to_json(), "schema": "dyno.plan/1"}))
+    assert store.read_plan(plan.run_id) == plan
+    store.create_run(plan)
+    assert json.loads(file.read_text())["schema"] == "dyno.stored-plan/1"
 
 
 def test_an_unknown_run_is_named_with_the_nearest_one(store: Store) -> None:
