@@ -72,12 +72,12 @@ class CellSummary:
     unit: str | None
     measured: Measured | None
     mfu_roof: float | None
-    """Achieved FLOP/s over the best matrix product seen on this device in the precision that is
-    computed in; None where work was faster than it, which was no roof then."""
+    """Achieved FLOP/s over the fastest matmul seen on this device, in the precision that products
+    are computed in; None if a case was faster than that matmul, which is then no roof."""
     mfu_spec: float | None
-    """Achieved FLOP/s over the dense peak of the device's datasheet, where that is known."""
+    """Achieved FLOP/s over the dense peak of the device's datasheet, if that is known."""
     above_roof: float | None
-    """How many times faster than every such product this case was, where it was."""
+    """How many times faster than that matmul this case was, if it was."""
     flop_convention: str | None
     """What is counted as FLOP of the model."""
     parity: CellParity
@@ -85,7 +85,7 @@ class CellSummary:
     grade_reason: str | None
     """Why the grade is F."""
     latency: Latency | None = None
-    """Of requests; None where the work is none of requests, or nothing was timed."""
+    """The latency of its requests; None in training, and if nothing was timed."""
 
 
 def measure(outcome: Outcome, launches: pd.DataFrame, metrics: Sequence[Metric]) -> Measured | None:

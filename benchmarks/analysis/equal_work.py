@@ -70,7 +70,7 @@ class CellParity:
     reason: str | None = None
     """Why it is not `pass`."""
     loss_error: float | None = None
-    """Of step 1 against the oracle, relative, the largest over the launches."""
+    """The largest relative error of step 1's loss against the oracle, over the launches."""
     effective: EffectiveSettings = EffectiveSettings()
     """What its launches really worked with."""
 

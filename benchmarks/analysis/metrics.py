@@ -68,7 +68,7 @@ class Metric:
     numbers: tuple[Number, ...]
     """Over a cell's launches; the table shows the first that is known."""
     heading: str | None = None
-    """Of its column on the terminal; None: it is in the document only."""
+    """The heading of its column on the terminal; None: it is in the document only."""
     format: Format = "number"
     better: Literal["higher", "lower"] | None = None
     """The direction in which a change is an improvement, if either is."""

@@ -60,7 +60,7 @@ class RunSummary:
     ratios: tuple[CaseRatio, ...]
     rounds: Rounds
     metrics: tuple[Metric, ...]
-    """What of each cell is summed up beside rate and latency."""
+    """The metrics whose numbers the cells have."""
 
     @property
     def has_failures(self) -> bool:

@@ -15,7 +15,7 @@ Roofs = Mapping[tuple[Place, str], float]
 
 
 def utilisation(measured: Measured | None, peak_flop_per_s: float | None) -> float | None:
-    """Achieved FLOP/s over this peak; None where either is not known."""
+    """Achieved FLOP/s over this peak; None if either is not known."""
     if not peak_flop_per_s or measured is None or measured.step_s is None:
         return None
     return measured.flop_per_step / measured.step_s.estimate / peak_flop_per_s
@@ -26,10 +26,10 @@ def shares_of_roofs(
     measured: Mapping[str, Measured | None],
     parity: Mapping[str, CellParity],
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """By case_id the shares of roofs, and the rates in roofs of what was faster than its own.
+    """By case_id the shares of roofs; and the rates, in roofs, of cases that exceed theirs.
 
-    The FLOP counted are those of work that was shown. A roof below any such rate was none, and
-    nobody has a share of it.
+    Only cases whose work was shown have either. If one of them was faster than a roof, that was no
+    roof, and no case has a share of it.
     """
     roofs = _roofs([record for outcome in found.values() for record in outcome.records])
     keys = {
@@ -46,11 +46,11 @@ def shares_of_roofs(
 
 
 def _roofs(records: Sequence[Record]) -> Roofs:
-    """The best matrix product, FLOP/s, seen on each device in each precision.
+    """The fastest matmul, FLOP/s, seen on each device in each precision.
 
-    Where a precision is not what it is computed in (bf16 on a CPU without it), the framework's own
-    product of that name is no roof: it may be many times slower than what the work does. Of int8
-    none is seen, because an adapter's products are of floats.
+    If products are not computed in the precision that they are named after (bf16 on a CPU without
+    it), the framework's own matmul of that name is no roof: it may be many times slower than what
+    the work does. int8 has no roof, because an adapter's matmuls are of floats.
     """
     roofs: dict[tuple[Place, str], float] = {}
     for record in records:
@@ -71,7 +71,7 @@ def _roof_key(case: Case, parity: CellParity) -> tuple[Place, str]:
 
 
 def datasheet_peak(plan: Plan, case: Case) -> float | None:
-    """The dense peak of a case's device, FLOP/s, where it is known and the same for all."""
+    """The dense peak of a case's device, FLOP/s, if it is known and the same for all."""
     rules = plan.device_rules.get(case.place.device)
     if rules is None:
         return None

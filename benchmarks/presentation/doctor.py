@@ -11,8 +11,7 @@ from rich.table import Table  # noqa: TID253 - as above
 from rich.text import Text  # noqa: TID253 - as above
 
 from benchmarks.documents.doctor import FrameworkReport, Report
-
-GIB = 2**30
+from benchmarks.presentation.wording import GIB, clean
 
 
 def render_report(report: Report) -> None:
@@ -52,7 +51,7 @@ def _frameworks_table(reports: Iterable[FrameworkReport]) -> Table:
     for report in reports:
         devices = ", ".join(f"{n}x {name}" for name, n in report.devices.items()) or "-"
         state = "ok" if report.usable else "missing"
-        table.add_row(*(Text(_clean(x)) for x in (report.name, state, devices, _remark(report))))
+        table.add_row(*(Text(clean(x)) for x in (report.name, state, devices, _remark(report))))
     return table
 
 
@@ -71,13 +70,8 @@ def _show_findings(console: Console, report: Report) -> None:
         console.print("ok    nothing seen that would spoil a measurement", markup=False)
     for finding in report.findings:
         hint = f"\n      -> {finding.hint}" if finding.hint else ""
-        console.print(f"{finding.severity:<5} {_clean(finding.what)}{hint}", markup=False)
+        console.print(f"{finding.severity:<5} {clean(finding.what)}{hint}", markup=False)
     if report.compiler is None:
         console.print(
             "note  no C++ compiler was found\n      -> install g++ or clang", markup=False
         )
-
-
-def _clean(text: str) -> str:
-    """The text without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)

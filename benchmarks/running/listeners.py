@@ -80,7 +80,7 @@ class FanOut:
                 continue
             try:
                 event(listener)
-            except Exception as error:  # noqa: BLE001 - a listener may be anyone's
+            except Exception as error:  # noqa: BLE001 - a listener may raise anything
                 self._listeners.remove(listener)
                 name, cause = type(listener).__name__, f"{type(error).__name__}: {error}"
                 self.note(f"{name} failed and is told nothing more ({cause})")
