@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
 from benchmarks.analysis.equal_work import CellParity
+from benchmarks.analysis.grades import Grade
 from benchmarks.analysis.latency import Latency
+from benchmarks.analysis.metrics import Metric, Value, interval
 from benchmarks.analysis.outcomes import Outcome
-from benchmarks.analysis.tables import COHORT_KEY
 from benchmarks.contract.case import Case
-from benchmarks.statistics.intervals import Interval, log_t_interval
+from benchmarks.statistics.intervals import Interval
 
 NO_STEADY_STATE = "NO_STEADY_STATE"
 SLOWDOWN = "SLOWDOWN"
@@ -29,18 +29,6 @@ class Measured:
     """Seconds per step over launches, or over cohorts of two if serial; None if no block counts."""
     items_per_step: int
     flop_per_step: int
-    first_step_s: float | None
-    """Median over the launches that found a filled compile cache, or have none."""
-    first_step_cold_s: float | None
-    """Median over the launches that compiled from nothing."""
-    export_s: float | None
-    """Median seconds in which a model was exported or converted; None in training."""
-    first_answer_s: float | None
-    """Median seconds from the weights to the first answer, as of `first_step_s`; of requests."""
-    first_answer_cold_s: float | None
-    """The same as of `first_step_cold_s`."""
-    peak_memory_bytes: int | None
-    """The largest of any launch."""
     num_rounds: int
     num_rounds_invalid: int
     """Rounds in which a declared cause disturbed any launch of the cohort."""
@@ -48,6 +36,8 @@ class Measured:
     """False where half of the launches or more were not steady when timing began."""
     flags: tuple[str, ...]
     """Causes and trends seen in its own launches."""
+    metrics: Mapping[str, Value]
+    """The metrics' numbers by their keys."""
 
     @property
     def items_per_s(self) -> Interval | None:
@@ -82,65 +72,37 @@ class CellSummary:
     unit: str | None
     measured: Measured | None
     mfu_roof: float | None
-    """Achieved FLOP/s over the best matrix product seen on this device in the precision that is
-    computed in; None where work was faster than it, which was no roof then."""
+    """Achieved FLOP/s over the fastest matmul seen on this device, in the precision that products
+    are computed in; None if a case was faster than that matmul, which is then no roof."""
     mfu_spec: float | None
-    """Achieved FLOP/s over the dense peak of the device's datasheet, where that is known."""
+    """Achieved FLOP/s over the dense peak of the device's datasheet, if that is known."""
     above_roof: float | None
-    """How many times faster than every such product this case was, where it was."""
+    """How many times faster than that matmul this case was, if it was."""
     flop_convention: str | None
     """What is counted as FLOP of the model."""
     parity: CellParity
-    grade: str | None
+    grade: Grade | None
     grade_reason: str | None
     """Why the grade is F."""
     latency: Latency | None = None
-    """Of requests; None where the work is none of requests, or nothing was timed."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The cell of the `dyno.run/1` document; a missing number is null."""
-        return {
-            "case_id": self.case.case_id,
-            **self.case.axes(),
-            "status": self.status,
-            "reason": self.reason,
-            "unit": self.unit,
-            **(_NOTHING if self.measured is None else _numbers(self.measured)),
-            "mfu_roof": self.mfu_roof,
-            "mfu_spec": self.mfu_spec,
-            "flop_convention": self.flop_convention,
-            "grade": self.grade,
-            "parity": self.parity.status,
-            "parity_reason": self.parity.reason,
-            "effective": dict(self.parity.effective),
-            **(_NO_LATENCY if self.latency is None else self.latency.to_json()),
-        }
+    """The latency of its requests; None in training, and if nothing was timed."""
 
 
-def measure(outcome: Outcome, launches: pd.DataFrame) -> Measured | None:
+def measure(outcome: Outcome, launches: pd.DataFrame, metrics: Sequence[Metric]) -> Measured | None:
     """The numbers of a cell from its launches in the launch table; None where it has none."""
     own = launches[(launches["case_id"] == outcome.cell.case.case_id) & (launches["replica"] == 0)]
     if own.empty:
         return None
-    # The two launches of a serial cohort share its hour: they are one observation.
-    steps = own.dropna(subset="step_s").groupby(COHORT_KEY)["step_s"].agg(_geometric_mean).tolist()
-    cold = own["cold_cache"] == True  # noqa: E712 - None, where no cache is known, is not cold
-    memory = own["peak_memory_bytes"].dropna()
     steady = [value for value in own["steady"] if value is not None]
     return Measured(
-        step_s=log_t_interval(steps) if steps else None,
+        step_s=interval(own, "step_s"),
         items_per_step=int(own["items_per_step"].iloc[-1]),
         flop_per_step=int(own["flop_per_step"].iloc[-1]),
-        first_step_s=_median(own[~cold]["first_step_s"]),
-        first_step_cold_s=_median(own[cold]["first_step_s"]),
-        export_s=_median(own["export_s"]),
-        first_answer_s=_median(own[~cold]["first_answer_s"]),
-        first_answer_cold_s=_median(own[cold]["first_answer_s"]),
-        peak_memory_bytes=None if memory.empty else int(memory.max()),
         num_rounds=int(own["num_rounds"].sum()),
         num_rounds_invalid=int(own["num_rounds_invalid"].sum()),
         steady=2 * steady.count(False) < len(steady) if steady else None,
         flags=_flags(own, steady),
+        metrics={key: one for metric in metrics for key, one in metric.over(own).items()},
     )
 
 
@@ -153,63 +115,3 @@ def _flags(own: pd.DataFrame, steady: list[Any]) -> tuple[str, ...]:
         if 2 * int((own["trend"] == trend).sum()) >= len(own):
             flags.add(flag)
     return tuple(sorted(flags))
-
-
-def utilisation(measured: Measured | None, peak_flop_per_s: float | None) -> float | None:
-    """Achieved FLOP/s over this peak; None where either is not known."""
-    if not peak_flop_per_s or measured is None or measured.step_s is None:
-        return None
-    return measured.flop_per_step / measured.step_s.estimate / peak_flop_per_s
-
-
-def _geometric_mean(values: pd.Series[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / len(values))
-
-
-def _median(values: pd.Series[float]) -> float | None:
-    known = values.dropna()
-    return None if known.empty else float(known.median())
-
-
-def _numbers(measured: Measured) -> dict[str, Any]:
-    rate, step = measured.items_per_s, measured.step_s
-    return {
-        "items_per_s": rate.estimate if rate else None,
-        "items_per_s_low": rate.low if rate else None,
-        "items_per_s_high": rate.high if rate else None,
-        "num_launches": step.num_launches if step else 0,
-        "num_rounds": measured.num_rounds,
-        "num_rounds_invalid": measured.num_rounds_invalid,
-        "step_s": step.estimate if step else None,
-        "first_step_s": measured.first_step_s,
-        "first_step_cold_s": measured.first_step_cold_s,
-        "export_s": measured.export_s,
-        "first_answer_s": measured.first_answer_s,
-        "first_answer_cold_s": measured.first_answer_cold_s,
-        "peak_memory_bytes": measured.peak_memory_bytes,
-        "steady": measured.steady,
-        "flags": list(measured.flags),
-    }
-
-
-_NO_LATENCY: Mapping[str, Any] = {
-    **dict.fromkeys(Latency(0).to_json()),
-    "latency_reasons": {},
-}
-_NOTHING: Mapping[str, Any] = {
-    "items_per_s": None,
-    "items_per_s_low": None,
-    "items_per_s_high": None,
-    "num_launches": 0,
-    "num_rounds": 0,
-    "num_rounds_invalid": 0,
-    "step_s": None,
-    "first_step_s": None,
-    "first_step_cold_s": None,
-    "export_s": None,
-    "first_answer_s": None,
-    "first_answer_cold_s": None,
-    "peak_memory_bytes": None,
-    "steady": None,
-    "flags": [],
-}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.analysis.outcomes import Outcome
@@ -12,6 +12,7 @@ from benchmarks.contract.evidence import (
     INHERITED,
     PASS,
     UNPROVEN,
+    Evidence,
     ParityVerdict,
 )
 from benchmarks.contract.record import Record
@@ -27,6 +28,41 @@ NO_PROOF = "a launch has shown nothing of its first step"
 
 
 @dataclass(frozen=True)
+class EffectiveSettings:
+    """What a case really worked with, as its launches report it; None where they say nothing."""
+
+    parameters: str | None = None
+    """The dtype that the parameters are kept in."""
+    gradients: str | None = None
+    optimizer: str | None = None
+    activations: str | None = None
+    layout: str | None = None
+    """The order of an image's axes in memory: NHWC or NCHW."""
+    attention: str | None = None
+    """How attention is computed."""
+    folded: str | None = None
+    """Whether normalisation is folded into the convolutions."""
+    integer_products: str | None = None
+    """How many of a quantised model's convolutions are of integers."""
+    products: str | None = None
+    """The precision that the adapter's own matmul and convolution are as exact as, measured."""
+    computed_in: str | None = None
+    """The dtype that products are computed in."""
+    threads: str | None = None
+
+    def known(self) -> dict[str, str]:
+        """By the field's name, what is reported."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+INSPECTED = (
+    *("parameters", "gradients", "optimizer"),
+    *("activations", "layout", "attention", "folded"),
+)
+"""The settings that a program's inspection reports under the field's name."""
+
+
+@dataclass(frozen=True)
 class CellParity:
     """What is known of a cell's work, over its launches."""
 
@@ -35,9 +71,9 @@ class CellParity:
     reason: str | None = None
     """Why it is not `pass`."""
     loss_error: float | None = None
-    """Of step 1 against the oracle, relative, the largest over the launches."""
-    effective: Mapping[str, str] = field(default_factory=dict)
-    """What its launches really worked with: dtypes, layout, attention, products, threads."""
+    """The largest relative error of step 1's loss against the oracle, over the launches."""
+    effective: EffectiveSettings = EffectiveSettings()
+    """What its launches really worked with."""
 
     @property
     def is_ranked(self) -> bool:
@@ -67,7 +103,8 @@ def _parity(case: Outcome, base: Outcome | None, specs: Mapping[str, WorkloadSpe
     if not case.records:
         return CellParity(UNPROVEN, NO_PROOF)
     verdicts = [_verdict(record) for record in case.records]
-    effective = effective_of(_inspected(case.records))
+    inspected = _inspected(case.records)
+    effective = effective_of(inspected.evidence, inspected.settings)
     for status in (FAIL, UNPROVEN):
         bad = next((one for one in verdicts if one.status == status), None)
         if bad is not None:
@@ -82,7 +119,7 @@ def _inherited(
     base: Outcome | None,
     specs: Mapping[str, WorkloadSpec],
     verdict: ParityVerdict,
-    effective: Mapping[str, str],
+    effective: EffectiveSettings,
 ) -> CellParity:
     reference = _step1(base.records[0]) if base and base.records else None
     found = agreement(
@@ -115,7 +152,7 @@ def _inspected(records: Sequence[Record]) -> Record:
     return (asked or records)[-1]
 
 
-def computed_in(effective: Mapping[str, str], precision: str) -> str:
+def computed_in(effective: EffectiveSettings, precision: str) -> str:
     """The precision that products are really computed in, of what a case works with.
 
     fp32 for bf16 on a CPU that cannot multiply it: operands are rounded, products are fp32's. Of
@@ -124,30 +161,23 @@ def computed_in(effective: Mapping[str, str], precision: str) -> str:
     asked = precision.removesuffix("_pure")
     if asked in ("tf32", "int8"):
         return asked
-    return PRECISIONS.get(effective.get("computed in", ""), asked)
+    return PRECISIONS.get(effective.computed_in or "", asked)
 
 
-def effective_of(record: Record) -> dict[str, str]:
-    """What a launch reports of itself, by what people compare."""
-    seen = record.evidence.effective
-    settings: Mapping[str, Any] = record.settings.get("effective") or {}
-    asked: Mapping[str, Any] = record.settings.get("asked") or {}
-    likes = dict.fromkeys(one.like for one in record.evidence.precision.values())
-    told = (
-        *("parameters", "gradients", "optimizer", "activations", "layout", "attention"),
-        "folded",
-    )
-    values = {name: getattr(seen, name) for name in told} if seen else {}
-    found = {name: str(value) for name, value in values.items() if value is not None}
-    if seen and seen.integer_products:
-        found["products of integers"] = " of ".join(map(str, seen.integer_products))
-    if likes:
-        found["products"] = ", ".join(likes)
-    if "products" in settings:
-        found["computed in"] = str(settings["products"])
+def effective_of(evidence: Evidence, settings: Mapping[str, Any]) -> EffectiveSettings:
+    """What a launch or a proof reports of itself, by what people compare."""
+    seen = evidence.effective
+    reported: Mapping[str, Any] = settings.get("effective") or {}
+    asked: Mapping[str, Any] = settings.get("asked") or {}
+    likes = dict.fromkeys(one.like for one in evidence.precision.values())
+    found: dict[str, Any] = {name: getattr(seen, name, None) for name in INSPECTED}
+    integers = seen.integer_products if seen else None
+    found["integer_products"] = " of ".join(map(str, integers or ())) or None
+    found["products"] = ", ".join(likes) or None
+    found["computed_in"] = reported.get("products")
     if "num_threads" in asked:
-        found["threads"] = str(settings.get("num_threads", asked["num_threads"]))
-    return found
+        found["threads"] = reported.get("num_threads", asked["num_threads"])
+    return EffectiveSettings(**{k: str(v) for k, v in found.items() if v is not None})
 
 
 def _tolerance(case: Outcome, specs: Mapping[str, WorkloadSpec]) -> Tolerance | None:

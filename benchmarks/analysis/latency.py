@@ -6,10 +6,9 @@ than a launch makes: they are pooled, and said as an upper bound, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import geometric_mean
-from typing import Any
 
 from benchmarks.contract.record import Record
 from benchmarks.statistics.intervals import Interval, log_t_interval
@@ -22,7 +21,6 @@ from benchmarks.statistics.percentiles import (
 
 REPORTED = (50, 90, 99)
 """Percentiles that a document has a place for, asked for or not."""
-NOT_ASKED = "not among protocol.percentiles"
 
 
 @dataclass(frozen=True)
@@ -41,27 +39,6 @@ class Latency:
     def asked(self) -> set[int]:
         """The percentiles that were asked for, whether there is one or not."""
         return {*self.percentiles, *self.bounds, *self.reasons}
-
-    def to_json(self) -> dict[str, Any]:
-        """The part of a cell of the `dyno.run/1` document; milliseconds, null where there is none.
-
-        The reason why stands under `latency_reasons`.
-        """
-        shown = sorted({*REPORTED, *self.asked})
-        found = {key: value for one in shown for key, value in self._of(one)}
-        known = self.asked - set(self.reasons)
-        why = {f"p{one}": self.reasons.get(one, NOT_ASKED) for one in shown if one not in known}
-        return {**found, "latency_num_samples": self.num_samples, "latency_reasons": why}
-
-    def _of(self, percentile: int) -> Iterator[tuple[str, float | bool | None]]:
-        name, interval = f"latency_p{percentile}", self.percentiles.get(percentile)
-        bound = self.bounds.get(percentile)
-        yield f"{name}_ms", _ms(bound if interval is None else interval.estimate)
-        if percentile <= HIGHEST_OF_LAUNCHES:
-            yield f"{name}_low_ms", _ms(interval.low if interval else None)
-            yield f"{name}_high_ms", _ms(interval.high if interval else None)
-        else:
-            yield f"{name}_is_bound", None if bound is None else True
 
 
 def latency_of(records: Sequence[Record], percentiles: Sequence[int]) -> Latency | None:
@@ -96,7 +73,3 @@ def latency_of(records: Sequence[Record], percentiles: Sequence[int]) -> Latency
         else:
             bounds[percentile] = pooled.bound
     return Latency(sum(map(len, launches)), found, bounds, reasons)
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else 1e3 * seconds

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
 from benchmarks.analysis.outcomes import Outcome
 from benchmarks.analysis.pairing import Pair, paired_rounds, pairs, serial_log_ratios
 from benchmarks.analysis.tables import COHORT_KEY, launch_s
-from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.statistics.effort import best_rounds, more_launches_to_halve, variances
 from benchmarks.statistics.intervals import holm
-from benchmarks.statistics.ratios import Ratio, paired_ratio, superiority_p_values, verdict
+from benchmarks.statistics.ratios import (
+    Ratio,
+    RatioVerdict,
+    paired_ratio,
+    superiority_p_values,
+    verdict,
+)
+
+Resident = Literal["together", "serial"]
+"""How the launches of a cohort are resident, as in a record."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +49,10 @@ class CaseRatio:
     aa: bool
     ratio: Ratio | None
     """None where no cohort left a round in which both count."""
-    verdict: str
+    verdict: RatioVerdict
     effort: Effort | None = None
-    resident: str | None = None
+    resident: Resident | None = None
     """together, or serial where a cohort of it was; None where no cohort is shared."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The row of the `dyno.run/1` document."""
-        ratio = self.ratio
-        return {
-            "base": self.base,
-            "case": self.case,
-            "aa": self.aa,
-            "ratio": ratio.ratio if ratio else None,
-            "low": ratio.low if ratio else None,
-            "high": ratio.high if ratio else None,
-            "num_launches": ratio.num_launches if ratio else 0,
-            "resident": self.resident,
-            "verdict": self.verdict,
-        }
 
     @property
     def contains_one(self) -> bool | None:
@@ -116,10 +109,10 @@ def _compare(
     )
 
 
-def _resident(found: Sequence[Pair]) -> str | None:
+def _resident(found: Sequence[Pair]) -> Resident | None:
     if not found:
         return None
-    return SERIAL if any(pair.is_serial for pair in found) else TOGETHER
+    return "serial" if any(pair.is_serial for pair in found) else "together"
 
 
 def _effort(

@@ -1,4 +1,4 @@
-"""A run, summed up: from a plan and the records at hand to the `dyno.run/1` document.
+"""A run, summed up: from a plan and the records at hand to everything that is shown.
 
 Raw samples are stored and nothing else; whatever is shown is computed here again.
 """
@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
-from benchmarks.analysis.cells import CellSummary, Measured, measure, utilisation
-from benchmarks.analysis.equal_work import CellParity, computed_in, effective_of, parities
+from benchmarks.analysis.cells import CellSummary, Measured, measure
+from benchmarks.analysis.equal_work import CellParity, parities
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
 from benchmarks.analysis.latency import latency_of
+from benchmarks.analysis.metrics import METRICS, Metric
 from benchmarks.analysis.outcomes import Outcome, outcomes
 from benchmarks.analysis.ratios import CaseRatio, compare_all
 from benchmarks.analysis.tables import (
@@ -26,15 +27,11 @@ from benchmarks.analysis.tables import (
     launch_frame,
     round_of,
 )
-from benchmarks.contract.case import Case, Place
+from benchmarks.analysis.utilisation import datasheet_peak, shares_of_roofs, utilisation
 from benchmarks.contract.evidence import FAIL
 from benchmarks.contract.plan import Plan
 from benchmarks.contract.record import PLAN_REASONS, SERIAL, Record
 from benchmarks.contract.workload import WorkloadSpec
-
-RUN_SCHEMA = "dyno.run/1"
-
-Roofs = Mapping[tuple[Place, str], float]
 
 
 @dataclass(frozen=True)
@@ -62,17 +59,8 @@ class RunSummary:
     cells: tuple[CellSummary, ...]
     ratios: tuple[CaseRatio, ...]
     rounds: Rounds
-
-    def to_json(self) -> dict[str, Any]:
-        """The `dyno.run/1` document: plain numbers, null for what is missing, never NaN."""
-        return {
-            "schema": RUN_SCHEMA,
-            "run_id": self.run_id,
-            "protocol": self.protocol,
-            "machine": self.machine,
-            "cells": [cell.to_json() for cell in self.cells],
-            "ratios": [ratio.to_json() for ratio in self.ratios],
-        }
+    metrics: tuple[Metric, ...]
+    """The metrics whose numbers the cells have."""
 
     @property
     def has_failures(self) -> bool:
@@ -84,7 +72,11 @@ class RunSummary:
 
 
 def summarise(
-    plan: Plan, records: Sequence[Record], specs: Mapping[str, WorkloadSpec]
+    plan: Plan,
+    records: Sequence[Record],
+    specs: Mapping[str, WorkloadSpec],
+    *,
+    metrics: tuple[Metric, ...] = METRICS,
 ) -> RunSummary:
     """The summary of a plan from all records at hand, whichever run they come from.
 
@@ -96,8 +88,8 @@ def summarise(
     cohorts = {(record.run_id, record.cohort_id) for record in counted}
     whole = [record for record in records if (record.run_id, record.cohort_id) in cohorts]
     blocks = block_frame(whole)
-    launches = launch_frame(counted, blocks)
-    measured = {case_id: measure(outcome, launches) for case_id, outcome in found.items()}
+    launches = launch_frame(counted, blocks, {one.name: one.of for one in metrics})
+    measured = {case_id: measure(outcome, launches, metrics) for case_id, outcome in found.items()}
     parity = parities(plan.bases, found, specs)
     ratios = compare_all(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
     bases = _bases(plan, found, measured, parity, ratios)
@@ -108,6 +100,7 @@ def summarise(
         cells=_cells(plan, found, measured, parity, bases, specs),
         ratios=tuple(_withdraw(one, parity, bases) for one in ratios),
         rounds=_rounds(whole, blocks),
+        metrics=metrics,
     )
 
 
@@ -148,7 +141,7 @@ def _cells(
     bases: Mapping[str, Basis],
     specs: Mapping[str, WorkloadSpec],
 ) -> tuple[CellSummary, ...]:
-    shares, above = _shares_of_roofs(found, measured, parity)
+    shares, above = shares_of_roofs(found, measured, parity)
     cells = []
     for case_id, outcome in found.items():
         case, numbers, basis = outcome.cell.case, measured[case_id], bases.get(case_id)
@@ -162,7 +155,7 @@ def _cells(
                 unit=outcome.records[-1].unit if outcome.records else None,
                 measured=numbers,
                 mfu_roof=shares.get(case_id),
-                mfu_spec=utilisation(numbers, _datasheet_peak(plan, case)) if is_ranked else None,
+                mfu_spec=utilisation(numbers, datasheet_peak(plan, case)) if is_ranked else None,
                 above_roof=above.get(case_id),
                 flop_convention=spec.flop_convention if spec and numbers else None,
                 parity=parity[case_id],
@@ -193,63 +186,6 @@ def _withdraw(
     if any(evidence_against(bases[case_id]) for case_id in both):
         return replace(one, verdict="cant_tell")
     return one
-
-
-def _shares_of_roofs(
-    found: Mapping[str, Outcome],
-    measured: Mapping[str, Measured | None],
-    parity: Mapping[str, CellParity],
-) -> tuple[dict[str, float], dict[str, float]]:
-    """By case_id the shares of roofs, and the rates in roofs of what was faster than its own.
-
-    The FLOP counted are those of work that was shown. A roof below any such rate was none, and
-    nobody has a share of it.
-    """
-    roofs = _roofs([record for outcome in found.values() for record in outcome.records])
-    keys = {
-        case_id: _roof_key(outcome.cell.case, parity[case_id])
-        for case_id, outcome in found.items()
-        if outcome.is_ok and parity[case_id].is_ranked
-    }
-    rates = {case_id: utilisation(measured[case_id], roofs.get(keys[case_id])) for case_id in keys}
-    known = {case_id: rate for case_id, rate in rates.items() if rate is not None}
-    above = {case_id: rate for case_id, rate in known.items() if rate > 1}
-    broken = {keys[case_id] for case_id in above}
-    shares = {case_id: rate for case_id, rate in known.items() if keys[case_id] not in broken}
-    return shares, above
-
-
-def _roofs(records: Sequence[Record]) -> Roofs:
-    """The best matrix product, FLOP/s, seen on each device in each precision.
-
-    Where a precision is not what it is computed in (bf16 on a CPU without it), the framework's own
-    product of that name is no roof: it may be many times slower than what the work does. Of int8
-    none is seen, because an adapter's products are of floats.
-    """
-    roofs: dict[tuple[Place, str], float] = {}
-    for record in records:
-        seen = record.evidence.roof_flop_per_s
-        if seen is not None and seen > 0:
-            precision = record.case.way.precision.removesuffix("_pure")
-            is_its_own = computed_in(effective_of(record), precision) == precision
-            if is_its_own and precision != "int8":
-                key = (record.case.place, precision)
-                roofs[key] = max(roofs.get(key, 0.0), seen)
-    return roofs
-
-
-def _roof_key(case: Case, parity: CellParity) -> tuple[Place, str]:
-    return (case.place, computed_in(parity.effective, case.way.precision))
-
-
-def _datasheet_peak(plan: Plan, case: Case) -> float | None:
-    """The dense peak of a case's device, FLOP/s, where it is known and the same for all."""
-    rules = plan.device_rules.get(case.place.device)
-    if rules is None:
-        return None
-    devices = plan.machine.get("accelerators") or ()
-    peaks = {rules.peak_of(one, case.way.precision) for one in devices}
-    return peaks.pop() if len(peaks) == 1 else None
 
 
 def _rounds(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd  # noqa: TID253 - this module is the tables; commands import it when they run
@@ -48,13 +48,9 @@ LAUNCH_COLUMNS = [
     "num_rounds",
     "num_rounds_invalid",
     "causes",
-    "first_step_s",
-    "export_s",
-    "first_answer_s",
     "cold_cache",
     "steady",
     "trend",
-    "peak_memory_bytes",
     "launch_s",
 ]
 
@@ -123,19 +119,31 @@ def _serial_launch_id(record: Record) -> str:
     return record.launch_id if record.resident == SERIAL else ""
 
 
-def launch_frame(records: Iterable[Record], blocks: pd.DataFrame) -> pd.DataFrame:
+def launch_frame(
+    records: Iterable[Record],
+    blocks: pd.DataFrame,
+    columns: Mapping[str, Callable[[Record], float]],
+) -> pd.DataFrame:
     """One row for each launch; `blocks` holds the blocks of whole cohorts.
 
+    `columns` are further columns by name, those of metrics, each with its value of a record.
     `step_s` is the median over the blocks that no flag of their own invalidates: another launch's
     disturbed turn spoils pairs, not this launch's rate.
     """
     groups = blocks.groupby(LAUNCH_KEY)["round_disturbed"]
     disturbed = {key: group.tolist() for key, group in groups}
     rows = [
-        _launch_row(record, disturbed.get((record.run_id, record.cohort_id, record.launch_id), []))
+        {
+            **_launch_row(record, disturbed.get(_launch_key(record), [])),
+            **{name: value_of(record) for name, value_of in columns.items()},
+        }
         for record in records
     ]
-    return pd.DataFrame(rows, columns=LAUNCH_COLUMNS)
+    return pd.DataFrame(rows, columns=[*LAUNCH_COLUMNS, *columns])
+
+
+def _launch_key(record: Record) -> tuple[str, str, str]:
+    return (record.run_id, record.cohort_id, record.launch_id)
 
 
 def _launch_row(record: Record, disturbed: Sequence[bool]) -> dict[str, Any]:
@@ -149,37 +157,11 @@ def _launch_row(record: Record, disturbed: Sequence[bool]) -> dict[str, Any]:
         "num_rounds": len(disturbed),
         "num_rounds_invalid": sum(disturbed),
         "causes": tuple(sorted({c for block in record.blocks for c in causes_of(block)})),
-        "first_step_s": record.first_steps_ns[0] / 1e9 if record.first_steps_ns else math.nan,
-        "export_s": _or_nan(record.phases_s.get("export")),
-        "first_answer_s": _first_answer_s(record),
         "cold_cache": record.cold_cache,
         "steady": record.steady,
         "trend": classify(steps),
-        "peak_memory_bytes": _or_nan(record.peak_memory_bytes),
         "launch_s": launch_s(record),
     }
-
-
-def _first_answer_s(record: Record) -> float:
-    """Seconds from the weights to the first answer; NaN in training.
-
-    That is the export or conversion of a model, its loading, and the first request with what it
-    needs before it, such as the prompt whose continuation is asked for.
-    """
-    phases, first_s = record.phases_s, record.evidence.first_step_s
-    if "export" not in phases or first_s is None:
-        return math.nan
-    return phases["export"] + phases.get("load", 0.0) + first_s
-
-
-def case_frame(document: Mapping[str, Any]) -> pd.DataFrame:
-    """One row for each cell of a `dyno.run/1` document."""
-    return pd.DataFrame(document["cells"])
-
-
-def ratio_frame(document: Mapping[str, Any]) -> pd.DataFrame:
-    """One row for each ratio of a `dyno.run/1` document."""
-    return pd.DataFrame(document["ratios"])
 
 
 def launch_s(record: Record) -> float:

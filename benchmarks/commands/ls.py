@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +11,13 @@ from typing import Any
 from benchmarks.commands.selection import add_extend_argument, add_store_argument
 from benchmarks.contract.case import Option
 from benchmarks.contract.workload import Values
+from benchmarks.documents import ls
 from benchmarks.errors import EXIT_NOTHING, EXIT_OK
 
 EXAMPLES = """examples:
   dyno ls frameworks                      versions and devices, or why a framework is not there
   dyno ls workloads --json                one JSON document on stdout
   dyno ls runs --store results/runs"""
-
-SCHEMA = "dyno.ls/1"
 
 Row = dict[str, Any]
 
@@ -33,20 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List one kind of thing; exit code 5 where there is none."""
-    rows = KINDS[args.kind](args)
+    """List one kind of thing; exit code 5 if there is none."""
+    from benchmarks.documents.encoding import to_json, to_text
+
+    listing = KINDS[args.kind](args)
     if args.json:
-        document = {"schema": SCHEMA, "kind": args.kind, "rows": rows}
-        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(to_text(listing) + "\n")
     else:
-        sys.stdout.writelines(f"{line}\n" for line in _lines(rows))
-    if not rows:
+        sys.stdout.writelines(f"{line}\n" for line in _lines(to_json(listing.rows)))
+    if not listing.rows:
         sys.stderr.write(f"there are no {args.kind} stored yet\n")
-    return EXIT_OK if rows else EXIT_NOTHING
+    return EXIT_OK if listing.rows else EXIT_NOTHING
 
 
-def _frameworks(args: argparse.Namespace) -> list[Row]:
-    """Each framework with what a probe saw, or why it is not installed."""
+def _frameworks(args: argparse.Namespace) -> ls.Frameworks:
     from benchmarks.contract.plan import MachineConfig
     from benchmarks.planning.catalog import discover
     from benchmarks.planning.interpreters import resolve
@@ -56,86 +54,87 @@ def _frameworks(args: argparse.Namespace) -> list[Row]:
     rows = []
     for name, entry in catalog.frameworks.items():
         interpreter = found[name]
+        seen = None if isinstance(interpreter, str) else interpreter
         reason = interpreter if isinstance(interpreter, str) else interpreter.probe_failure
         rows.append(
-            {
-                "framework": name,
-                "installed": reason is None,
-                "executions": list(entry.capabilities.executions),
-                "devices": {} if isinstance(interpreter, str) else interpreter.devices,
-                "versions": {} if isinstance(interpreter, str) else interpreter.versions,
-                "reason": reason,
-            }
+            ls.FrameworkRow(
+                name,
+                installed=reason is None,
+                executions=entry.capabilities.executions,
+                devices=seen.devices if seen else {},
+                versions=seen.versions if seen else {},
+                reason=reason,
+            )
         )
-    return rows
+    return ls.Frameworks(rows=tuple(rows))
 
 
-def _workloads(args: argparse.Namespace) -> list[Row]:
-    """Each workload with its sizes, its own axes and who implements it."""
+def _workloads(args: argparse.Namespace) -> ls.Workloads:
     from benchmarks.planning.catalog import discover
 
     catalog = discover(args.extend)
-    return [
-        {
-            "workload": name,
-            "version": spec.version,
-            "unit": spec.unit,
-            "sizes": list(spec.sizes),
-            "precisions": list(spec.precisions),
-            "options": {
+    rows = [
+        ls.WorkloadRow(
+            name,
+            version=spec.version,
+            unit=spec.unit,
+            sizes=tuple(spec.sizes),
+            precisions=spec.precisions,
+            options={
                 option: _listed(values)
                 for option, values in (*spec.options.items(), *spec.way_options.items())
             },
-            "frameworks": [one for workload, one in catalog.implementations if workload == name],
-        }
+            frameworks=tuple(one for own, one in catalog.implementations if own == name),
+        )
         for name, spec in catalog.specs().items()
     ]
+    return ls.Workloads(rows=tuple(rows))
 
 
-def _listed(values: Values) -> list[Option]:
-    """The values of an option; of integers the least and the most, as text."""
+def _listed(values: Values) -> tuple[Option, ...]:
     if isinstance(values, range):
-        return [f"{values[0]} to {values[-1]}"]
-    return list(values)
+        return (f"{values[0]} to {values[-1]}",)
+    return values
 
 
-def _suites(args: argparse.Namespace) -> list[Row]:
-    """Each suite of configs/suite/ with its description."""
+def _suites(args: argparse.Namespace) -> ls.Suites:
     from benchmarks.planning import config
 
-    return [
-        {"suite": name, "num_matrices": len(suite.matrices), "description": suite.description}
-        for name in config.names("suite")
-        for suite in [config.read_suite(name)]
-    ]
+    suites = {name: config.read_suite(name) for name in config.names("suite")}
+    return ls.Suites(
+        rows=tuple(
+            ls.SuiteRow(name, len(suite.matrices), suite.description)
+            for name, suite in suites.items()
+        )
+    )
 
 
-def _runs(args: argparse.Namespace) -> list[Row]:
-    """Each run of the store, oldest first."""
+def _runs(args: argparse.Namespace) -> ls.Runs:
     from benchmarks.storage.store import Store
 
     store = Store(Path(args.store))
-    return [
-        {
-            "run_id": run_id,
-            "created_at": plan.created_at,
-            "suite": plan.suite,
-            "protocol": plan.protocol.name,
-            "num_cells": len(plan.cells),
-            "num_launches": len(store.records(run_id)),
-            "overrides": list(plan.overrides),
-        }
-        for run_id in store.runs()
-        for plan in [store.read_plan(run_id)]
-    ]
+    plans = {run_id: store.read_plan(run_id) for run_id in store.runs()}
+    return ls.Runs(
+        rows=tuple(
+            ls.RunRow(
+                run_id,
+                created_at=plan.created_at,
+                suite=plan.suite,
+                protocol=plan.protocol.name,
+                num_cells=len(plan.cells),
+                num_launches=len(store.records(run_id)),
+                overrides=plan.overrides,
+            )
+            for run_id, plan in plans.items()
+        )
+    )
 
 
-def _claims(args: argparse.Namespace) -> list[Row]:
-    """The documents' sentences: none are stored yet."""
-    return []
+def _claims(args: argparse.Namespace) -> ls.Claims:
+    return ls.Claims()
 
 
-KINDS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+KINDS: dict[str, Callable[[argparse.Namespace], ls.Listing]] = {
     "claims": _claims,
     "frameworks": _frameworks,
     "runs": _runs,

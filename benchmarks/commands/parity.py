@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +20,14 @@ if TYPE_CHECKING:
 
     from benchmarks.contract.plan import Plan
     from benchmarks.contract.record import Record
+    from benchmarks.documents.parity import ProvenCell
     from benchmarks.planning.catalog import Catalog
-    from benchmarks.running.verification import ProvenCell
 
 EXAMPLES = """examples:
   dyno parity                                       the cells of the quick suite
   dyno parity size=tiny framework=all execution=all precision=fp64,fp32,bf16
   dyno parity framework=mine --extend my_frameworks  does mine do the same work as the others?
 fp64 shows mistakes in the mathematics most sharply; the other precisions show what they cost."""
-
-SCHEMA = "dyno.parity/1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,11 +62,6 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def document(cells: Sequence[ProvenCell]) -> dict[str, Any]:
-    """The `dyno.parity/1` document; an error that is not finite is null."""
-    return {"schema": SCHEMA, "cells": [cell.to_json() for cell in cells]}
-
-
 class _NoRuns:
     """In place of a store: what was measured before has nothing to do with what is proven."""
 
@@ -90,8 +82,9 @@ def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
     from rich.console import Console
 
     from benchmarks.planning.catalog import PROJECT_ROOT
+    from benchmarks.presentation.progress import for_console
+    from benchmarks.running.listeners import FanOut
     from benchmarks.running.preparation import Folders, lock_folder
-    from benchmarks.running.progress import for_console
     from benchmarks.running.verification import Verification
 
     cache = PROJECT_ROOT / plan.machine_config.cache_folder
@@ -100,13 +93,16 @@ def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
         logs=cache / "proofs" / "logs",
         lock=lock_folder(plan.machine_config),
     )
-    progress = for_console(Console(stderr=True))
+    progress = FanOut([for_console(Console(stderr=True))])
     return Verification(plan, catalog, folders, progress, stopping).prove_all()
 
 
 def _print(cells: Sequence[ProvenCell], *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(document(cells), indent=2, allow_nan=False) + "\n")
+        from benchmarks.documents.encoding import to_text
+        from benchmarks.documents.parity import document
+
+        sys.stdout.write(to_text(document(cells)) + "\n")
         return
     from benchmarks.presentation.terminal import console_for
     from benchmarks.presentation.verification import render_parity

@@ -46,9 +46,8 @@ def run(args: argparse.Namespace) -> int:
         raise _nothing_to_run(chosen.plan)
     chosen.store.create_run(chosen.plan)
     signal_code = _measure(chosen, args.max_time) if chosen.plan.cohorts else EXIT_OK
-    specs = {name: one.spec for name, one in chosen.catalog.workloads.items()}
     shown = show_plan(
-        chosen.plan, chosen.store, specs, as_json=args.json, logs=str(chosen.store.folder)
+        chosen.plan, chosen.store, chosen.catalog, as_json=args.json, logs=str(chosen.store.folder)
     )
     missing = chosen.plan.missing
     for reason in missing:
@@ -70,8 +69,9 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     from rich.console import Console
 
     from benchmarks.planning.catalog import PROJECT_ROOT
+    from benchmarks.presentation.progress import for_console
+    from benchmarks.running.listeners import FanOut
     from benchmarks.running.preparation import Folders, lock_folder
-    from benchmarks.running.progress import for_console
     from benchmarks.running.runner import Run
     from benchmarks.running.runner import run as run_cohorts
     from benchmarks.running.stopping import Stopping
@@ -83,7 +83,7 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
         logs=chosen.store.log_folder(plan.run_id),
         lock=lock_folder(plan.machine_config),
     )
-    progress = for_console(Console(stderr=True))
+    progress = FanOut([for_console(Console(stderr=True))])
     run_cohorts(Run(plan, chosen.catalog, chosen.store, folders, progress, stopping))
     return stopping.exit_code
 

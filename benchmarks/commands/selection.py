@@ -78,7 +78,7 @@ def add_extend_argument(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=Path,
-        help="a folder with further frameworks/ and workloads/; may be given more than once",
+        help="a folder with further frameworks/, workloads/, metrics/; may be given more than once",
     )
 
 

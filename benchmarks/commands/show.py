@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +11,9 @@ from benchmarks.commands.selection import add_extend_argument, add_store_argumen
 from benchmarks.errors import EXIT_CASE_FAILED, EXIT_OK, NothingSelectedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from benchmarks.analysis.summary import RunSummary
     from benchmarks.contract.plan import Plan
-    from benchmarks.contract.workload import WorkloadSpec
+    from benchmarks.planning.catalog import Catalog
     from benchmarks.storage.store import Store
 
 EXAMPLES = """examples:
@@ -44,14 +41,13 @@ def run(args: argparse.Namespace) -> int:
     plan = store.read_plan(args.run_id or _last_run(store))
     from benchmarks.planning.catalog import discover
 
-    specs = {name: one.spec for name, one in discover(args.extend).workloads.items()}
-    return show_plan(plan, store, specs, as_json=args.json, logs=args.store)
+    return show_plan(plan, store, discover(args.extend), as_json=args.json, logs=args.store)
 
 
 def show_plan(
     plan: Plan,
     store: Store,
-    specs: Mapping[str, WorkloadSpec],
+    catalog: Catalog,
     *,
     as_json: bool,
     logs: str = "",
@@ -61,17 +57,22 @@ def show_plan(
     Records of every run count that have the plan's result_keys; of its own run only where the
     plan is fresh. `logs` is the folder that the logs' names are printed below.
     """
+    from benchmarks.analysis.metrics import with_extensions
     from benchmarks.analysis.summary import summarise
 
+    metrics = with_extensions(catalog.metrics)
     records = store.records(plan.run_id if plan.fresh else None)
-    summary = summarise(plan, records, specs)
+    summary = summarise(plan, records, catalog.specs(), metrics=metrics)
     _print(summary, as_json=as_json, logs=logs)
     return EXIT_CASE_FAILED if summary.has_failures else EXIT_OK
 
 
 def _print(summary: RunSummary, *, as_json: bool, logs: str) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(summary.to_json(), indent=2, allow_nan=False) + "\n")
+        from benchmarks.documents.encoding import to_text
+        from benchmarks.documents.run import document
+
+        sys.stdout.write(to_text(document(summary)) + "\n")
         return
     from benchmarks.presentation.terminal import console_for, render_summary
 

@@ -16,7 +16,7 @@ from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.contract.units import GIB
 
 PLAN_SCHEMA = "dyno.stored-plan/1"
-EARLIER_SCHEMAS = ("dyno.plan/1",)
+EARLIER_SCHEMAS = (PLAN_SCHEMA.replace("stored-", ""),)
 """What stored plans of the same shape were called before."""
 MEMORY_SHARE = 0.9
 """Share of a memory that launches may take; the rest is the system's and the driver's."""
@@ -163,7 +163,7 @@ def plan_from_json(data: Mapping[str, Any]) -> Plan:
     if data.get("schema") not in (PLAN_SCHEMA, *EARLIER_SCHEMAS):
         raise ValueError(f"schema={data.get('schema')!r}: expected {PLAN_SCHEMA}")
     try:
-        return Plan(**{**data, **_typed(data)})
+        return Plan(**{**data, **_typed(data), "schema": PLAN_SCHEMA})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a plan: {error}") from error
 

@@ -6,7 +6,8 @@
     workloads/<model>/<framework>_impl.py        the same in one file, if a model needs no more
     workloads/<model>/<family>/*.py, ..._impl.py the same for every framework of a family
 
-An extension folder DIR holds `frameworks/` and `workloads/` of the same shape; its modules are
+An extension folder DIR holds `frameworks/` and `workloads/` of the same shape, and may hold
+`metrics/<name>.py` with METRICS (see `analysis.metrics`); its modules are
 named after it, `<DIR.name>.frameworks.<name>`, and DIR.parent joins the workers' PYTHONPATH.
 No framework is imported.
 """
@@ -100,6 +101,8 @@ class Catalog:
     """Folders that the workers need on their PYTHONPATH beside the project's root."""
     roots: tuple[Root, ...] = ()
     """Where the sources lie whose change makes a result another one."""
+    metrics: tuple[object, ...] = ()
+    """Those of the extension folders, as they were found."""
 
     def specs(self) -> dict[str, WorkloadSpec]:
         """The workloads' mathematics by name."""
@@ -117,8 +120,10 @@ def discover(extensions: Sequence[Path] = ()) -> Catalog:
     frameworks = list(_frameworks(_built_in("benchmarks/frameworks")))
     workloads = list(_workloads(_built_in("workloads")))
     implementations = list(_implementations(_built_in("workloads")))
+    metrics: list[object] = []
     for folder in folders:
         with loadable(folder):
+            metrics += _metrics(_member(folder, "metrics"))
             frameworks += _frameworks(_member(folder, "frameworks"))
             workloads += _workloads(_member(folder, "workloads"))
         implementations += _implementations(_member(folder, "workloads"))
@@ -143,6 +148,7 @@ def discover(extensions: Sequence[Path] = ()) -> Catalog:
             _built_in("workloads"),
             *(Root(folder, folder.name) for folder in folders),
         ),
+        metrics=tuple(metrics),
     )
 
 
@@ -164,8 +170,10 @@ def _extension(given: Path) -> Path:
         raise UsageError(f"--extend {given}: {name!r} cannot be the name of a Python package")
     if name in sys.stdlib_module_names or name in ("benchmarks", "workloads"):
         raise UsageError(f"--extend {given}: a package called {name} is there already")
-    if not any((folder / member).is_dir() for member in ("frameworks", "workloads")):
-        raise UsageError(f"--extend {given}: expected a folder frameworks/ or workloads/ in it")
+    if not any((folder / member).is_dir() for member in ("frameworks", "workloads", "metrics")):
+        raise UsageError(
+            f"--extend {given}: expected a folder frameworks/, workloads/ or metrics/ in it"
+        )
     return folder
 
 
@@ -183,6 +191,12 @@ def _frameworks(root: Root) -> Iterator[FrameworkEntry]:
             )
         environment = function(loaded, "environment")
         yield FrameworkEntry(capabilities.name, module, file.parent, capabilities, environment)
+
+
+def _metrics(root: Root) -> Iterator[object]:
+    for file in sorted(root.folder.glob("*.py")):
+        if file.stem != "__init__":
+            yield from attribute(load(f"{root.package}.{file.stem}", file), "METRICS", tuple)
 
 
 def _workloads(root: Root) -> Iterator[WorkloadEntry]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from benchmarks.analysis.cells import CellSummary
+from benchmarks.analysis.equal_work import EffectiveSettings
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.evidence import FAIL, INHERITED, PASS
@@ -27,6 +29,8 @@ HOW_TO_READ_LATENCY = (
     " the first request"
 )
 BEST_PRODUCT = "the best matrix product seen here"
+SETTING_WORDS = {"integer_products": "products of integers", "computed_in": "computed in"}
+"""What a setting is called here, if it is not called by its name."""
 AA_WORDS = {
     True: "contains 1 as it should",
     False: "does not contain 1, so nothing is ranked against it",
@@ -139,8 +143,9 @@ def _differences(summary: RunSummary) -> Iterator[str]:
             key = (cell.case.group_id, cell.case.way.precision)
             families.setdefault(key, []).append(cell)
     for family in families.values():
-        names = dict.fromkeys(name for cell in family for name in cell.parity.effective)
-        parts = [text for name in names if (text := _difference(name, family))]
+        parts = [
+            text for one in fields(EffectiveSettings) if (text := _difference(one.name, family))
+        ]
         if parts:
             yield f"not alike in {family[0].case.way.precision}: {'; '.join(parts)}"
 
@@ -149,14 +154,13 @@ def _difference(name: str, family: Sequence[CellSummary]) -> str | None:
     """The values of one setting, each with the cases that have it; None where all are equal."""
     values: dict[str, list[str]] = {}
     for cell in family:
-        if name not in cell.parity.effective:
-            continue
-        value = cell.parity.effective[name]
-        values.setdefault(value, []).append(way_name(cell.case, with_precision=False))
+        value = cell.parity.effective.known().get(name)
+        if value is not None:
+            values.setdefault(value, []).append(way_name(cell.case, with_precision=False))
     if len(values) < 2:
         return None
     shown = [f"{clean(value)} ({', '.join(cases)})" for value, cases in values.items()]
-    return f"{name} {', '.join(shown)}"
+    return f"{SETTING_WORDS.get(name, name)} {', '.join(shown)}"
 
 
 def _utilisation(summary: RunSummary) -> Iterator[str]:

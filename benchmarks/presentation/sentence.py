@@ -8,10 +8,11 @@ from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.record import SERIAL
+from benchmarks.presentation.verdicts import VERDICTS
 from benchmarks.presentation.wording import count, group_name, way_name, with_interval
 from benchmarks.statistics.ratios import MIN_LAUNCHES
 
-SAYING = ("faster", "same", "slower")
+SAYING = [verdict for verdict, shown in VERDICTS.items() if shown.ranks]
 """The verdicts that rank, the one to lead with first."""
 
 

@@ -7,6 +7,7 @@ Readable without colour, at 80 columns and where it is piped. Text from records 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, TextIO
 
 from rich import box  # noqa: TID253 - works with rich; commands import it when they run
@@ -16,17 +17,19 @@ from rich.text import Text  # noqa: TID253 - as above
 
 from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.equal_work import computed_in
+from benchmarks.analysis.metrics import Format, Metric
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.presentation.notes import SHOWN, notes
 from benchmarks.presentation.sentence import sentence
+from benchmarks.presentation.verdicts import VERDICTS, verdict_text
 from benchmarks.presentation.wording import (
     by_group,
     clean,
     gib,
     group_name,
+    plain,
     seconds,
-    verdict_text,
     way_name,
     with_interval,
 )
@@ -36,7 +39,12 @@ WIDE = 100
 """Columns from which an interval stands beside its estimate instead of beneath it."""
 PIPED_WIDTH = 110
 NONE = "-"
-STYLES = {"faster": "green", "slower": "red", "unproven": "yellow"}
+FORMATS: Mapping[Format, Callable[[float], str]] = {
+    "number": plain,
+    "seconds": seconds,
+    "gib": gib,
+}
+"""How a metric's number is written, if it has no interval."""
 
 
 def console_for(stream: TextIO) -> Console:
@@ -52,25 +60,42 @@ def console_for(stream: TextIO) -> Console:
 
 def render_summary(summary: RunSummary, console: Console, *, store: str = "") -> None:
     """Print tables, notes and the sentence; `store` is the folder that logs are relative to."""
-    ratios = {one.case: one for one in summary.ratios if not one.aa}
+    view = _View(
+        console, {one.case: one for one in summary.ratios if not one.aa}, summary.metrics, store
+    )
     for group in by_group(summary.cells):
-        _print_group(group, ratios, console, store)
+        _print_group(group, view)
     for note in notes(summary):
         console.print(Text(note))
     console.print()
     console.print(Text(sentence(summary), style="bold"))
 
 
-def _print_group(
-    group: list[CellSummary], ratios: dict[str, CaseRatio], console: Console, store: str
-) -> None:
+class _View(NamedTuple):
+    """What the tables of all groups are made with."""
+
+    console: Console
+    ratios: dict[str, CaseRatio]
+    """By the case's id, its comparison with its base."""
+    metrics: tuple[Metric, ...]
+    store: str
+    """The folder that logs are relative to."""
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether the console can print no other characters."""
+        return not self.console.encoding.startswith("utf")
+
+
+def _print_group(group: list[CellSummary], view: _View) -> None:
+    console = view.console
     measured = [cell for cell in group if cell.status in SHOWN and _rate(cell) is not None]
     console.print(Text(group_name(group[0].case), style="bold"))
     if measured:
-        console.print(_measured_table(measured, ratios, console))
+        console.print(_measured_table(measured, view))
     missing = [cell for cell in group if cell not in measured]
     if missing:
-        console.print(_missing_table(missing, store))
+        console.print(_missing_table(missing, view.store))
     console.print()
 
 
@@ -86,17 +111,20 @@ class _Column(NamedTuple):
     @property
     def width(self) -> int:
         """Cells that the column takes where it is not wrapped."""
-        lines = [line for text in self.texts for line in text.plain.split("\n")]
-        return max(len(self.header), *map(len, lines))
+        return max(len(self.header), self.text_width)
+
+    @property
+    def text_width(self) -> int:
+        """Cells that its longest line takes, the header's aside."""
+        return max(len(line) for text in self.texts for line in text.plain.split("\n"))
 
 
-def _measured_table(
-    cells: list[CellSummary], ratios: dict[str, CaseRatio], console: Console
-) -> Table:
+def _measured_table(cells: list[CellSummary], view: _View) -> Table:
     """The table of a group; where it would be too wide, intervals stand beneath their estimates."""
-    columns = _columns(cells, ratios, console, is_wide=console.width >= WIDE)
-    if sum(column.width + 1 for column in columns) > console.width:
-        columns = _columns(cells, ratios, console, is_wide=False)
+    width = view.console.width
+    columns = _columns(cells, view, is_wide=width >= WIDE)
+    if sum(column.width + 1 for column in columns) > width:
+        columns = _columns(cells, view, is_wide=False)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1))
     for column in columns:
         table.add_column(
@@ -110,45 +138,45 @@ def _measured_table(
     return table
 
 
-def _columns(
-    cells: list[CellSummary], ratios: dict[str, CaseRatio], console: Console, *, is_wide: bool
-) -> list[_Column]:
+def _columns(cells: list[CellSummary], view: _View, *, is_wide: bool) -> list[_Column]:
     names = [Text(f"{way_name(cell.case)}{_real_precision(cell)}") for cell in cells]
     longest_word = max(len(word) for name in names for word in name.plain.split())
     is_latency = cells[0].latency is not None
     numbers = _latency_columns if is_latency else _rate_columns
-    against = [
-        _against_base(cell, ratios.get(cell.case.case_id), console, is_wide=is_wide)
-        for cell in cells
-    ]
-    first = [Text(_first_answer(cell) if is_latency else _first_step(cell)) for cell in cells]
-    longest_time = max(len(text.plain) for text in first)
+    against = [_against_base(cell, view, is_wide=is_wide) for cell in cells]
+    rows = ("all", "requests" if is_latency else "steps")
+    shown = [one for one in view.metrics if one.heading and one.rows in rows]
     return [
         _Column("case", names, min_width=longest_word),
-        *numbers(cells, console, is_wide=is_wide),
+        *numbers(cells, view, is_wide=is_wide),
         _Column("against base", against),
-        _Column(
-            "first answer" if is_latency else "first step",
-            first,
-            "right",
-            min_width=max(len("answer" if is_latency else "first"), longest_time),
-        ),
-        _Column("GiB", [Text(_memory(cell)) for cell in cells], "right"),
+        *(_metric_column(metric, cells, is_wide=is_wide) for metric in shown),
         _Column("grade", [Text(cell.grade or NONE) for cell in cells], "right"),
         _Column("n", [Text(_num_launches(cell)) for cell in cells], "right"),
     ]
 
 
-def _rate_columns(cells: list[CellSummary], console: Console, *, is_wide: bool) -> list[_Column]:
-    del console
+def _metric_column(metric: Metric, cells: list[CellSummary], *, is_wide: bool) -> _Column:
+    """A metric's column; its heading may be wrapped, its numbers are not."""
+    heading = clean(str(metric.heading))
+    texts = [_metric(metric, cell, is_wide=is_wide) for cell in cells]
+    column = _Column(heading, texts, "right")
+    if " " not in heading:
+        return column
+    longest_word = max(map(len, heading.split()))
+    return column._replace(min_width=max(longest_word, column.text_width))
+
+
+def _rate_columns(cells: list[CellSummary], view: _View, *, is_wide: bool) -> list[_Column]:
+    del view
     unit = clean(cells[0].unit or "item")
     return [_Column(f"{unit}s/s", [_interval(_rate(cell), is_wide=is_wide) for cell in cells])]
 
 
-def _latency_columns(cells: list[CellSummary], console: Console, *, is_wide: bool) -> list[_Column]:
+def _latency_columns(cells: list[CellSummary], view: _View, *, is_wide: bool) -> list[_Column]:
     """A column for each percentile that was asked for; a bound is marked as one."""
     asked = sorted({one for cell in cells if cell.latency for one in cell.latency.asked})
-    at_most = "≤" if console.encoding.startswith("utf") else "<="
+    at_most = "<=" if view.is_ascii else "≤"
     return [
         _Column(f"p{one} ms", [_latency(c, one, at_most, is_wide=is_wide) for c in cells])
         for one in asked
@@ -171,11 +199,6 @@ def _interval(value: Interval | None, *, is_wide: bool) -> Text:
     return Text(with_interval(value.estimate, value.low, value.high, separator=separator))
 
 
-def _memory(cell: CellSummary) -> str:
-    memory = cell.measured.peak_memory_bytes if cell.measured else None
-    return NONE if memory is None else gib(memory)
-
-
 def _num_launches(cell: CellSummary) -> str:
     rate = _rate(cell)
     return NONE if rate is None else str(rate.num_launches)
@@ -191,7 +214,7 @@ def _real_precision(cell: CellSummary) -> str:
     if asked == "int8":
         return ""
     effective = cell.parity.effective
-    seen = effective.get("products")
+    seen = effective.products
     if seen and seen not in (asked, "tf32" if asked == "fp16" else asked):
         return f", like {clean(seen)}"
     real = computed_in(effective, asked)
@@ -202,17 +225,16 @@ def _rate(cell: CellSummary) -> Interval | None:
     return cell.measured.items_per_s if cell.measured else None
 
 
-def _against_base(
-    cell: CellSummary, one: CaseRatio | None, console: Console, *, is_wide: bool
-) -> Text:
-    """`1.32 [1.28, 1.36] ^ faster`, or on two lines where the table is too wide for it."""
+def _against_base(cell: CellSummary, view: _View, *, is_wide: bool) -> Text:
+    """`1.32 [1.28, 1.36] ^ faster`, or on two lines if the table is too wide for it."""
+    one = view.ratios.get(cell.case.case_id)
     if one is None and cell.status == "unproven":
-        unproven = verdict_text("unproven", ascii_only=not console.encoding.startswith("utf"))
-        return Text(unproven, style=STYLES["unproven"])
+        unproven = verdict_text("unproven", ascii_only=view.is_ascii)
+        return Text(unproven, style=VERDICTS["unproven"].style)
     if one is None:
         return Text("base")
-    words = verdict_text(one.verdict, ascii_only=not console.encoding.startswith("utf"))
-    verdict = Text(words, style=STYLES.get(one.verdict, ""))
+    words = verdict_text(one.verdict, ascii_only=view.is_ascii)
+    verdict = Text(words, style=VERDICTS[one.verdict].style)
     if one.ratio is None:
         return verdict
     shown = with_interval(one.ratio.ratio, one.ratio.low, one.ratio.high)
@@ -222,24 +244,16 @@ def _against_base(
     return Text.assemble(estimate, " ", verdict, "\n", interval)
 
 
-def _first_step(cell: CellSummary) -> str:
-    """The first step with a filled compile cache; else with an empty one, and marked so."""
-    if cell.measured is None:
-        return NONE
-    return _either(cell.measured.first_step_s, cell.measured.first_step_cold_s)
-
-
-def _first_answer(cell: CellSummary) -> str:
-    """The same of the time from the weights to the first answer."""
-    if cell.measured is None:
-        return NONE
-    return _either(cell.measured.first_answer_s, cell.measured.first_answer_cold_s)
-
-
-def _either(warm_s: float | None, cold_s: float | None) -> str:
-    if warm_s is not None:
-        return seconds(warm_s)
-    return NONE if cold_s is None else f"{seconds(cold_s)} cold"
+def _metric(metric: Metric, cell: CellSummary, *, is_wide: bool) -> Text:
+    """The first number of a metric that is known, with its mark."""
+    for number in metric.numbers:
+        value = cell.measured.metrics[number.key] if cell.measured else None
+        if isinstance(value, Interval):
+            return _interval(value, is_wide=is_wide)
+        if value is not None:
+            mark = f" {clean(number.mark)}" if number.mark else ""
+            return Text(f"{FORMATS[metric.format](value)}{mark}")
+    return Text(NONE)
 
 
 def _missing_table(cells: list[CellSummary], store: str) -> Table:

@@ -13,10 +13,11 @@ from rich.console import Console  # noqa: TID253 - as above
 from rich.table import Table  # noqa: TID253 - as above
 from rich.text import Text  # noqa: TID253 - as above
 
+from benchmarks.analysis.equal_work import EffectiveSettings, effective_of
 from benchmarks.contract.evidence import FAIL, INHERITED, PASS, SKIP, Check
+from benchmarks.documents.parity import ProvenCell
 from benchmarks.equivalence.verdict import NAMES, describe
 from benchmarks.presentation.wording import by_group, clean, count, group_name, way_name
-from benchmarks.running.verification import ProvenCell
 
 NONE = "-"
 STYLES = {PASS: "green", FAIL: "bold red", INHERITED: "yellow"}
@@ -83,14 +84,15 @@ def _table(cells: Sequence[ProvenCell]) -> Table:
         table.add_column(header)
     for cell in cells:
         check, status = furthest(cell.verdict.checks), cell.verdict.status
+        effective = effective_of(cell.evidence, cell.settings)
         table.add_row(
             Text(way_name(cell.case)),
             Text(status, style=STYLES.get(status, "")),
             Text(_what(check)),
             Text(NONE if check is None else _number(check.error)),
             Text(NONE if check is None else _number(check.tolerance)),
-            Text(_products(cell)),
-            Text(_activations(cell)),
+            Text(effective.products or NONE),
+            Text(_activations(effective)),
         )
     return table
 
@@ -103,15 +105,9 @@ def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.1e}"
 
 
-def _products(cell: ProvenCell) -> str:
-    likes = dict.fromkeys(one.like for one in cell.evidence.precision.values())
-    return ", ".join(likes) or NONE
-
-
-def _activations(cell: ProvenCell) -> str:
-    seen = cell.evidence.effective
-    parts = (seen.activations, seen.layout) if seen else ()
-    return clean(" ".join(str(part) for part in parts if part is not None)) or NONE
+def _activations(effective: EffectiveSettings) -> str:
+    parts = (effective.activations, effective.layout)
+    return clean(" ".join(part for part in parts if part is not None)) or NONE
 
 
 def _skips(cells: Iterable[ProvenCell]) -> Iterator[str]:

@@ -21,16 +21,6 @@ MAX_DIGITS = 5
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 """ECMA-48 control sequences: taken out whole, so that colours leave no debris."""
 
-VERDICTS = {
-    "faster": ("▲", "^", "faster"),
-    "slower": ("▼", "v", "slower"),
-    "same": ("=", "=", "same"),
-    "cant_tell": ("?", "?", "can't tell"),
-    "not_comparable": ("⊘", "x", "not comparable"),
-    "unproven": ("!", "!", "unproven"),
-}
-"""For each verdict a symbol, its stand-in where the terminal has ASCII only, and the words."""
-
 
 def clean(text: str) -> str:
     """The text on one line, without control and direction characters, cut to 300 characters.
@@ -44,12 +34,6 @@ def clean(text: str) -> str:
     )
     joined = " ".join(visible.split())
     return joined if len(joined) <= MAX_TEXT else joined[: MAX_TEXT - 1] + "…"
-
-
-def verdict_text(verdict: str, *, ascii_only: bool) -> str:
-    """A verdict as symbol and words."""
-    symbol, plain, words = VERDICTS.get(verdict, ("?", "?", clean(verdict)))
-    return f"{plain if ascii_only else symbol} {words}"
 
 
 def with_interval(
@@ -74,12 +58,25 @@ def number(value: float, places: int) -> str:
     return f"{round(value, places):,.{max(places, 0)}f}"
 
 
+def plain(value: float) -> str:
+    """An integer whole, any other number with two digits: `12,345`, `0.12`."""
+    return f"{value:,}" if isinstance(value, int) else with_interval(value, None, None)
+
+
 def seconds(value: float) -> str:
     """Seconds with two digits: `0.13 s`, `2.1 s`, `120 s`."""
     return f"{number(value, 1 - _magnitude(value))} s"
 
 
-def gib(num_bytes: int) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 40 s, 3 min, 2 h 10 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def gib(num_bytes: float) -> str:
     """Bytes in GiB (2**30)."""
     return f"{num_bytes / GIB:.2f}"
 

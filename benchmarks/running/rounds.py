@@ -16,7 +16,7 @@ from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
 from benchmarks.contract.record import INVALIDATING_FLAGS, Block
 from benchmarks.host.disturbance import Watch
 from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
-from benchmarks.running.progress import Progress
+from benchmarks.running.listeners import Listener
 from benchmarks.running.stopping import Stopping
 from benchmarks.statistics.intervals import half_width_reached
 from benchmarks.statistics.percentiles import HIGHEST_OF_LAUNCHES, required_samples
@@ -41,7 +41,7 @@ class Rounds:
 
 
 def take_rounds(
-    lives: Sequence[SupervisedLaunch], rounds: Rounds, *, stopping: Stopping, progress: Progress
+    lives: Sequence[SupervisedLaunch], rounds: Rounds, *, stopping: Stopping, progress: Listener
 ) -> None:
     """Grant turns until the spread is small enough or the protocol's limits are reached."""
     order = random.Random(rounds.seed)  # noqa: S311 - an order of turns, no secret

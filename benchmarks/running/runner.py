@@ -21,6 +21,7 @@ from benchmarks.host.machine import effective_cores, total_memory_bytes
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.guard import Guard
 from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
+from benchmarks.running.listeners import Listener
 from benchmarks.running.oracles import Oracles
 from benchmarks.running.preparation import (
     DataError,
@@ -30,7 +31,6 @@ from benchmarks.running.preparation import (
     prepare_data,
 )
 from benchmarks.running.process import Worker
-from benchmarks.running.progress import Progress
 from benchmarks.running.prover import ProofStoppedError, prover_of
 from benchmarks.running.recording import record_of
 from benchmarks.running.references import References, references_of
@@ -52,7 +52,7 @@ class Run:
     catalog: Catalog
     store: Store
     folders: Folders
-    progress: Progress
+    progress: Listener
     stopping: Stopping
     failed: set[str] = field(default_factory=set)
     """Cases that failed in this run: they are not launched again in it."""
@@ -72,7 +72,9 @@ class Run:
 def run(current: Run) -> None:
     """Measure every cohort of the plan; the store holds the records when this returns."""
     with machine_lock(current.folders.lock), Guard() as guard, current.stopping:
-        current.progress.begin(len(current.plan.cohorts), current.plan.estimate_s)
+        current.progress.begin(
+            len(current.plan.cohorts), current.plan.estimate_s, what="cohorts to measure"
+        )
         references = _grounds(current, guard)
         try:
             for index, cohort in enumerate(current.plan.cohorts):

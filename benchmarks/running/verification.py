@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from benchmarks.contract.case import Case
-from benchmarks.contract.evidence import FAIL, SKIP, UNPROVEN, Evidence, ParityVerdict
+from benchmarks.contract.evidence import FAIL, SKIP, UNPROVEN, ParityVerdict
 from benchmarks.contract.plan import Cell, Plan
+from benchmarks.documents.parity import ProvenCell
 from benchmarks.host.lock import machine_lock
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.guard import Guard
+from benchmarks.running.listeners import Listener
 from benchmarks.running.oracles import Known, Oracles
 from benchmarks.running.preparation import Folders
-from benchmarks.running.progress import Progress
 from benchmarks.running.prover import Proof, ProofStoppedError, prover_of
 from benchmarks.running.references import references_of
 from benchmarks.running.stopping import StopNowError, Stopping
-
-
-@dataclass(frozen=True)
-class ProvenCell:
-    """One cell, and what its proof came to."""
-
-    case: Case
-    verdict: ParityVerdict
-    evidence: Evidence = field(default_factory=Evidence)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    holders: tuple[str, ...] = ()
-    """The frameworks that hold the oracle."""
-    log: Path | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The cell of the `dyno.parity/1` document."""
-        verdict = self.verdict.to_json()
-        return {
-            "case_id": self.case.case_id,
-            **self.case.axes(),
-            "seed": self.case.work.seed,
-            **verdict,
-            "oracle": {"content": verdict["oracle"], "holders": list(self.holders)},
-            "precision_like": asdict(self.evidence)["precision"] or None,
-            "effective": _effective(self.evidence),
-            "settings": self.settings.get("effective"),
-        }
-
-
-def _effective(evidence: Evidence) -> dict[str, Any] | None:
-    if evidence.inspection_failure is not None:
-        return {"failure": evidence.inspection_failure}
-    return None if evidence.effective is None else asdict(evidence.effective)
 
 
 @dataclass
@@ -61,7 +27,7 @@ class Verification:
     plan: Plan
     catalog: Catalog
     folders: Folders
-    progress: Progress
+    progress: Listener
     stopping: Stopping
 
     def prove_all(self) -> list[ProvenCell]:

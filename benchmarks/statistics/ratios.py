@@ -23,7 +23,10 @@ from benchmarks.statistics.intervals import (
     t_upper_tail,
 )
 
-RatioVerdict = Literal["faster", "slower", "same", "cant_tell"]
+RatioVerdict = Literal["faster", "slower", "same", "cant_tell", "unproven", "not_comparable"]
+"""What is said of a ratio. `verdict` goes by the numbers and returns one of the first four; the
+other two are for ratios whose numbers do not count: the work of one side is not shown to be what
+it should be, or the two did different mathematics."""
 
 MARGIN = 0.02
 """Ratios between 1 / 1.02 and 1.02 are a tie: no reader would choose by them."""

@@ -21,9 +21,10 @@ LAYERS = (
     "worker",
     "storage",
     "planning",
-    "running",
     "analysis",
+    "documents",
     "presentation",
+    "running",
     "commands",
     "cli",
 )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.schemas import validated
+
 ROOT = Path(__file__).resolve().parents[2]
 FAKES = ROOT / "tests" / "fakes"
 FAKE_MATRIX = ("--extend", str(FAKES), "workload=fake_train", "size=tiny", "batch_size=2")
@@ -29,7 +31,8 @@ class Outcome:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.out)
+        """The document on stdout, which its schema allows."""
+        return validated(json.loads(self.out))
 
 
 def command(*arguments: str, store: Path) -> list[str]:

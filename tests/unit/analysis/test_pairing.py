@@ -8,6 +8,8 @@ import pytest
 from benchmarks.analysis.pairing import pairs, serial_log_ratios
 from benchmarks.analysis.summary import summarise
 from benchmarks.analysis.tables import block_frame
+from benchmarks.documents.encoding import to_json
+from benchmarks.documents.run import document
 from tests.unit.analysis.records import blocks, case, cohorts, failed, plan, record, serial
 from workloads.resnet50.spec import SPECS
 
@@ -21,12 +23,12 @@ def summary_of(records, *, cases=(BASE, CASE)):
 
 
 def only_ratio(records, **options):
-    [found] = summary_of(records, **options).to_json()["ratios"]
+    [found] = to_json(document(summary_of(records, **options)))["ratios"]
     return found
 
 
 def cell(summary, one):
-    return next(c for c in summary.to_json()["cells"] if c["case_id"] == one.case_id)
+    return next(c for c in to_json(document(summary))["cells"] if c["case_id"] == one.case_id)
 
 
 def of(records, cohort, place):

@@ -11,6 +11,8 @@ from benchmarks.analysis.summary import summarise
 from benchmarks.contract.evidence import FAIL, INHERITED, Evidence, ParityVerdict
 from benchmarks.contract.plan import Cell
 from benchmarks.contract.protocol import DeviceRules
+from benchmarks.documents.encoding import to_json
+from benchmarks.documents.run import document
 from tests.unit.analysis.records import (
     STEP1,
     case,
@@ -35,12 +37,16 @@ def summary_of(records, *, cases=CASES, **changes):
     return summarise(plan(cases, **changes), records, SPECS)
 
 
+def document_of(summary):
+    return to_json(document(summary))
+
+
 def cell(summary, one):
-    return next(c for c in summary.to_json()["cells"] if c["case_id"] == one.case_id)
+    return next(c for c in document_of(summary)["cells"] if c["case_id"] == one.case_id)
 
 
 def ratio(summary, one, *, aa=False):
-    rows = summary.to_json()["ratios"]
+    rows = document_of(summary)["ratios"]
     return next(r for r in rows if r["case"] == one.case_id and r["aa"] is aa)
 
 
@@ -51,7 +57,7 @@ def test_ratios_are_the_bases_time_over_the_cases_and_have_verdicts():
     assert fast["low"] < fast["ratio"] < fast["high"]
     assert (fast["verdict"], slow["verdict"]) == ("faster", "slower")
     assert (fast["base"], fast["num_launches"]) == (BASE.case_id, 3)
-    assert {r["case"] for r in summary.to_json()["ratios"]} == {FAST.case_id, SLOW.case_id}
+    assert {r["case"] for r in document_of(summary)["ratios"]} == {FAST.case_id, SLOW.case_id}
 
 
 def test_throughput_is_items_over_the_launches_geometric_mean():
@@ -161,13 +167,13 @@ def test_a_failed_case_keeps_its_numbers_and_is_not_compared():
     found = cell(summary, SLOW)
     assert (found["status"], found["reason"], found["grade"]) == ("timeout", "no answer", "F")
     assert found["items_per_s"] == pytest.approx(20, rel=0.03)
-    assert [r["case"] for r in summary.to_json()["ratios"]] == [FAST.case_id]
+    assert [r["case"] for r in document_of(summary)["ratios"]] == [FAST.case_id]
     assert summary.has_failures
 
 
 def test_a_failed_base_leaves_no_ratio():
     summary = summary_of([*cohorts(TIMES), failed(BASE, 5)])
-    assert summary.to_json()["ratios"] == []
+    assert document_of(summary)["ratios"] == []
 
 
 def test_a_skip_is_a_cell_with_its_reason_and_no_failure():
@@ -223,7 +229,7 @@ def test_a_case_that_is_off_the_oracle_is_shown_and_ranks_nothing():
 def test_work_that_nothing_was_shown_of_is_unproven_and_ranks_nothing():
     records = [dataclasses.replace(r, evidence=Evidence()) for r in cohorts(TIMES)]
     summary = summary_of(records)
-    assert {c["parity"] for c in summary.to_json()["cells"]} == {"unproven"}
+    assert {c["parity"] for c in document_of(summary)["cells"]} == {"unproven"}
     assert ratio(summary, FAST)["verdict"] == "unproven"
 
 
@@ -482,12 +488,12 @@ def test_the_document_is_plain_json_without_nan():
     skip = Cell(case("mlx"), "skip", "unsupported", "no")
     records = [*cohorts(TIMES), failed(SLOW, 5)]
     records[0] = dataclasses.replace(records[0], peak_memory_bytes=None, first_steps_ns=())
-    document = summary_of(records, skipped=[skip]).to_json()
-    assert json.loads(json.dumps(document, allow_nan=False)) == document
-    _assert_plain(document)
-    assert list(document) == ["schema", "run_id", "protocol", "machine", "cells", "ratios"]
-    assert document["schema"] == "dyno.run/1"
-    assert [c["status"] for c in document["cells"]] == ["ok", "ok", "oom_host", "unsupported"]
+    found = document_of(summary_of(records, skipped=[skip]))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    _assert_plain(found)
+    assert list(found) == ["schema", "run_id", "protocol", "machine", "cells", "ratios"]
+    assert found["schema"] == "dyno.run/1"
+    assert [c["status"] for c in found["cells"]] == ["ok", "ok", "oom_host", "unsupported"]
 
 
 @pytest.mark.parametrize("kind", ["unsupported", "not_installed", "no_device", "does_not_fit"])
@@ -499,7 +505,7 @@ def test_what_a_plan_leaves_out_is_no_failure(kind):
 
 def test_every_cell_has_the_same_keys():
     skip = Cell(case("mlx"), "skip", "unsupported", "no")
-    cells = summary_of(cohorts(TIMES), skipped=[skip]).to_json()["cells"]
+    cells = document_of(summary_of(cohorts(TIMES), skipped=[skip]))["cells"]
     assert {
         "case_id workload size batch_size framework execution precision device num_devices status"
         " reason unit items_per_s items_per_s_low items_per_s_high num_launches num_rounds"
@@ -513,9 +519,9 @@ def test_every_cell_has_the_same_keys():
 
 
 def test_a_plan_without_records_has_cells_and_no_ratios():
-    document = summary_of([]).to_json()
-    assert {c["status"] for c in document["cells"]} == {"interrupted"}
-    assert document["ratios"] == []
+    found = document_of(summary_of([]))
+    assert {c["status"] for c in found["cells"]} == {"interrupted"}
+    assert found["ratios"] == []
 
 
 def _close(others):

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.commands import doctor
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.plan import Interpreter
+from benchmarks.documents.doctor import FrameworkReport, Report
 from benchmarks.host.readiness import Finding
 from benchmarks.planning import catalog
 
@@ -20,10 +21,10 @@ LAB = Capabilities(
     out_of_memory_patterns=(),
     needs_compiler=(("compiled", "cpu"), ("compiled", "metal")),
 )
-READY = doctor.FrameworkReport(
+READY = FrameworkReport(
     "lab", usable=True, reason=None, python="/p", versions={"lab": "1.2"}, devices={"cpu": 1}
 )
-MISSING = doctor.FrameworkReport(
+MISSING = FrameworkReport(
     "mlx",
     usable=False,
     reason="mlx is not installed for .venv/bin/python; \x1b[31m[/bold] [link=x]",
@@ -38,15 +39,15 @@ MACHINE = {
 }
 
 
-def make_report(*frameworks: doctor.FrameworkReport) -> doctor.Report:
+def make_report(*frameworks: FrameworkReport) -> Report:
     found = (
         Finding("warn", "CPU governor is powersave", "sudo cpupower"),
         Finding("note", "turbo"),
     )
-    return doctor.Report("0.0", frameworks, MACHINE, {"governor": "powersave"}, None, found)
+    return Report("0.0", frameworks, MACHINE, {"governor": "powersave"}, None, found)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, report: doctor.Report, *arguments: str) -> int:
+def run(monkeypatch: pytest.MonkeyPatch, report: Report, *arguments: str) -> int:
     parser = argparse.ArgumentParser()
     doctor.add_arguments(parser)
     monkeypatch.setattr(doctor, "examine", lambda _: report)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cli
-from benchmarks.commands.plan import describe, document, duration
+from benchmarks.documents.plan import Counts, document
 from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_NOTHING, EXIT_USAGE
+from benchmarks.presentation.plan import describe
 from tests.unit.planning.worlds import World
 
 FAKES = str(Path(__file__).parents[2] / "fakes")
@@ -84,36 +85,9 @@ def test_a_device_that_is_not_here_ends_with_6_only_if_it_was_named(
     assert (captured.err == "not ready: no cuda device seen by alpha here\n") == bool(code)
 
 
-def test_cells_alike_are_one_line(world):
-    world.interpreters["gamma"] = "gamma is not installed"
-    lines = describe(world.plan("framework=all", "precision=fp32,bf16")).splitlines()
-    assert lines[0].startswith("6 cells: 4 to run, 0 measured already, 2 skipped")
-    assert lines[1].split() == ["run", "alpha", "toy", "tiny", "b2", "cpu", "eager", "fp32,bf16"]
-    assert lines[3].endswith("fp32,bf16  not installed: gamma is not installed")
-    assert lines[4].startswith("6 cohorts of 1 group, 12 launches, about ")
-    assert "rule of thumb by FLOP for 4 cells" in lines[4]
-
-
-def test_the_last_line_is_the_command_that_starts_it(world):
-    text = describe(world.plan("framework=alpha"), options=["--store", "my runs"])
-    assert "dyno run --store 'my runs' workload=toy" in text.splitlines()[-1]
-
-
 def test_what_is_had_names_its_run(world):
     world.store.run(world.plan("framework=alpha,beta"))
     plan = world.plan("framework=alpha,beta")
-    assert document(plan)["counts"] == {"run": 0, "have": 2, "skip": 0}
-    assert document(plan)["estimate_s"] is None
+    assert document(plan).counts == Counts(run=0, have=2, skip=0)
+    assert document(plan).estimate_s is None
     assert f"3 cohorts in {plan.run_id}" in describe(plan)
-
-
-def test_no_control_character_of_a_reason_reaches_the_terminal(world):
-    world.interpreters["beta"] = "died: \x1b[31mred\x07"
-    assert "\x1b" not in describe(world.plan("framework=alpha,beta"))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(40, "40 s"), (89.6, "90 s"), (720, "12 min"), (12600, "3.5 h")]
-)
-def test_durations_are_told_as_people_do(seconds, text):
-    assert duration(seconds) == text

@@ -221,7 +221,7 @@ def test_a_folder_that_is_no_extension_is_refused(tmp_path):
     with pytest.raises(UsageError, match="there is no such folder"):
         discover([tmp_path / "nothing"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="expected a folder frameworks/ or workloads/"):
+    with pytest.raises(UsageError, match="expected a folder frameworks/, workloads/ or metrics/"):
         discover([tmp_path / "empty"])
 
 

@@ -16,8 +16,8 @@ from benchmarks.contract.evidence import (
     ProductPrecision,
 )
 from benchmarks.contract.program import Effective
+from benchmarks.documents.parity import ProvenCell
 from benchmarks.presentation.verification import furthest, render_parity
-from benchmarks.running.verification import ProvenCell
 from tests.unit.analysis.records import case
 
 CHECKS = (

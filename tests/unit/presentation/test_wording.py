@@ -6,9 +6,9 @@ from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.presentation.wording import (
     clean,
     count,
+    duration,
     number,
     seconds,
-    verdict_text,
     way_name,
     with_interval,
 )
@@ -44,6 +44,14 @@ def test_seconds_have_two_digits():
     assert [seconds(v) for v in (0.1345, 2.13, 123.0, 0.0)] == ["0.13 s", "2.1 s", "120 s", "0.0 s"]
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(40, "40 s"), (89.6, "90 s"), (720, "12 min"), (5399, "1 h 30 min"), (12600, "3 h 30 min")],
+)
+def test_durations_are_told_as_people_do(value, text):
+    assert duration(value) == text
+
+
 def test_numbers_round_before_the_point_too():
     assert number(1250.0, -2) == "1,200"
 
@@ -52,13 +60,6 @@ def test_text_of_a_record_cannot_command_the_terminal():
     assert clean("a\x1b[31mred\x1b]0;title\x07\r\nb\x00\u202ec") == "ared ]0;title b c"
     assert clean("[bold]x[/bold]") == "[bold]x[/bold]"
     assert len(clean("x" * 1000)) == 300
-
-
-def test_verdicts_have_a_symbol_and_words():
-    assert verdict_text("faster", ascii_only=False) == "▲ faster"
-    assert verdict_text("faster", ascii_only=True) == "^ faster"
-    assert verdict_text("cant_tell", ascii_only=True) == "? can't tell"
-    assert verdict_text("odd\x1b", ascii_only=True) == "? odd"
 
 
 def test_counts_take_a_plural():

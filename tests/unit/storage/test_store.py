@@ -97,10 +97,13 @@ def test_refuses_records_of_a_newer_schema(store: Store, make_record: MakeRecord
         store.records(RUN_ID)
 
 
-def test_refuses_plans_of_another_schema(store: Store, make_plan: MakePlan) -> None:
+@pytest.mark.parametrize("schema", ["dyno.stored-plan/99", "dyno.plan/2", "dyno.run/1", None])
+def test_refuses_plans_of_another_schema(
+    schema: str | None, store: Store, make_plan: MakePlan
+) -> None:
     file = store.folder / RUN_ID / "plan.json"
-    file.write_text(json.dumps({**make_plan().to_json(), "schema": "dyno.plan/99"}))
-    with pytest.raises(StoreError, match=r"plan\.json: schema='dyno.plan/99'"):
+    file.write_text(json.dumps({**make_plan().to_json(), "schema": schema}))
+    with pytest.raises(StoreError, match=rf"plan\.json: schema='?{schema}'?: expected dyno.stored"):
         store.read_plan(RUN_ID)
 
 

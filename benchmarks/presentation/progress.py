@@ -7,40 +7,13 @@ asked for, between turns and at the start of phases.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from benchmarks.contract.record import Record
+from benchmarks.presentation.wording import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-COHORTS = "cohorts to measure"
-
-
-class Progress(Protocol):
-    """What the runner tells whoever watches."""
-
-    def begin(self, number: int, estimate_s: float | None, *, what: str = COHORTS) -> None:
-        """So many cohorts, or what else is to be done, begin."""
-
-    def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
-        """The index-th cohort begins."""
-
-    def phase(self, case_id: str, phase: str) -> None:
-        """A launch enters a phase."""
-
-    def round_done(self, index: int, max_rounds: int) -> None:
-        """A round has ended."""
-
-    def record(self, record: Record) -> None:
-        """A launch has ended."""
-
-    def note(self, text: str) -> None:
-        """Something that people should know."""
-
-    def end(self) -> None:
-        """Measuring has ended."""
 
 
 class LineProgress:
@@ -50,7 +23,7 @@ class LineProgress:
         self._console = console
         self._clock = _Clock()
 
-    def begin(self, number: int, estimate_s: float | None, *, what: str = COHORTS) -> None:
+    def begin(self, number: int, estimate_s: float | None, *, what: str) -> None:
         """Say how much there is to do."""
         self._clock.begin(number, estimate_s)
         self._line(f"{number} {what}{self._clock.remaining()}")
@@ -96,7 +69,7 @@ class LiveProgress:
         self._title = ""
         self._detail = ""
 
-    def begin(self, number: int, estimate_s: float | None, *, what: str = COHORTS) -> None:
+    def begin(self, number: int, estimate_s: float | None, *, what: str) -> None:
         """Open the display."""
         self._clock.begin(number, estimate_s)
         self._title = f"{number} {what}"
@@ -172,14 +145,6 @@ def describe(record: Record) -> str:
     return f"{case_id}: {rate:.3g} {record.unit}s/s in {len(record.blocks)} rounds"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 40 s, 3 min, 2 h 10 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def for_console(console: Console) -> Progress:
+def for_console(console: Console) -> LiveProgress | LineProgress:
     """The progress that suits where stderr goes."""
     return LiveProgress(console) if console.is_terminal else LineProgress(console)

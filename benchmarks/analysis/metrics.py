@@ -1,0 +1,232 @@
+"""The metrics: each is one entry, from which columns, numbers, documents and tables are made.
+
+A metric is a number that each launch's record has, or has not, by itself. Its source makes a column
+of the launch table; its numbers sum that column up over a cell's launches: they are
+`Measured.metrics`, keys of the `dyno.run/1` document and, if the metric has a heading, a column on
+the terminal. A metric from data at hand is an entry below, or one in an extension folder:
+`DIR/metrics/<name>.py` holds `METRICS = (Metric(...),)`.
+
+These are no metrics and have code of their own, since they need more than one launch's record: step
+time, rate and ratios (rounds that are dropped for a whole cohort; verdicts rest on their
+intervals), percentiles of latency (requests are pooled over launches), numbers of rounds and
+launches, steadiness, flags and grades, and shares of peaks (the best matmul of all cells).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
+
+from benchmarks.analysis.tables import COHORT_KEY, LAUNCH_COLUMNS
+from benchmarks.contract.record import Record
+from benchmarks.errors import UsageError
+from benchmarks.statistics.intervals import Interval, log_t_interval
+
+Value = float | Interval | None
+Aggregation = Callable[[pd.DataFrame, str], Value]
+"""(a cell's rows of the launch table, the metric's column) to its number over these launches."""
+Format = Literal["number", "seconds", "gib"]
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of a cell: a metric over the cell's launches."""
+
+    key: str
+    """In the document."""
+    over: Aggregation
+    mark: str = ""
+    """What stands behind the number in the table, such as `cold`."""
+    has_interval: bool = False
+    """Whether `over` gives an Interval; the document then has `<key>_low` and `<key>_high` too."""
+
+    def in_document(self, value: Value) -> dict[str, float | None]:
+        """The number's keys of the document with their values."""
+        if not self.has_interval:
+            assert not isinstance(value, Interval)
+            return {self.key: value}
+        assert value is None or isinstance(value, Interval)
+        found = (value.estimate, value.low, value.high) if value else (None, None, None)
+        return dict(zip((self.key, f"{self.key}_low", f"{self.key}_high"), found, strict=True))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of launches; its name ends with its unit."""
+
+    name: str
+    meaning: str
+    """What it is, in the words of the document's schema."""
+    unit: str
+    source: Callable[[Record], float | None]
+    """The number of one launch; None if it has none."""
+    numbers: tuple[Number, ...]
+    """Over a cell's launches; the table shows the first that is known."""
+    heading: str | None = None
+    """The heading of its column on the terminal; None: it is in the document only."""
+    format: Format = "number"
+    better: Literal["higher", "lower"] | None = None
+    """The direction in which a change is an improvement, if either is."""
+    rows: Literal["all", "steps", "requests"] = "all"
+    """The tables that have its column: of steps, of requests that are timed one by one, or all."""
+    is_integer: bool = False
+
+    def of(self, record: Record) -> float:
+        """The number of one launch; NaN if it has none, or it is not finite.
+
+        Raises UsageError if the source fails: it may be an extension's.
+        """
+        try:
+            value = self.source(record)
+            return math.nan if value is None or not math.isfinite(value) else float(value)
+        except Exception as error:
+            cause = f"failed on {record.launch_id}: {type(error).__name__}: {error}"
+            raise UsageError(f"metric {self.name}: {cause}") from error
+
+    def over(self, own: pd.DataFrame) -> dict[str, Value]:
+        """Its numbers by their keys, from a cell's rows of the launch table."""
+        found = {number.key: number.over(own, self.name) for number in self.numbers}
+        if not self.is_integer:
+            return found
+        return {key: int(one) if isinstance(one, float) else one for key, one in found.items()}
+
+
+def median(own: pd.DataFrame, column: str) -> float | None:
+    """The median over all launches."""
+    return _median(own[column])
+
+
+def median_warm(own: pd.DataFrame, column: str) -> float | None:
+    """The median over the launches that found a filled compile cache, or have none."""
+    return _median(own[~_is_cold(own)][column])
+
+
+def median_cold(own: pd.DataFrame, column: str) -> float | None:
+    """The median over the launches that compiled from nothing."""
+    return _median(own[_is_cold(own)][column])
+
+
+def largest(own: pd.DataFrame, column: str) -> float | None:
+    """The largest of any launch."""
+    known = own[column].dropna()
+    return None if known.empty else float(known.max())
+
+
+def total(own: pd.DataFrame, column: str) -> float | None:
+    """The sum over all launches."""
+    known = own[column].dropna()
+    return None if known.empty else float(known.sum())
+
+
+def interval(own: pd.DataFrame, column: str) -> Interval | None:
+    """The geometric mean over cohorts with its 95 % interval; values are above 0.
+
+    Launches of one cohort, as the two of a serial one, share its hour: they are one observation.
+    """
+    known = own.dropna(subset=column).groupby(COHORT_KEY)[column].agg(_geometric_mean).tolist()
+    return log_t_interval(known) if known else None
+
+
+def _is_cold(own: pd.DataFrame) -> pd.Series[bool]:
+    return own["cold_cache"] == True  # noqa: E712 - None, if no cache is known, is not cold
+
+
+def _geometric_mean(values: pd.Series[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def _median(values: pd.Series[float]) -> float | None:
+    known = values.dropna()
+    return None if known.empty else float(known.median())
+
+
+def _first_answer_s(record: Record) -> float | None:
+    """None in training; else export or conversion, loading, and the first request.
+
+    The first request is with what it needs before it, such as the prompt that it continues.
+    """
+    phases, first_s = record.phases_s, record.evidence.first_step_s
+    if "export" not in phases or first_s is None:
+        return None
+    return phases["export"] + phases.get("load", 0.0) + first_s
+
+
+METRICS = (
+    Metric(
+        "first_step_s",
+        meaning="the first step, which holds the compilation",
+        unit="s",
+        source=lambda record: record.first_steps_ns[0] / 1e9 if record.first_steps_ns else None,
+        numbers=(
+            Number("first_step_s", median_warm),
+            Number("first_step_cold_s", median_cold, mark="cold"),
+        ),
+        heading="first step",
+        format="seconds",
+        better="lower",
+        rows="steps",
+    ),
+    Metric(
+        "export_s",
+        meaning="the export or conversion of a model",
+        unit="s",
+        source=lambda record: record.phases_s.get("export"),
+        numbers=(Number("export_s", median),),
+        better="lower",
+    ),
+    Metric(
+        "first_answer_s",
+        meaning="from the weights to the first answer to a request",
+        unit="s",
+        source=_first_answer_s,
+        numbers=(
+            Number("first_answer_s", median_warm),
+            Number("first_answer_cold_s", median_cold, mark="cold"),
+        ),
+        heading="first answer",
+        format="seconds",
+        better="lower",
+        rows="requests",
+    ),
+    Metric(
+        "peak_memory_bytes",
+        meaning="the peak of the device's memory, or of the processes'",
+        unit="bytes",
+        source=lambda record: record.peak_memory_bytes,
+        numbers=(Number("peak_memory_bytes", largest),),
+        heading="GiB",
+        format="gib",
+        better="lower",
+        is_integer=True,
+    ),
+)
+"""Dyno's own, in the order of their columns."""
+
+
+def with_extensions(found: Iterable[object]) -> tuple[Metric, ...]:
+    """Dyno's metrics and those of extension folders.
+
+    Raises UsageError if one is no Metric, or if a name or a key is there twice.
+    """
+    metrics = list(METRICS)
+    for one in found:
+        if not isinstance(one, Metric):
+            raise UsageError(f"METRICS of an extension: received {one!r}, expected a Metric")
+        metrics.append(one)
+    names = [*LAUNCH_COLUMNS, *(metric.name for metric in metrics)]
+    keys = [key for metric in metrics for key in keys_of(metric)]
+    for what, given in (("name", names), ("key", keys)):
+        taken = sorted(name for name, num in Counter(given).items() if num > 1)
+        if taken:
+            raise UsageError(f"metrics: the {what} {', '.join(taken)} is taken already")
+    return tuple(metrics)
+
+
+def keys_of(metric: Metric) -> list[str]:
+    """The keys that a metric has in the document."""
+    return [key for number in metric.numbers for key in number.in_document(None)]

@@ -1,0 +1,86 @@
+"""What is told of a run while it goes on, and the fan-out that tells every listener.
+
+Progress on a terminal is one listener; a tracker or an exporter is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from benchmarks.contract.record import Record
+
+
+class Listener(Protocol):
+    """Is told of a run, or of proofs, between turns: nothing is timed meanwhile."""
+
+    def begin(self, number: int, estimate_s: float | None, *, what: str) -> None:
+        """So many things begin: `what` says what they are."""
+
+    def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
+        """The index-th cohort begins."""
+
+    def phase(self, case_id: str, phase: str) -> None:
+        """A launch enters a phase."""
+
+    def round_done(self, index: int, max_rounds: int) -> None:
+        """A round has ended."""
+
+    def record(self, record: Record) -> None:
+        """A launch has ended."""
+
+    def note(self, text: str) -> None:
+        """Something that people should know."""
+
+    def end(self) -> None:
+        """Measuring has ended."""
+
+
+class FanOut:
+    """A listener that tells several others, in their order.
+
+    A listener that raises must not cost a measurement: it is told nothing more, and the others get
+    its error as one note. An exception that ends the run (Ctrl-C) passes.
+    """
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = list(listeners)
+
+    def begin(self, number: int, estimate_s: float | None, *, what: str) -> None:
+        """Tell every listener."""
+        self._tell(lambda one: one.begin(number, estimate_s, what=what))
+
+    def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
+        """Tell every listener."""
+        self._tell(lambda one: one.cohort(index, title, case_ids))
+
+    def phase(self, case_id: str, phase: str) -> None:
+        """Tell every listener."""
+        self._tell(lambda one: one.phase(case_id, phase))
+
+    def round_done(self, index: int, max_rounds: int) -> None:
+        """Tell every listener."""
+        self._tell(lambda one: one.round_done(index, max_rounds))
+
+    def record(self, record: Record) -> None:
+        """Tell every listener."""
+        self._tell(lambda one: one.record(record))
+
+    def note(self, text: str) -> None:
+        """Tell every listener."""
+        self._tell(lambda one: one.note(text))
+
+    def end(self) -> None:
+        """Tell every listener."""
+        self._tell(lambda one: one.end())
+
+    def _tell(self, event: Callable[[Listener], None]) -> None:
+        for listener in tuple(self._listeners):
+            if listener not in self._listeners:  # dropped by the note on another one
+                continue
+            try:
+                event(listener)
+            except Exception as error:  # noqa: BLE001 - a listener may raise anything
+                self._listeners.remove(listener)
+                name, cause = type(listener).__name__, f"{type(error).__name__}: {error}"
+                self.note(f"{name} failed and is told nothing more ({cause})")
