@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.analysis.outcomes import Outcome
+from benchmarks.contract.precision import precision_of
 from benchmarks.contract.record import Record
 from benchmarks.contract.workload import Tolerance, WorkloadSpec
 from benchmarks.equivalence.pairwise import AGREES, DISAGREES, agreement
@@ -21,8 +22,6 @@ from benchmarks.equivalence.verdict import (
 
 RANKED = (PASS, INHERITED)
 """The verdicts with which a cell is compared with others."""
-PRECISIONS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
-"""The precision of each dtype that products are computed in."""
 NO_PROOF = "a launch has shown nothing of its first step"
 
 
@@ -119,15 +118,8 @@ def _inspected(records: Sequence[Record]) -> Record:
 
 
 def computed_in(effective: Mapping[str, str], precision: str) -> str:
-    """The precision that products are really computed in, of what a case works with.
-
-    fp32 for bf16 on a CPU that cannot multiply it: operands are rounded, products are fp32's. Of
-    int8 a framework's own products say nothing: it is the model that is quantised.
-    """
-    asked = precision.removesuffix("_pure")
-    if asked in ("tf32", "int8"):
-        return asked
-    return PRECISIONS.get(effective.get("computed in", ""), asked)
+    """The precision that products are really computed in, of what a case works with."""
+    return precision_of(precision, computed_dtype=effective.get("computed in"))
 
 
 def effective_of(record: Record) -> dict[str, str]:

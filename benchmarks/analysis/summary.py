@@ -28,6 +28,7 @@ from benchmarks.analysis.tables import (
 )
 from benchmarks.contract.case import Case, Place
 from benchmarks.contract.plan import Plan
+from benchmarks.contract.precision import PRECISIONS, products_of
 from benchmarks.contract.record import PLAN_REASONS, SERIAL, Record
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.equivalence.verdict import FAIL
@@ -230,9 +231,9 @@ def _roofs(records: Sequence[Record]) -> Roofs:
     for record in records:
         seen = record.evidence.get("roof_flop_per_s")
         if isinstance(seen, (int, float)) and seen > 0:
-            precision = record.case.way.precision.removesuffix("_pure")
+            precision = products_of(record.case.way.precision)
             is_its_own = computed_in(effective_of(record), precision) == precision
-            if is_its_own and precision != "int8":
+            if is_its_own and not PRECISIONS[precision].is_quantised:
                 key = (record.case.place, precision)
                 roofs[key] = max(roofs.get(key, 0.0), float(seen))
     return roofs

@@ -14,8 +14,20 @@ Option = Union[int, str]
 Options = tuple[tuple[str, Option], ...]
 
 EXECUTIONS = ("eager", "graph", "compiled")
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64", "int8")
-DEVICES = ("cpu", "cuda", "metal", "tpu")
+AXES = (
+    "workload",
+    "size",
+    "batch_size",
+    "framework",
+    "execution",
+    "precision",
+    "device",
+    "num_devices",
+    "seed",
+)
+"""The axes of every workload; its options are further ones."""
+GROUPS = ("suite", "protocol", "machine")
+"""The choices beside the axes, each a folder of configs/: no option has such a name."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.contract.case import Case, case_from_json
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.device import DeviceRules
+from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.record import SERIAL, TOGETHER
 
 PLAN_SCHEMA = "dyno.plan/1"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import Tolerance, WorkloadSpec
 from benchmarks.equivalence.norms import (
@@ -298,7 +299,7 @@ def integer_checks(effective: Mapping[str, Any], *, precision: str) -> Iterator[
 
     A model that does not tell fails too: nobody knows then what was measured.
     """
-    if precision != "int8":
+    if not PRECISIONS[precision].is_quantised:
         return
     num_integer, num_all = effective.get("integer_products") or (0, 0)
     if num_all:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.contract.protocol import DeviceRules
+from benchmarks.contract.device import DeviceRules, is_host
+from benchmarks.contract.precision import PRECISIONS
 
 TOLERANCE = 1.05
 CPU_CLOCK_HZ = 6.5e9
 """Above every processor sold."""
-CPU_FLOP_PER_CYCLE = {"fp64": 32, "fp32": 64, "tf32": 64, "bf16": 2048, "fp16": 2048, "int8": 4096}
-"""Per core: two AVX-512 FMA units (fp64, fp32), one AMX tile unit (the others); Intel 64 and IA-32
-Architectures Optimization Reference Manual. Other processors do less."""
 
 
 def peak_flop_per_s(
@@ -23,8 +21,8 @@ def peak_flop_per_s(
     accelerators: Sequence[Mapping[str, Any]],
 ) -> float | None:
     """The rate that no device of these kinds can exceed, or None where one's is not known."""
-    if rules.name == "cpu":
-        return num_cores * CPU_CLOCK_HZ * CPU_FLOP_PER_CYCLE.get(precision, 4096)
+    if is_host(rules.name):
+        return num_cores * CPU_CLOCK_HZ * PRECISIONS[precision].cpu_flop_per_cycle
     peaks = [rules.peak_of(one, precision) for one in accelerators]
     known = [peak for peak in peaks if peak is not None]
     return max(known) if known and len(known) == len(peaks) else None

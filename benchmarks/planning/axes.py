@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.contract.case import (
-    DEVICES,
+    AXES,
     EXECUTIONS,
-    PRECISIONS,
     Case,
     Option,
     Options,
@@ -19,17 +18,17 @@ from benchmarks.contract.case import (
     Way,
     Work,
 )
+from benchmarks.contract.device import DEVICE_KINDS
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.workload import Values, WorkloadSpec
 from benchmarks.errors import UsageError
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.config import MatrixConfig
 from benchmarks.planning.names import unknown_name
-from benchmarks.planning.overrides import AXES, MAX_CELLS, too_many
+from benchmarks.planning.overrides import MAX_CELLS, too_many
 
 ALL = "all"
 AUTO_DEVICE = "auto"
-DEVICE_PREFERENCE = ("cuda", "tpu", "metal", "cpu")
-"""From the device that a user most likely wants measured to the one that is always there."""
 INTEGER_AXES = {"batch_size": 1, "num_devices": 1, "seed": 0}
 """Axes that hold integers, each with its least value."""
 
@@ -152,8 +151,8 @@ def _of_config(
             batch_sizes=_integers(given["batch_size"], "batch_size", optional=True),
             frameworks=frameworks,
             executions=_chosen(given["execution"], EXECUTIONS, "execution"),
-            precisions=_chosen(given["precision"], PRECISIONS, "precision"),
-            devices=_chosen(given["device"], DEVICES, "device", further=(AUTO_DEVICE,)),
+            precisions=_chosen(given["precision"], tuple(PRECISIONS), "precision"),
+            devices=_chosen(given["device"], tuple(DEVICE_KINDS), "device", further=(AUTO_DEVICE,)),
             num_devices=_integers(given["num_devices"], "num_devices"),
             seeds=_integers(given["seed"], "seed"),
             options=_option_axes(spec.options, options, each=spec.every_value_of),

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import benchmarks
+from benchmarks.contract.case import AXES, GROUPS
 from benchmarks.contract.framework import Capabilities, Settings
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.errors import UsageError
 from benchmarks.planning.loading import attribute, function, load, loadable
 from benchmarks.planning.names import unknown_name
-from benchmarks.planning.overrides import AXES, GROUPS
 
 PROJECT_ROOT = Path(benchmarks.__file__).resolve().parent.parent
 SPEC_FILES = ("*/spec.py", "*/*_spec.py")
@@ -81,11 +82,16 @@ class ImplementationEntry:
     """Programs that make the files which the implementation loads: each module by the framework
     whose interpreter runs it."""
     quantised_by: Mapping[str, str] = field(default_factory=dict)
-    """The same, for what is done to those files in int8 alone."""
+    """The same, for what is done to those files in a quantised precision alone."""
+
+    @property
+    def programs(self) -> dict[str, str]:
+        """Every module that makes files, in whatever precision, each by its framework."""
+        return {**self.exported_from, **self.quantised_by}
 
     def exporters(self, precision: str) -> dict[str, str]:
         """The modules that make the files in this precision, each by its framework."""
-        return {**self.exported_from, **(self.quantised_by if precision == "int8" else {})}
+        return self.programs if PRECISIONS[precision].is_quantised else dict(self.exported_from)
 
 
 @dataclass(frozen=True)
@@ -312,7 +318,7 @@ def _refuse_orphans(
         if entry.workload not in workloads:
             where = f"{entry.file}: IMPLEMENTS"
             raise unknown_name(entry.workload, workloads, kind="workload", where=where)
-        for exporter in entry.exporters("int8"):
+        for exporter in entry.programs:
             if exporter not in frameworks:
                 where = f"{entry.file}: {' or '.join(PROGRAMS)}"
                 raise unknown_name(exporter, frameworks, kind="framework", where=where)

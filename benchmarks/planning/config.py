@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contract.case import DEVICES
+from benchmarks.contract.device import DeviceRules, default_rules
 from benchmarks.contract.plan import MachineConfig
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.errors import UsageError
 from benchmarks.planning.catalog import PROJECT_ROOT
 from benchmarks.planning.names import unknown_name
@@ -60,10 +60,6 @@ class SuiteConfig:
     matrices: list[MatrixConfig] = field(default_factory=list)
 
 
-def _default_rules() -> dict[str, DeviceRules]:
-    return {device: DeviceRules(name=device) for device in DEVICES}
-
-
 @dataclass
 class Configuration:
     """Everything that is configured, resolved."""
@@ -71,7 +67,7 @@ class Configuration:
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     protocol: MeasuringProtocol = field(default_factory=MeasuringProtocol)
     machine: MachineConfig = field(default_factory=MachineConfig)
-    device_rules: dict[str, DeviceRules] = field(default_factory=_default_rules)
+    device_rules: dict[str, DeviceRules] = field(default_factory=default_rules)
     """By kind of device."""
 
 

@@ -6,20 +6,18 @@ import statistics
 from typing import NamedTuple
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.device import DEVICE_KINDS, DeviceRules
 from benchmarks.contract.plan import MachineConfig
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.planning.history import History
 from benchmarks.planning.surroundings import Surroundings
 
 MEMORY_SHARE = 0.9
 """Share of a memory that launches may take; the rest is the system's and the driver's."""
-HOST_DEVICES = ("cpu", "metal")
-"""Devices whose memory is the host's."""
 
 # Rule of thumb, from the reference machine (reference: feasibility): within a factor of three.
 CPU_FLOP_PER_S_AND_CORE = 4e10
-ACCELERATOR_FLOP_PER_S = {"cuda": 2e13, "tpu": 2e13, "metal": 2e12}
 START_UP_S = {"eager": 10.0, "graph": 15.0, "compiled": 60.0}
 """Seconds of import, build, load and self-tests, and of compilation from an empty cache."""
 NUM_FIRST_STEPS = 3
@@ -55,9 +53,8 @@ class Estimator:
 
     def _by_rule(self, case: Case, spec: WorkloadSpec, rules: DeviceRules) -> float:
         protocol, flop_per_step = self._protocol, spec.flop_per_step(case.work)
-        rate = ACCELERATOR_FLOP_PER_S.get(
-            case.place.device, CPU_FLOP_PER_S_AND_CORE * self._num_threads
-        )
+        guess = DEVICE_KINDS[case.place.device].guessed_flop_per_s
+        rate = guess or CPU_FLOP_PER_S_AND_CORE * self._num_threads
         step_s = flop_per_step / rate
         warm_up_s = max(
             protocol.min_warmup_s and max(protocol.min_warmup_s, rules.min_warmup_s),
@@ -93,7 +90,7 @@ class MemoryLimit(NamedTuple):
 
 def memory_limit(device: str, config: MachineConfig, around: Surroundings) -> MemoryLimit:
     """What the launches on this device may take together."""
-    if device in HOST_DEVICES:
+    if not DEVICE_KINDS[device].has_own_memory:
         if config.memory_limit_gib is not None:
             return MemoryLimit(int(config.memory_limit_gib * 2**30), False)
         return MemoryLimit(int(MEMORY_SHARE * around.memory_bytes), False)

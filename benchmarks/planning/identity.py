@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.plan import Cell, Interpreter
-from benchmarks.contract.protocol import PROTOCOL_VERSION, DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import PROTOCOL_VERSION, MeasuringProtocol
 
 FREE_SETTINGS = ("num_cohorts", "aa", "seed", "timeouts_s")
 """Settings of the protocol that leave a launch's numbers as they are."""

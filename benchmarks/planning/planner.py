@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from benchmarks.contract import device
 from benchmarks.contract.plan import Cell, Interpreter, Plan
 from benchmarks.contract.record import Record
 from benchmarks.planning import axes, config
@@ -101,13 +102,13 @@ def make_plan(
 def best_device(interpreters: Mapping[str, Interpreter | str]) -> str:
     """The device that `auto` stands for: the best that any of the frameworks sees here."""
     seen = {
-        device
+        name
         for found in interpreters.values()
         if isinstance(found, Interpreter)
-        for device, number in found.devices.items()
+        for name, number in found.devices.items()
         if number
     }
-    return next((device for device in axes.DEVICE_PREFERENCE if device in seen), "cpu")
+    return device.best(seen)
 
 
 def missing_named(plan: Plan) -> list[str]:
@@ -118,7 +119,7 @@ def missing_named(plan: Plan) -> list[str]:
     """
     asked = [text for text in plan.overrides if re.match(r"\+*(framework|device)\s*=", text)]
     named = parse(asked)
-    seen = {device for one in plan.interpreters.values() for device, n in one.devices.items() if n}
+    seen = {name for one in plan.interpreters.values() for name, n in one.devices.items() if n}
     found = []
     for cell in plan.cells:
         case = cell.case
@@ -162,7 +163,7 @@ def _exporters(frameworks: Iterable[str], catalog: Catalog) -> list[str]:
         exporter
         for (_, framework), entry in catalog.implementations.items()
         if framework in wanted
-        for exporter in entry.exporters("int8")
+        for exporter in entry.programs
     )
     return [name for name in found if name not in wanted]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import benchmarks
 from benchmarks.contract.case import Case, Work
+from benchmarks.contract.device import is_host
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import LaunchRequest, ProofRequest
 from benchmarks.contract.plan import MachineConfig, Plan
@@ -101,7 +102,7 @@ def launch_of(
     framework = catalog.frameworks[case.way.framework]
     implementation = catalog.implementations[case.work.workload, case.way.framework]
     cell = next(c for c in plan.cells if c.case == case)
-    alone = case.place.device == "cpu" or num_resident == 1
+    alone = is_host(case.place.device) or num_resident == 1
     return LaunchRequest(
         case=case,
         settings=settings_of(

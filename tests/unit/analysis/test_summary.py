@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.analysis.summary import summarise
+from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.plan import Cell
-from benchmarks.contract.protocol import DeviceRules
 from benchmarks.equivalence.verdict import FAIL, INHERITED, ParityVerdict
 from tests.unit.analysis.records import (
     STEP1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import (
     BlockDone,
@@ -19,7 +20,7 @@ from benchmarks.contract.message import (
     decode,
     encode,
 )
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import MeasuringProtocol
 
 CASE = Case(
     Work("transformer", 2, "tiny", 8, (("sequence_length", 128),), seed=3),

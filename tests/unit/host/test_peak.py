@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.contract.protocol import DeviceRules
+from benchmarks.contract.device import DeviceRules
 from benchmarks.host.peak import impossible, peak_flop_per_s
 
 H200 = DeviceRules("cuda", 5, 2.0, {"*H200": {"bf16": 989e12}, "*A100": {"bf16": 312e12}})
