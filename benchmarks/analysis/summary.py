@@ -235,7 +235,8 @@ def _roofs(records: Sequence[Record]) -> Roofs:
             is_its_own = computed_in(effective_of(record), precision) == precision
             if is_its_own and not PRECISIONS[precision].is_quantised:
                 key = (record.case.place, precision)
-                roofs[key] = max(roofs.get(key, 0.0), float(seen))
+                rate = float(seen) * record.case.place.num_devices  # seen on one device
+                roofs[key] = max(roofs.get(key, 0.0), rate)
     return roofs
 
 
@@ -250,7 +251,8 @@ def _datasheet_peak(plan: Plan, case: Case) -> float | None:
         return None
     devices = plan.machine.get("accelerators") or ()
     peaks = {rules.peak_of(one, case.way.precision) for one in devices}
-    return peaks.pop() if len(peaks) == 1 else None
+    peak = peaks.pop() if len(peaks) == 1 else None
+    return None if peak is None else peak * case.place.num_devices
 
 
 def _rounds(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:

@@ -39,11 +39,15 @@ class Work:
     """Version of the workload's mathematics; results of unlike versions never meet."""
     size: str
     batch_size: int
-    """Items in one step on one device."""
+    """Items in one step over all devices of the case: the global batch. Device i of N takes the
+    items from i * batch_size / N on, as many as every other."""
     options: Options = ()
     """The workload's own options in the order of its spec, e.g. (("sequence_length", 512),)."""
     seed: int = 0
     """Seed of the canonical weights and batches."""
+    num_replicas: int = 1
+    """Equal parts of the batch over which statistics are taken separately, if the workload's
+    mathematics depends on them (`WorkloadSpec.per_replica_statistics`); else 1."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Place:
 
     device: str
     num_devices: int = 1
+    """Devices of one launch, which share each step's batch equally."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Case:
 
     def to_json(self) -> dict[str, Any]:
         """The case as nested JSON, the inverse of `case_from_json`."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "work": work_to_json(self.work)}
 
 
 def case_from_json(data: Mapping[str, Any]) -> Case:
@@ -112,8 +117,16 @@ def case_from_json(data: Mapping[str, Any]) -> Case:
     )
 
 
+def work_to_json(work: Work) -> dict[str, Any]:
+    """The Work as JSON, which also identifies it; one replica goes without saying, as ever."""
+    fields = dataclasses.asdict(work)
+    if work.num_replicas == 1:
+        del fields["num_replicas"]
+    return fields
+
+
 def work_from_json(data: Mapping[str, Any]) -> Work:
-    """The Work that `Case.to_json` holds under "work"."""
+    """The Work that `work_to_json` wrote."""
     return Work(**_with_options(data))
 
 
@@ -123,7 +136,9 @@ def _with_options(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _work_id(work: Work) -> str:
     seed = f"/seed{work.seed}" if work.seed else ""
-    return f"{work.workload}/{work.size}/b{work.batch_size}{_options_id(work.options)}{seed}"
+    replicas = f"/replicas{work.num_replicas}" if work.num_replicas > 1 else ""
+    options = _options_id(work.options)
+    return f"{work.workload}/{work.size}/b{work.batch_size}{options}{seed}{replicas}"
 
 
 def _place_id(place: Place) -> str:

@@ -64,7 +64,7 @@ class Capabilities:
     limits_memory_on: tuple[str, ...] = ()
     """Devices where a launch can be held to a share of the memory, so that several fit."""
     max_num_devices: int = 1
-    """The most devices that one launch can use."""
+    """The most devices that one launch can use: they share each step's batch equally."""
     family: str | None = None
     """The name that implementation files carry where several frameworks share them: keras for
     keras_jax; None: the framework's own name."""
@@ -86,9 +86,10 @@ class Settings:
     execution: str
     precision: str
     num_threads: int
-    """Intra-operation threads, the same for every framework."""
+    """Intra-operation threads of the launch, the same for every framework. Several devices of the
+    kind `cpu` are equal parts of them."""
     memory_fraction: float
-    """The share of the device's memory that this launch may take; 1.0 on CPU."""
+    """The share of each device's memory that this launch may take; 1.0 on CPU."""
     cache_folder: str
     """Private to this (case, pins): the framework's compile caches go here."""
     scratch_folder: str
@@ -105,25 +106,34 @@ class Framework(Protocol):
         """The devices that the framework sees here, with their number: {"cpu": 1, "cuda": 2}."""
 
     def put(self, array: np.ndarray) -> Any:
-        """The array on the configured device, with its dtype."""
+        """The array on the configured device, with its dtype; of several devices, the first."""
 
     def get(self, value: Any) -> np.ndarray:
         """A copy of the value on the host; bf16 comes back as float32."""
 
     def wait(self, values: Any) -> None:
-        """Return when these values are computed and the device is idle."""
+        """Return when these values are computed and every device of the launch is idle."""
 
     def placement(self, value: Any) -> str:
-        """The kind of device where a value really lives: cpu, cuda, metal or tpu."""
+        """The kind of device where a value really lives, as `contract.device` names it.
+
+        Of a value on several devices it is the kind of all; ValueError if they are not of one kind.
+        """
 
     def num_compilations(self) -> int | None:
         """Compilations so far in this process, or None where the framework cannot say."""
 
     def peak_memory_bytes(self) -> int | None:
-        """Peak bytes on the device since `settle`, or None where the framework cannot say."""
+        """Peak bytes on the device since `settle`, or None where the framework cannot say.
+
+        Of several devices the largest peak: it is what must fit.
+        """
 
     def matmul(self, a: Any, b: Any) -> Any:
-        """A @ b in the configured precision: for the self-test and the roof."""
+        """A @ b in the configured precision, for the self-test and the roof: on one device.
+
+        A launch's roof is that of one device times their number.
+        """
 
     def convolve(self, images: Any, kernel: Any) -> Any:
         """The convolution of BHWC images with an HWCD kernel in the configured precision, BHWD.

@@ -34,7 +34,8 @@ class Cell:
     estimate_basis: str | None = None
     """Where the estimate comes from: earlier records here, or a rule of thumb."""
     memory_bytes: int | None = None
-    """Upper estimate for one launch."""
+    """Upper estimate for one launch: what each of its devices holds, if they have memory of their
+    own; what all of them hold, if their memory is the host's."""
     result_key: str | None = None
     """Identity of its results; None where it cannot run."""
 

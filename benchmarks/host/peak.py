@@ -19,13 +19,17 @@ def peak_flop_per_s(
     precision: str,
     num_cores: int,
     accelerators: Sequence[Mapping[str, Any]],
+    num_devices: int = 1,
 ) -> float | None:
-    """The rate that no device of these kinds can exceed, or None where one's is not known."""
+    """The rate that so many devices of these kinds cannot exceed; None if one's is not known.
+
+    Several devices of the kind `cpu` share the cores of one.
+    """
     if is_host(rules.name):
         return num_cores * CPU_CLOCK_HZ * PRECISIONS[precision].cpu_flop_per_cycle
     peaks = [rules.peak_of(one, precision) for one in accelerators]
     known = [peak for peak in peaks if peak is not None]
-    return max(known) if known and len(known) == len(peaks) else None
+    return num_devices * max(known) if known and len(known) == len(peaks) else None
 
 
 def impossible(flop_per_s: float, peak: float | None) -> str | None:
@@ -33,6 +37,6 @@ def impossible(flop_per_s: float, peak: float | None) -> str | None:
     if peak is None or flop_per_s <= TOLERANCE * peak:
         return None
     return (
-        f"{flop_per_s / 1e12:.3g} TFLOP/s is above {TOLERANCE:g} times the device's peak"
+        f"{flop_per_s / 1e12:.3g} TFLOP/s is above {TOLERANCE:g} times the devices' peak"
         f" of {peak / 1e12:.3g} TFLOP/s"
     )

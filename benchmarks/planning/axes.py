@@ -69,7 +69,15 @@ class Matrix:
             place = Place(auto_device if device == AUTO_DEVICE else device, num_devices)
             items = batch_size or self.spec.default_batch_size[size]
             for options in self._sets(self.options, size):
-                work = Work(self.spec.name, self.spec.version, size, items, options, seed)
+                work = Work(
+                    self.spec.name,
+                    self.spec.version,
+                    size,
+                    items,
+                    options,
+                    seed,
+                    num_replicas=num_devices if self.spec.per_replica_statistics else 1,
+                )
                 for way in self._ways(size):
                     yield Case(work, way, place)
 

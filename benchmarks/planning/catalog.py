@@ -83,6 +83,8 @@ class ImplementationEntry:
     whose interpreter runs it."""
     quantised_by: Mapping[str, str] = field(default_factory=dict)
     """The same, for what is done to those files in a quantised precision alone."""
+    is_per_replica: bool = False
+    """Whether it takes batch statistics over each of `Work.num_replicas` parts of the batch."""
 
     @property
     def programs(self) -> dict[str, str]:
@@ -246,23 +248,61 @@ def _implementations(root: Root) -> Iterator[ImplementationEntry]:
 
 def _in_file(file: Path, framework: str, module: str) -> Iterator[ImplementationEntry]:
     """The implementations that a file names in its literals; the file is parsed and not run."""
-    literals = read_literals(file, ("IMPLEMENTS", *PROGRAMS, "EXPORTER"))
+    literals = read_literals(file, ("IMPLEMENTS", "PER_REPLICA", *PROGRAMS, "EXPORTER"))
     if "EXPORTER" in literals:
         raise UsageError(
             f"{file}: EXPORTER is no longer read",
             hint='name each exporter by its framework: EXPORTED_FROM = {"pytorch": "a.module"}',
         )
-    names = literals.get("IMPLEMENTS", set())
-    if not isinstance(names, set) or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"{file}: expected a literal set of names, IMPLEMENTS = {{...}}")
-    programs = [literals.get(name, {}) for name in PROGRAMS]
-    for name, known in zip(PROGRAMS, programs, strict=True):
-        if not isinstance(known, dict) or not all(
-            isinstance(text, str) for item in known.items() for text in item
-        ):
-            raise UsageError(f"{file}: expected modules by framework, {name} = {{...}}")
+    names = _names(file, literals, "IMPLEMENTS")
+    per_replica = _names(file, literals, "PER_REPLICA", among=names)
+    exported_from, quantised_by = (_modules(file, literals, name) for name in PROGRAMS)
     for workload in sorted(names):
-        yield ImplementationEntry(workload, framework, module, file, *programs)
+        yield ImplementationEntry(
+            workload,
+            framework,
+            module,
+            file,
+            exported_from,
+            quantised_by,
+            is_per_replica=workload in per_replica,
+        )
+
+
+def _names(
+    file: Path, literals: Mapping[str, Any], literal: str, *, among: Iterable[str] | None = None
+) -> set[str]:
+    """The names in a literal set, none if the file lacks it; UsageError if one is not `among`."""
+    names = literals.get(literal, set())
+    if not isinstance(names, set) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{file}: expected a literal set of names, {literal} = {{...}}")
+    if among is not None:
+        _refuse_unimplemented(file, literal, names, among)
+    return names
+
+
+def _modules(file: Path, literals: Mapping[str, Any], literal: str) -> dict[str, str]:
+    """The modules by framework in a literal dict; none if the file lacks it."""
+    modules = literals.get(literal, {})
+    if not _is_of_texts(modules):
+        raise UsageError(f"{file}: expected modules by framework, {literal} = {{...}}")
+    return dict(modules)
+
+
+def _is_of_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(x, str) for item in value.items() for x in item
+    )
+
+
+def _refuse_unimplemented(
+    file: Path, literal: str, names: Iterable[str], implemented: Iterable[str]
+) -> None:
+    for name in sorted(names):
+        if name not in implemented:
+            raise unknown_name(
+                name, sorted(implemented), kind="workload of IMPLEMENTS", where=f"{file}: {literal}"
+            )
 
 
 def _by_framework(

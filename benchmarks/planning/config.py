@@ -36,13 +36,14 @@ class MatrixConfig:
     workload: Any = "all"
     size: Any = "small"
     batch_size: Any = None
-    """Items in one step on one device; None: the workload's own for the size."""
+    """Items in one step over all devices; None: the workload's own for the size."""
     framework: Any = "all"
     execution: Any = "all"
     precision: Any = "fp32"
     device: Any = "auto"
     """auto: the best device that any of the frameworks sees here."""
     num_devices: Any = 1
+    """Devices of one launch, which share the batch equally."""
     seed: Any = 0
     """Seed of the canonical weights and batches."""
     options: dict[str, Any] = field(default_factory=dict)

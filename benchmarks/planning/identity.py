@@ -56,8 +56,14 @@ def result_key(
             "rules": {**dataclasses.asdict(rules), "peak_flop_per_s": None},
             "machine": conditions.machine_key,
             "num_threads": conditions.num_threads,
+            **_batch_is_global(case),
         }
     )
+
+
+def _batch_is_global(case: Case) -> dict[str, str]:
+    """Tells results of several devices from earlier ones, whose batch size was one device's."""
+    return {"batch_size": "global"} if case.place.num_devices > 1 else {}
 
 
 def proof_key(
@@ -77,6 +83,7 @@ def proof_key(
             "protocol_version": PROTOCOL_VERSION,
             "machine": machine_key,
             "num_threads": num_threads,
+            **_batch_is_global(case),
         }
     )
 

@@ -92,7 +92,8 @@ class Oracles:
         cases = list(self._candidates(work))
         if len(cases) < 2:
             installed = ", ".join(case.way.framework for case in cases) or "none"
-            return f"it takes two frameworks with float64 on the CPU; installed: {installed}"
+            each = " and batch statistics per replica" * (work.num_replicas > 1)
+            return f"it takes two frameworks with float64 on the CPU{each}; installed: {installed}"
         names = ", ".join(case.way.framework for case in cases[:2])
         self.note(f"computing the float64 oracle of {_named(work)} with {names}")
         for left_over in self._root.glob("partial-*"):  # we hold the machine: nobody writes there
@@ -195,7 +196,10 @@ class Oracles:
             return
         for name, framework in catalog.frameworks.items():
             execution = _execution(framework, work.workload)
-            if execution is None or (work.workload, name) not in catalog.implementations:
+            entry = catalog.implementations.get((work.workload, name))
+            if execution is None or entry is None:
+                continue
+            if work.num_replicas > 1 and not entry.is_per_replica:
                 continue
             if isinstance(self.prover.interpreter(name), Interpreter):
                 yield Case(work, Way(name, execution, PRECISION, options), Place(DEVICE))
@@ -243,4 +247,5 @@ def _execution(framework: FrameworkEntry, workload: str) -> str | None:
 
 def _named(work: Work) -> str:
     options = "".join(f" {name}={value}" for name, value in work.options)
-    return f"{work.workload} {work.size} b{work.batch_size}{options} seed {work.seed}"
+    replicas = f" {work.num_replicas} replicas" * (work.num_replicas > 1)
+    return f"{work.workload} {work.size} b{work.batch_size}{options} seed {work.seed}{replicas}"

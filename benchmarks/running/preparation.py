@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import benchmarks
-from benchmarks.contract.case import Case, Work
+from benchmarks.contract.case import Case, Work, work_to_json
 from benchmarks.contract.device import is_host
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import LaunchRequest, ProofRequest
@@ -51,7 +51,7 @@ def data_folder(catalog: Catalog, work: Work, folders: Folders) -> Path:
     """
     entry = catalog.workloads[work.workload]
     source = Sources(catalog.roots).hash_of([entry.spec_module])
-    identity = json.dumps([asdict(work), entry.spec.num_batches, source])
+    identity = json.dumps([work_to_json(work), entry.spec.num_batches, source])
     return folders.cache / "data" / hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 

@@ -338,5 +338,6 @@ SPECS = {
         trajectory=TRAJECTORY,
         proxies=("small", "slice"),
         stable_gradients=("head/kernel", "head/bias"),
+        per_replica_statistics=True,
     ),
 }

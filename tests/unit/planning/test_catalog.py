@@ -285,6 +285,21 @@ def test_an_exporter_that_cannot_be_run_is_refused(literal, message, lab):
         discover([lab.folder])
 
 
+def test_a_file_says_which_of_its_workloads_take_statistics_per_replica(lab):
+    lab.framework("mine")
+    lab.workload("toy")
+    lab.implementation("toy", "mine", "{'toy', 'resnet50_train'}\nPER_REPLICA = {'toy'}")
+    found = discover([lab.folder]).implementations
+    assert found["toy", "mine"].is_per_replica
+    assert not found["resnet50_train", "mine"].is_per_replica
+
+
+def test_a_misspelt_workload_that_takes_statistics_per_replica_is_refused(lab):
+    lab.implementation("toy", "mine", "{'toy'}\nPER_REPLICA = {'tyo'}")
+    with pytest.raises(UsageError, match=r"unknown workload of IMPLEMENTS 'tyo'"):
+        discover([lab.folder])
+
+
 @pytest.mark.parametrize("literal", ["names()", "['a']", "{1}", "", "(", "{'a'} | {'b'}"])
 def test_what_is_no_literal_set_of_names_is_refused(literal, lab):
     lab.implementation("toy", "mine", literal)
