@@ -14,6 +14,7 @@ from benchmarks.equivalence.pairwise import AGREES, DISAGREES, agreement
 from benchmarks.equivalence.verdict import (
     FAIL,
     INHERITED,
+    NOT_COMPARABLE,
     PASS,
     UNPROVEN,
     ParityVerdict,
@@ -30,7 +31,7 @@ class CellParity:
     """What is known of a cell's work, over its launches."""
 
     status: str
-    """pass, fail, inherited or unproven."""
+    """pass, fail, inherited, not_comparable or unproven."""
     reason: str | None = None
     """Why it is not `pass`."""
     loss_error: float | None = None
@@ -67,7 +68,7 @@ def _parity(case: Outcome, base: Outcome | None, specs: Mapping[str, WorkloadSpe
         return CellParity(UNPROVEN, NO_PROOF)
     verdicts = [_verdict(record) for record in case.records]
     effective = effective_of(_inspected(case.records))
-    for status in (FAIL, UNPROVEN):
+    for status in (FAIL, NOT_COMPARABLE, UNPROVEN):
         bad = next((one for one in verdicts if one.status == status), None)
         if bad is not None:
             return CellParity(status, bad.reason, effective=effective)

@@ -16,6 +16,7 @@ from benchmarks.analysis.cells import CellSummary, Measured, measure, utilisatio
 from benchmarks.analysis.equal_work import CellParity, computed_in, effective_of, parities
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
 from benchmarks.analysis.latency import latency_of
+from benchmarks.analysis.libraries import library_costs
 from benchmarks.analysis.outcomes import Outcome, outcomes
 from benchmarks.analysis.ratios import CaseRatio, compare_all
 from benchmarks.analysis.tables import (
@@ -31,7 +32,7 @@ from benchmarks.contract.plan import Plan
 from benchmarks.contract.precision import PRECISIONS, products_of
 from benchmarks.contract.record import PLAN_REASONS, SERIAL, Record
 from benchmarks.contract.workload import WorkloadSpec
-from benchmarks.equivalence.verdict import FAIL
+from benchmarks.equivalence.verdict import FAIL, NOT_COMPARABLE
 
 RUN_SCHEMA = "dyno.run/1"
 
@@ -63,6 +64,8 @@ class RunSummary:
     cells: tuple[CellSummary, ...]
     ratios: tuple[CaseRatio, ...]
     rounds: Rounds
+    costs: tuple[CaseRatio, ...] = ()
+    """Libraries against what they compute with, where that is not the base of their group."""
 
     def to_json(self) -> dict[str, Any]:
         """The `dyno.run/1` document: plain numbers, null for what is missing, never NaN."""
@@ -72,7 +75,7 @@ class RunSummary:
             "protocol": self.protocol,
             "machine": self.machine,
             "cells": [cell.to_json() for cell in self.cells],
-            "ratios": [ratio.to_json() for ratio in self.ratios],
+            "ratios": [ratio.to_json() for ratio in (*self.ratios, *self.costs)],
         }
 
     @property
@@ -101,6 +104,7 @@ def summarise(
     measured = {case_id: measure(outcome, launches) for case_id, outcome in found.items()}
     parity = parities(plan.bases, found, specs)
     ratios = compare_all(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
+    costs = library_costs(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
     bases = _bases(plan, found, measured, parity, ratios)
     return RunSummary(
         run_id=plan.run_id,
@@ -108,6 +112,7 @@ def summarise(
         machine=plan.machine,
         cells=_cells(plan, found, measured, parity, bases, specs),
         ratios=tuple(_withdraw(one, parity, bases) for one in ratios),
+        costs=tuple(_withdraw(one, parity, bases) for one in costs),
         rounds=_rounds(whole, blocks),
     )
 
@@ -185,10 +190,12 @@ def _reason(outcome: Outcome, numbers: Measured | None) -> str | None:
 def _withdraw(
     one: CaseRatio, parity: Mapping[str, CellParity], bases: Mapping[str, Basis]
 ) -> CaseRatio:
-    """The comparison without its verdict where the work is unproven or evidence is against it."""
+    """The comparison, its verdict withdrawn if work differs or is unproven, or evidence is bad."""
     both = (one.base, one.case)
     if one.aa:
         return one
+    if any(parity[case_id].status == NOT_COMPARABLE for case_id in both):
+        return replace(one, verdict="not_comparable")
     if not all(parity[case_id].is_ranked for case_id in both):
         return replace(one, verdict="unproven")
     if any(evidence_against(bases[case_id]) for case_id in both):

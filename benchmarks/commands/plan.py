@@ -107,13 +107,13 @@ def _headline(plan: Plan) -> Iterator[str]:
 def _table(cells: Iterable[Cell]) -> list[str]:
     """One line for the cells of a framework that share work, options, action and reason."""
     from benchmarks.presentation.columns import aligned
-    from benchmarks.presentation.wording import group_name, way_options
+    from benchmarks.presentation.wording import framework_name, group_name, way_options
 
     lines: dict[tuple[str, ...], list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: ACTIONS.index(cell.action)):
         options = " ".join(way_options(cell.case))
         key = (
-            *(cell.action, cell.case.way.framework, group_name(cell.case)),
+            *(cell.action, framework_name(cell.case), group_name(cell.case)),
             *(options, cell.reason or ""),
         )
         lines.setdefault(key, []).append(cell)

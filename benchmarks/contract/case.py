@@ -58,6 +58,8 @@ class Way:
     execution: str
     precision: str
     options: Options = ()
+    base: str | None = None
+    """The framework that computes, if `framework` is a library on one: `Capabilities.base`."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,14 @@ class Case:
         """The name of the group: the cases with this Work and Place, which are compared."""
         return f"{_work_id(self.work)}/{_place_id(self.place)}"
 
+    @property
+    def on_base(self) -> Case | None:
+        """For a library's case the same one of the framework that it computes with, else None."""
+        if self.way.base is None:
+            return None
+        way = dataclasses.replace(self.way, framework=self.way.base, base=None)
+        return dataclasses.replace(self, way=way)
+
     def axes(self) -> dict[str, Any]:
         """The case as the flat axes of the JSON documents; options become keys of their own."""
         return {
@@ -104,8 +114,18 @@ class Case:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The case as nested JSON, the inverse of `case_from_json`."""
-        return {**dataclasses.asdict(self), "work": work_to_json(self.work)}
+        """The case as nested JSON, the inverse of `case_from_json`; it also identifies results.
+
+        What a case has not (replicas, a base) is left out, so that results of before it count.
+        """
+        way = dataclasses.asdict(self.way)
+        if self.way.base is None:
+            del way["base"]
+        return {
+            "work": work_to_json(self.work),
+            "way": way,
+            "place": dataclasses.asdict(self.place),
+        }
 
 
 def case_from_json(data: Mapping[str, Any]) -> Case:
@@ -118,7 +138,7 @@ def case_from_json(data: Mapping[str, Any]) -> Case:
 
 
 def work_to_json(work: Work) -> dict[str, Any]:
-    """The Work as JSON, which also identifies it; one replica goes without saying, as ever."""
+    """The Work as JSON, which also identifies it: a single replica is left out."""
     fields = dataclasses.asdict(work)
     if work.num_replicas == 1:
         del fields["num_replicas"]

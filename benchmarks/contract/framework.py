@@ -8,13 +8,25 @@
     class Adapter, which is a `Framework`.
 `benchmarks/frameworks/<name>/requirements-<platform>.txt` pins its packages.
 A folder that several frameworks share holds `FAMILY: str` in place of CAPABILITIES, and is none.
+
+A library that computes with another framework, its base, is a folder of a few lines: here one that
+is called `library` on `jax`, whose requirements begin with `-r ../jax/requirements-<platform>.txt`:
+    CAPABILITIES = capabilities_on(
+        jax.CAPABILITIES,
+        name="library",
+        import_name="library",
+        distributions=("library", *jax.CAPABILITIES.distributions),
+    )
+    environment = jax.environment
+and in its adapter.py
+    from benchmarks.frameworks.jax.adapter import Adapter as Adapter
 NumPy and standard library only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,6 +80,9 @@ class Capabilities:
     family: str | None = None
     """The name that implementation files carry where several frameworks share them: keras for
     keras_jax; None: the framework's own name."""
+    base: str | None = None
+    """The name of the framework that it computes with, if it is a library on one: its cost beside
+    that framework is shown. It holds no oracle, and a base is no library itself."""
     holds_oracle: bool = False
     """Whether its float64 on the CPU can hold the oracle: independent of the others that
     are (not another's code on top), and fast enough."""
@@ -75,6 +90,42 @@ class Capabilities:
     import_variables: tuple[tuple[str, str], ...] = ()
     """Variables that must stand whenever it is imported, by a probe as well: what keeps it from
     reporting its use to its maker."""
+
+
+def capabilities_on(
+    base: Capabilities,
+    *,
+    name: str,
+    import_name: str,
+    distributions: tuple[str, ...],
+    unsupported: tuple[Unsupported, ...] = (),
+) -> Capabilities:
+    """What a library can do on a framework: what that can, but for holding the oracle.
+
+    Args:
+        base: the capabilities of the framework that computes; those of a framework of its own.
+        name: of the library, and of its folder.
+        import_name: the library's module, which is missing if the library is not installed.
+        distributions: the packages whose versions identify a result: the library's own first, then
+            those of the base that it uses.
+        unsupported: what the base can do and the library cannot. A precision that is unsupported
+            whatever the device, the execution and the workload is left out of the precisions.
+    """
+    whole = (one for one in unsupported if not (one.device or one.execution or one.workload))
+    lost = {one.precision for one in whole}
+    return replace(
+        base,
+        name=name,
+        import_name=import_name,
+        distributions=distributions,
+        precisions={
+            device: tuple(one for one in offered if one not in lost)
+            for device, offered in base.precisions.items()
+        },
+        base=base.name,
+        holds_oracle=False,
+        unsupported=(*base.unsupported, *unsupported),
+    )
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class Cell:
     own; what all of them hold, if their memory is the host's."""
     result_key: str | None = None
     """Identity of its results; None where it cannot run."""
+    differs: str | None = None
+    """How its mathematics differs from the workload's, if it does: it is compared with nothing."""
 
 
 @dataclass(frozen=True)

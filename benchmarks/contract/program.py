@@ -6,6 +6,8 @@ without importing the file, and a function:
     PER_REPLICA = {name, ...}                 those whose batch statistics it takes over each of
                                               `Work.num_replicas` parts of the batch, on as many
                                               devices or on one
+    DIFFERS = {name: reason, ...}             those whose mathematics is not the workload's, and
+                                              how: they are measured, and compared with nothing
     EXPORTED_FROM = {framework: module, ...}  if it loads a model that another framework exports
     QUANTISED_BY = {framework: module, ...}   and that is quantised for int8
     def build(problem, framework) -> Program

@@ -16,6 +16,8 @@ PASS = "pass"  # noqa: S105 - a verdict, no secret
 FAIL = "fail"
 INHERITED = "inherited"
 """Proven where the oracle can be computed, and carried over to a size where it cannot."""
+NOT_COMPARABLE = "not_comparable"
+"""Other mathematics than the workload's, as the implementation says itself (DIFFERS)."""
 UNPROVEN = "unproven"
 SKIP = "skip"
 
@@ -69,7 +71,7 @@ class ParityVerdict:
     """What is known of one launch's or one cell's work."""
 
     status: str
-    """pass, fail, inherited, unproven or skip."""
+    """pass, fail, inherited, not_comparable, unproven or skip."""
     checks: tuple[Check, ...] = ()
     reason: str | None = None
     """Why it is not `pass`, on one line."""

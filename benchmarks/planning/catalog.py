@@ -34,7 +34,8 @@ PROJECT_ROOT = Path(benchmarks.__file__).resolve().parent.parent
 SPEC_FILES = ("*/spec.py", "*/*_spec.py")
 IMPLEMENTATION_SUFFIX = "_impl"
 PROGRAMS = ("EXPORTED_FROM", "QUANTISED_BY")
-"""Literals of an implementation file beside IMPLEMENTS; see `ImplementationEntry`."""
+LITERALS = ("IMPLEMENTS", "PER_REPLICA", "DIFFERS", *PROGRAMS)
+"""What is read of an implementation file; see `contract.program`."""
 
 Environment = Callable[[Settings], Mapping[str, str]]
 
@@ -85,6 +86,8 @@ class ImplementationEntry:
     """The same, for what is done to those files in a quantised precision alone."""
     is_per_replica: bool = False
     """Whether it takes batch statistics over each of `Work.num_replicas` parts of the batch."""
+    differs: str | None = None
+    """How its mathematics differs from the workload's, so that it is compared with nothing."""
 
     @property
     def programs(self) -> dict[str, str]:
@@ -109,6 +112,12 @@ class Catalog:
     roots: tuple[Root, ...] = ()
     """Where the sources lie whose change makes a result another one."""
 
+    @property
+    def bases(self) -> dict[str, str]:
+        """For each library the framework that it computes with."""
+        known = {name: entry.capabilities.base for name, entry in self.frameworks.items()}
+        return {name: base for name, base in known.items() if base is not None}
+
     def specs(self) -> dict[str, WorkloadSpec]:
         """The workloads' mathematics by name."""
         return {name: entry.spec for name, entry in self.workloads.items()}
@@ -131,6 +140,7 @@ def discover(extensions: Sequence[Path] = ()) -> Catalog:
             workloads += _workloads(_member(folder, "workloads"))
         implementations += _implementations(_member(folder, "workloads"))
     _refuse_twice([entry.name for entry in frameworks], "frameworks called")
+    _refuse_wrong_bases(frameworks)
     _refuse_twice([entry.name for entry in workloads], "workloads called")
     _refuse_twice(
         [f"{entry.workload} in {entry.framework}" for entry in implementations],
@@ -248,7 +258,7 @@ def _implementations(root: Root) -> Iterator[ImplementationEntry]:
 
 def _in_file(file: Path, framework: str, module: str) -> Iterator[ImplementationEntry]:
     """The implementations that a file names in its literals; the file is parsed and not run."""
-    literals = read_literals(file, ("IMPLEMENTS", "PER_REPLICA", *PROGRAMS, "EXPORTER"))
+    literals = read_literals(file, (*LITERALS, "EXPORTER"))
     if "EXPORTER" in literals:
         raise UsageError(
             f"{file}: EXPORTER is no longer read",
@@ -256,7 +266,11 @@ def _in_file(file: Path, framework: str, module: str) -> Iterator[Implementation
         )
     names = _names(file, literals, "IMPLEMENTS")
     per_replica = _names(file, literals, "PER_REPLICA", among=names)
-    exported_from, quantised_by = (_modules(file, literals, name) for name in PROGRAMS)
+    exported_from, quantised_by = (
+        _texts(file, literals, name, what="modules by framework") for name in PROGRAMS
+    )
+    differs = _texts(file, literals, "DIFFERS", what="reasons by workload")
+    _refuse_unimplemented(file, "DIFFERS", differs, names)
     for workload in sorted(names):
         yield ImplementationEntry(
             workload,
@@ -266,6 +280,7 @@ def _in_file(file: Path, framework: str, module: str) -> Iterator[Implementation
             exported_from,
             quantised_by,
             is_per_replica=workload in per_replica,
+            differs=differs.get(workload),
         )
 
 
@@ -281,18 +296,15 @@ def _names(
     return names
 
 
-def _modules(file: Path, literals: Mapping[str, Any], literal: str) -> dict[str, str]:
-    """The modules by framework in a literal dict; none if the file lacks it."""
-    modules = literals.get(literal, {})
-    if not _is_of_texts(modules):
-        raise UsageError(f"{file}: expected modules by framework, {literal} = {{...}}")
-    return dict(modules)
-
-
-def _is_of_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(x, str) for item in value.items() for x in item
+def _texts(file: Path, literals: Mapping[str, Any], literal: str, *, what: str) -> dict[str, str]:
+    """The texts by name in a literal dict; none if the file lacks it."""
+    texts = literals.get(literal, {})
+    is_of_texts = isinstance(texts, dict) and all(
+        isinstance(text, str) for item in texts.items() for text in item
     )
+    if not is_of_texts:
+        raise UsageError(f"{file}: expected {what}, {literal} = {{...}}")
+    return dict(texts)
 
 
 def _refuse_unimplemented(
@@ -348,6 +360,28 @@ def _refuse_twice(names: Sequence[str], what: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"there are two {what} {', '.join(twice)}; each name may be there once")
+
+
+def _refuse_wrong_bases(entries: Sequence[FrameworkEntry]) -> None:
+    """A library computes with a framework that is there and no library, and holds no oracle."""
+    known = {entry.name: entry.capabilities for entry in entries}
+    for entry in entries:
+        own, where = entry.capabilities, f"{entry.folder}: CAPABILITIES.base"
+        if own.base is None:
+            continue
+        if own.base not in known:
+            raise unknown_name(own.base, known, kind="framework", where=where)
+        if known[own.base].base is not None:
+            raise UsageError(
+                f"{where}: {own.base} is a library on {known[own.base].base} itself",
+                hint=f"name the framework that computes: base={known[own.base].base!r}",
+            )
+        if own.holds_oracle:
+            raise UsageError(
+                f"{entry.folder}: a library on {own.base} cannot hold the oracle, because it is"
+                f" not independent of {own.base}",
+                hint="expected holds_oracle=False, as capabilities_on() sets it",
+            )
 
 
 def _refuse_orphans(

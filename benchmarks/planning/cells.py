@@ -52,7 +52,8 @@ class Drafting:
         if skip:
             return Cell(case, "skip", skip.kind, skip.reason, memory_bytes=memory_bytes)
         key = self._result_key(case)
-        return Cell(case, "run", memory_bytes=memory_bytes, result_key=key)
+        differs = self._catalog.implementations[case.work.workload, case.way.framework].differs
+        return Cell(case, "run", memory_bytes=memory_bytes, result_key=key, differs=differs)
 
     def settle(
         self, cells: Iterable[Cell], parts: Iterable[Part], cohorts: Iterable[CohortPlan]
@@ -62,7 +63,7 @@ class Drafting:
         missing: Counter[str] = Counter()
         serial: dict[str, str] = {}
         for part in parts:
-            for cell in (part.base, *part.others):
+            for cell in part.cells:
                 missing[cell.case.case_id] += num_missing(cell, part, self._history, num_cohorts)
             if part.resident == SERIAL:
                 serial |= {one.case.case_id: self._why_serial(one, part) for one in part.others}

@@ -36,9 +36,17 @@ class Part:
     """Position among the parts of the plan."""
     counts_base: bool = True
     """Whether the base's own number of cohorts is this part's to reach."""
+    is_cost: bool = False
+    """Whether it is there for libraries beside what they compute with, which is its base; the
+    base of their group is another part's."""
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells of the part."""
+        return (self.base, *self.others)
 
 
-class _Packed(NamedTuple):
+class Packed(NamedTuple):
     """Cells that fit beside a company, in chunks that do so whole, and the others."""
 
     chunks: list[list[Cell]]
@@ -48,8 +56,8 @@ class _Packed(NamedTuple):
 def parts_of(cells: Sequence[Cell], fits: Fits, *, aa: bool) -> list[Part]:
     """The parts of all groups, in the order of their cells.
 
-    The base of a group's precision is its first cell. With `aa` it is compared with itself, in
-    the cohorts of those that fit beside two of it, or on its own.
+    The base of a group's precision is its first cell whose mathematics is the workload's. With `aa`
+    it is compared with itself, in the cohorts of those that fit beside two of it, or on its own.
     """
     families: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -65,14 +73,18 @@ def bases_of(parts: Sequence[Part]) -> dict[str, str]:
     return {
         cell.case.case_id: part.base.case.case_id
         for part in parts
-        for cell in (part.base, *part.others)
+        if not part.is_cost
+        for cell in part.cells
     }
 
 
 def num_missing(cell: Cell, part: Part, history: History, num_cohorts: int) -> int:
-    """Cohorts that this cell of a part still needs; those it shared with its base count."""
+    """Cohorts that this cell of a part still needs; those it shared with its base count.
+
+    A library shares them with what it computes with, too, if the part holds that.
+    """
     if cell is not part.base:
-        return max(0, num_cohorts - len(_shared(cell, part.base, history)))
+        return max(0, num_cohorts - len(_shared(cell, part, history)))
     if not part.counts_base:
         return 0
     done = history.cohorts(cell.result_key)
@@ -91,13 +103,14 @@ def cohorts_of(
 
 
 def _split(family: Sequence[Cell], fits: Fits, *, first_index: int, aa: bool) -> list[Part]:
-    base, *others = family
+    base = next((cell for cell in family if cell.differs is None), family[0])
+    others = [cell for cell in family if cell is not base]
     parts: list[Part] = []
     if aa:
-        chunks, others = _packed(others, [base, base], fits)
+        chunks, others = packed(others, [base, base], fits)
         at_once = TOGETHER if fits([base, base]) else SERIAL
         parts += [Part(base, tuple(chunk), aa=True, resident=at_once) for chunk in chunks or [[]]]
-    chunks, apart = _packed(others, [base], fits)
+    chunks, apart = packed(others, [base], fits)
     parts += [Part(base, tuple(chunk)) for chunk in chunks]
     parts += [Part(base, (cell,), resident=SERIAL) for cell in apart]
     return [
@@ -106,23 +119,29 @@ def _split(family: Sequence[Cell], fits: Fits, *, first_index: int, aa: bool) ->
     ]
 
 
-def _packed(cells: Sequence[Cell], company: Sequence[Cell], fits: Fits) -> _Packed:
-    packed = _Packed([], [])
+def packed(cells: Sequence[Cell], company: Sequence[Cell], fits: Fits) -> Packed:
+    """The cells that fit beside this company, in as few chunks as their order allows."""
+    found = Packed([], [])
     for cell in cells:
         if not fits([*company, cell]):
-            packed.others.append(cell)
-        elif packed.chunks and fits([*company, *packed.chunks[-1], cell]):
-            packed.chunks[-1].append(cell)
+            found.others.append(cell)
+        elif found.chunks and fits([*company, *found.chunks[-1], cell]):
+            found.chunks[-1].append(cell)
         else:
-            packed.chunks.append([cell])
-    return packed
+            found.chunks.append([cell])
+    return found
 
 
-def _shared(cell: Cell, base: Cell, history: History) -> frozenset[CohortKey]:
-    """The cohorts that count for a cell: its own, where its base fails and has none to share."""
-    if history.has_failed(base.result_key):
-        return history.cohorts(cell.result_key)
-    return history.cohorts(cell.result_key) & history.cohorts(base.result_key)
+def _shared(cell: Cell, part: Part, history: History) -> frozenset[CohortKey]:
+    """The cohorts that count for a cell: its own, but for those that its bases were not in.
+
+    A base that fails has none to share.
+    """
+    counting = history.cohorts(cell.result_key)
+    for base in (part.base, *(one for one in part.others if one.case == cell.case.on_base)):
+        if not history.has_failed(base.result_key):
+            counting &= history.cohorts(base.result_key)
+    return counting
 
 
 def _cohorts_of_part(
@@ -130,8 +149,13 @@ def _cohorts_of_part(
 ) -> list[CohortPlan]:
     missing = {
         cell.case.case_id: num_missing(cell, part, history, protocol.num_cohorts)
-        for cell in (part.base, *part.others)
+        for cell in part.cells
     }
+    for cell in part.others:  # what a library computes with is launched beside it
+        on_base = cell.case.on_base
+        if on_base is not None and on_base.case_id in missing:
+            most = max(missing[on_base.case_id], missing[cell.case.case_id])
+            missing[on_base.case_id] = most
     base_id = part.base.case.case_id
     base = [LaunchPlan(base_id), *([LaunchPlan(base_id, replica=1)] if part.aa else [])]
     first = history.next_index(run_id, part.index)

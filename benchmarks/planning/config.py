@@ -38,6 +38,8 @@ class MatrixConfig:
     batch_size: Any = None
     """Items in one step over all devices; None: the workload's own for the size."""
     framework: Any = "all"
+    """Libraries are selected by their names, by `libraries` beside the frameworks that they compute
+    with (alone: all of them), or by `all`; each brings the framework that it computes with."""
     execution: Any = "all"
     precision: Any = "fp32"
     device: Any = "auto"

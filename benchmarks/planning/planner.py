@@ -21,6 +21,7 @@ from benchmarks.planning.config import Configuration
 from benchmarks.planning.estimate import memory_limit
 from benchmarks.planning.history import History
 from benchmarks.planning.identity import plan_key
+from benchmarks.planning.libraries import cost_parts
 from benchmarks.planning.names import unknown_name
 from benchmarks.planning.overrides import parse
 from benchmarks.planning.skips import absent_device
@@ -177,7 +178,8 @@ def _parts(cells: Iterable[Cell], configuration: Configuration, around: Surround
         return len(together) <= machine.max_resident and limit.holds(sizes)
 
     runnable = [cell for cell in cells if cell.action == "run"]
-    return parts_of(runnable, fits, aa=configuration.protocol.aa)
+    parts = parts_of(runnable, fits, aa=configuration.protocol.aa)
+    return [*parts, *cost_parts(runnable, parts, fits)]
 
 
 def _earlier_run(key: str, store: Runs) -> str | None:

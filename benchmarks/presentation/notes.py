@@ -9,7 +9,8 @@ from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.record import SERIAL
-from benchmarks.equivalence.verdict import FAIL, INHERITED, PASS
+from benchmarks.equivalence.verdict import FAIL, INHERITED, NOT_COMPARABLE, PASS
+from benchmarks.presentation.libraries import library_notes
 from benchmarks.presentation.wording import GIB, clean, count, group_name, way_name, with_interval
 from benchmarks.statistics.ratios import MARGIN
 
@@ -40,6 +41,7 @@ def notes(summary: RunSummary) -> list[str]:
         *([HOW_TO_READ] if any(cell.status == "ok" for cell in summary.cells) else []),
         *_latency(summary),
         *_bases(summary),
+        *library_notes(summary),
         *_serial(summary),
         *_parity(summary),
         *_differences(summary),
@@ -110,7 +112,11 @@ def _by_group(named: Iterable[tuple[CellSummary, str]]) -> str:
 
 SHOWN = ("ok", "unproven")
 """Statuses whose numbers are shown."""
-PARITY_WORDS = {FAIL: "different work", INHERITED: "inherited parity"}
+PARITY_WORDS = {
+    FAIL: "different work",
+    INHERITED: "inherited parity",
+    NOT_COMPARABLE: "other mathematics, compared with nothing",
+}
 
 
 def _parity(summary: RunSummary) -> Iterator[str]:

@@ -199,7 +199,7 @@ class Oracles:
             entry = catalog.implementations.get((work.workload, name))
             if execution is None or entry is None:
                 continue
-            if work.num_replicas > 1 and not entry.is_per_replica:
+            if entry.differs or (work.num_replicas > 1 and not entry.is_per_replica):
                 continue
             if isinstance(self.prover.interpreter(name), Interpreter):
                 yield Case(work, Way(name, execution, PRECISION, options), Place(DEVICE))

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.plan import Cell, Plan
-from benchmarks.equivalence.verdict import FAIL, SKIP, UNPROVEN, ParityVerdict
+from benchmarks.equivalence.verdict import FAIL, NOT_COMPARABLE, SKIP, UNPROVEN, ParityVerdict
 from benchmarks.host.lock import machine_lock
 from benchmarks.planning.catalog import Catalog
 from benchmarks.running.guard import Guard
@@ -135,6 +135,6 @@ def _skipped(cell: Cell) -> ParityVerdict:
 
 def _settled(verdict: ParityVerdict) -> ParityVerdict:
     """What cannot be proven here is skipped, and says why."""
-    if verdict.status != UNPROVEN:
+    if verdict.status not in (UNPROVEN, NOT_COMPARABLE):
         return verdict
-    return ParityVerdict(SKIP, reason=f"unproven: {verdict.reason}")
+    return ParityVerdict(SKIP, reason=f"{verdict.status.replace('_', ' ')}: {verdict.reason}")

@@ -52,10 +52,17 @@ class Adapter(behaviour.Adapter):
 
 
 class Program(behaviour.FakeProgram):
-    """The fakes' program, each device with its part of every batch."""
+    """The fakes' program, each device with its part of every batch.
 
-    overhead_s = 0.0
-    """Seconds of a step beside what is computed."""
+    A step takes `overhead_s` beside what is computed.
+    """
+
+    def __init__(
+        self, adapter: Adapter, *, overhead_s: float = 0.0, learning_rate: float = 0.001
+    ) -> None:
+        super().__init__(adapter)
+        self.overhead_s = overhead_s
+        self.learning_rate = learning_rate
 
     def feed(self, batches: Any) -> None:
         num_devices = self.adapter.settings.num_devices
@@ -70,7 +77,7 @@ class Program(behaviour.FakeProgram):
         image = self.dtype(np.mean([part.mean() for part in parts]))
         self.loss = float(image * self.weight.mean())
         self.gradient = np.full_like(self.weight, image / self.weight.size)
-        self.weight -= self.dtype(0.001) * self.gradient
+        self.weight -= self.dtype(self.learning_rate) * self.gradient
         return self.loss
 
 
