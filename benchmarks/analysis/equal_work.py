@@ -10,11 +10,13 @@ from benchmarks.analysis.outcomes import Outcome
 from benchmarks.contract.evidence import (
     FAIL,
     INHERITED,
+    NOT_COMPARABLE,
     PASS,
     UNPROVEN,
     Evidence,
     ParityVerdict,
 )
+from benchmarks.contract.precision import precision_of
 from benchmarks.contract.record import Record
 from benchmarks.contract.task import Tolerance
 from benchmarks.contract.workload import WorkloadSpec
@@ -22,8 +24,6 @@ from benchmarks.equivalence.pairwise import AGREES, DISAGREES, agreement
 
 RANKED = (PASS, INHERITED)
 """The verdicts with which a cell is compared with others."""
-PRECISIONS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
-"""The precision of each dtype that products are computed in."""
 NO_PROOF = "a launch has shown nothing of its first step"
 
 
@@ -67,7 +67,7 @@ class CellParity:
     """What is known of a cell's work, over its launches."""
 
     status: str
-    """pass, fail, inherited or unproven."""
+    """pass, fail, inherited, not_comparable or unproven."""
     reason: str | None = None
     """Why it is not `pass`."""
     loss_error: float | None = None
@@ -105,7 +105,7 @@ def _parity(case: Outcome, base: Outcome | None, specs: Mapping[str, WorkloadSpe
     verdicts = [_verdict(record) for record in case.records]
     inspected = _inspected(case.records)
     effective = effective_of(inspected.evidence, inspected.settings)
-    for status in (FAIL, UNPROVEN):
+    for status in (FAIL, NOT_COMPARABLE, UNPROVEN):
         bad = next((one for one in verdicts if one.status == status), None)
         if bad is not None:
             return CellParity(status, bad.reason, effective=effective)
@@ -153,15 +153,8 @@ def _inspected(records: Sequence[Record]) -> Record:
 
 
 def computed_in(effective: EffectiveSettings, precision: str) -> str:
-    """The precision that products are really computed in, of what a case works with.
-
-    fp32 for bf16 on a CPU that cannot multiply it: operands are rounded, products are fp32's. Of
-    int8 a framework's own products say nothing: it is the model that is quantised.
-    """
-    asked = precision.removesuffix("_pure")
-    if asked in ("tf32", "int8"):
-        return asked
-    return PRECISIONS.get(effective.computed_in or "", asked)
+    """The precision that products are really computed in, of what a case works with."""
+    return precision_of(precision, computed_dtype=effective.computed_in)
 
 
 def effective_of(evidence: Evidence, settings: Mapping[str, Any]) -> EffectiveSettings:

@@ -16,6 +16,7 @@ from benchmarks.analysis.cells import CellSummary, Measured, measure
 from benchmarks.analysis.equal_work import CellParity, parities
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
 from benchmarks.analysis.latency import latency_of
+from benchmarks.analysis.libraries import library_costs
 from benchmarks.analysis.metrics import METRICS, Metric
 from benchmarks.analysis.outcomes import Outcome, outcomes
 from benchmarks.analysis.ratios import CaseRatio, compare_all
@@ -28,7 +29,7 @@ from benchmarks.analysis.tables import (
     round_of,
 )
 from benchmarks.analysis.utilisation import datasheet_peak, shares_of_roofs, utilisation
-from benchmarks.contract.evidence import FAIL
+from benchmarks.contract.evidence import FAIL, NOT_COMPARABLE
 from benchmarks.contract.plan import Plan
 from benchmarks.contract.record import PLAN_REASONS, SERIAL, Record
 from benchmarks.contract.workload import WorkloadSpec
@@ -61,6 +62,8 @@ class RunSummary:
     rounds: Rounds
     metrics: tuple[Metric, ...]
     """The metrics whose numbers the cells have."""
+    costs: tuple[CaseRatio, ...] = ()
+    """Libraries against what they compute with, if that is not the base of their group."""
 
     @property
     def has_failures(self) -> bool:
@@ -92,6 +95,7 @@ def summarise(
     measured = {case_id: measure(outcome, launches, metrics) for case_id, outcome in found.items()}
     parity = parities(plan.bases, found, specs)
     ratios = compare_all(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
+    costs = library_costs(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
     bases = _bases(plan, found, measured, parity, ratios)
     return RunSummary(
         run_id=plan.run_id,
@@ -99,6 +103,7 @@ def summarise(
         machine=plan.machine,
         cells=_cells(plan, found, measured, parity, bases, specs),
         ratios=tuple(_withdraw(one, parity, bases) for one in ratios),
+        costs=tuple(_withdraw(one, parity, bases) for one in costs),
         rounds=_rounds(whole, blocks),
         metrics=metrics,
     )
@@ -177,10 +182,12 @@ def _reason(outcome: Outcome, numbers: Measured | None) -> str | None:
 def _withdraw(
     one: CaseRatio, parity: Mapping[str, CellParity], bases: Mapping[str, Basis]
 ) -> CaseRatio:
-    """The comparison without its verdict where the work is unproven or evidence is against it."""
+    """The comparison, its verdict withdrawn if work differs or is unproven, or evidence is bad."""
     both = (one.base, one.case)
     if one.aa:
         return one
+    if any(parity[case_id].status == NOT_COMPARABLE for case_id in both):
+        return replace(one, verdict="not_comparable")
     if not all(parity[case_id].is_ranked for case_id in both):
         return replace(one, verdict="unproven")
     if any(evidence_against(bases[case_id]) for case_id in both):

@@ -9,6 +9,7 @@ from benchmarks.analysis.equal_work import CellParity, computed_in, effective_of
 from benchmarks.analysis.outcomes import Outcome
 from benchmarks.contract.case import Case, Place
 from benchmarks.contract.plan import Plan
+from benchmarks.contract.precision import PRECISIONS, products_of
 from benchmarks.contract.record import Record
 
 Roofs = Mapping[tuple[Place, str], float]
@@ -46,7 +47,7 @@ def shares_of_roofs(
 
 
 def _roofs(records: Sequence[Record]) -> Roofs:
-    """The fastest matmul, FLOP/s, seen on each device in each precision.
+    """The fastest matmul, FLOP/s, seen on each device in each precision, times the devices.
 
     If products are not computed in the precision that they are named after (bf16 on a CPU without
     it), the framework's own matmul of that name is no roof: it may be many times slower than what
@@ -56,13 +57,14 @@ def _roofs(records: Sequence[Record]) -> Roofs:
     for record in records:
         seen = record.evidence.roof_flop_per_s
         if seen is not None and seen > 0:
-            precision = record.case.way.precision.removesuffix("_pure")
+            precision = products_of(record.case.way.precision)
             is_its_own = (
                 computed_in(effective_of(record.evidence, record.settings), precision) == precision
             )
-            if is_its_own and precision != "int8":
+            if is_its_own and not PRECISIONS[precision].is_quantised:
                 key = (record.case.place, precision)
-                roofs[key] = max(roofs.get(key, 0.0), seen)
+                rate = seen * record.case.place.num_devices  # seen on one device
+                roofs[key] = max(roofs.get(key, 0.0), rate)
     return roofs
 
 
@@ -71,10 +73,11 @@ def _roof_key(case: Case, parity: CellParity) -> tuple[Place, str]:
 
 
 def datasheet_peak(plan: Plan, case: Case) -> float | None:
-    """The dense peak of a case's device, FLOP/s, if it is known and the same for all."""
+    """The dense peak of a case's devices, FLOP/s, if it is known and the same for all."""
     rules = plan.device_rules.get(case.place.device)
     if rules is None:
         return None
     devices = plan.machine.get("accelerators") or ()
     peaks = {rules.peak_of(one, case.way.precision) for one in devices}
-    return peaks.pop() if len(peaks) == 1 else None
+    peak = peaks.pop() if len(peaks) == 1 else None
+    return None if peak is None else peak * case.place.num_devices

@@ -56,7 +56,8 @@ def add_override_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="KEY=VALUE",
         help="an axis (workload size batch_size framework execution precision device num_devices"
-        " seed), a value, a comma list or all; suite= and protocol=; protocol.* and machine.*",
+        " seed), a value, a comma list or all; suite= and protocol=; protocol.* and machine.*;"
+        " framework=jax,libraries also takes the libraries that compute with jax",
     )
     add_extend_argument(parser)
     for flags, reason in REFUSED_FLAGS.items():

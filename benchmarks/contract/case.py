@@ -14,8 +14,20 @@ Option = Union[int, str]
 Options = tuple[tuple[str, Option], ...]
 
 EXECUTIONS = ("eager", "graph", "compiled")
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "bf16_pure", "fp64", "int8")
-DEVICES = ("cpu", "cuda", "metal", "tpu")
+AXES = (
+    "workload",
+    "size",
+    "batch_size",
+    "framework",
+    "execution",
+    "precision",
+    "device",
+    "num_devices",
+    "seed",
+)
+"""The axes of every workload; its options are further ones."""
+GROUPS = ("suite", "protocol", "machine")
+"""The choices beside the axes, each a folder of configs/: no option has such a name."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +39,15 @@ class Work:
     """Version of the workload's mathematics; results of unlike versions never meet."""
     size: str
     batch_size: int
-    """Items in one step on one device."""
+    """Items in one step over all devices of the case: the global batch. Device i of N takes the
+    items from i * batch_size / N on, as many as every other."""
     options: Options = ()
     """The workload's own options in the order of its spec, e.g. (("sequence_length", 512),)."""
     seed: int = 0
     """Seed of the canonical weights and batches."""
+    num_replicas: int = 1
+    """Equal parts of the batch over which statistics are taken separately, if the workload's
+    mathematics depends on them (`WorkloadSpec.per_replica_statistics`); else 1."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,8 @@ class Way:
     execution: str
     precision: str
     options: Options = ()
+    base: str | None = None
+    """The framework that computes, if `framework` is a library on one: `Capabilities.base`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,7 @@ class Place:
 
     device: str
     num_devices: int = 1
+    """Devices of one launch, which share each step's batch equally."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,14 @@ class Case:
         """The name of the group: the cases with this Work and Place, which are compared."""
         return f"{_work_id(self.work)}/{_place_id(self.place)}"
 
+    @property
+    def on_base(self) -> Case | None:
+        """For a library's case the same one of the framework that it computes with, else None."""
+        if self.way.base is None:
+            return None
+        way = dataclasses.replace(self.way, framework=self.way.base, base=None)
+        return dataclasses.replace(self, way=way)
+
     def axes(self) -> dict[str, Any]:
         """The case as the flat axes of the JSON documents; options become keys of their own."""
         return {
@@ -87,8 +114,18 @@ class Case:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The case as nested JSON, the inverse of `case_from_json`."""
-        return dataclasses.asdict(self)
+        """The case as nested JSON, the inverse of `case_from_json`; it also identifies results.
+
+        What a case has not (replicas, a base) is left out, so that results of before it count.
+        """
+        way = dataclasses.asdict(self.way)
+        if self.way.base is None:
+            del way["base"]
+        return {
+            "work": work_to_json(self.work),
+            "way": way,
+            "place": dataclasses.asdict(self.place),
+        }
 
 
 def case_from_json(data: Mapping[str, Any]) -> Case:
@@ -100,8 +137,16 @@ def case_from_json(data: Mapping[str, Any]) -> Case:
     )
 
 
+def work_to_json(work: Work) -> dict[str, Any]:
+    """The Work as JSON, which also identifies it: a single replica is left out."""
+    fields = dataclasses.asdict(work)
+    if work.num_replicas == 1:
+        del fields["num_replicas"]
+    return fields
+
+
 def work_from_json(data: Mapping[str, Any]) -> Work:
-    """The Work that `Case.to_json` holds under "work"."""
+    """The Work that `work_to_json` wrote."""
     return Work(**_with_options(data))
 
 
@@ -111,7 +156,9 @@ def _with_options(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _work_id(work: Work) -> str:
     seed = f"/seed{work.seed}" if work.seed else ""
-    return f"{work.workload}/{work.size}/b{work.batch_size}{_options_id(work.options)}{seed}"
+    replicas = f"/replicas{work.num_replicas}" if work.num_replicas > 1 else ""
+    options = _options_id(work.options)
+    return f"{work.workload}/{work.size}/b{work.batch_size}{options}{seed}{replicas}"
 
 
 def _place_id(place: Place) -> str:

@@ -17,6 +17,8 @@ PASS = "pass"  # noqa: S105 - a verdict, no secret
 FAIL = "fail"
 INHERITED = "inherited"
 """Proven at a size that has an oracle, and carried over to a size that has none."""
+NOT_COMPARABLE = "not_comparable"
+"""Other mathematics than the workload's, as the implementation says itself (DIFFERS)."""
 UNPROVEN = "unproven"
 SKIP = "skip"
 
@@ -46,7 +48,7 @@ class ParityVerdict:
     """What is known of one launch's or one cell's work."""
 
     status: str
-    """pass, fail, inherited, unproven or skip."""
+    """pass, fail, inherited, not_comparable, unproven or skip."""
     checks: tuple[Check, ...] = ()
     reason: str | None = None
     """Why it is not `pass`, on one line."""

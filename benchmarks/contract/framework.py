@@ -8,13 +8,25 @@
     class Adapter, which is a `Framework`.
 `benchmarks/frameworks/<name>/requirements-<platform>.txt` pins its packages.
 A folder that several frameworks share holds `FAMILY: str` in place of CAPABILITIES, and is none.
+
+A library that computes with another framework, its base, is a folder of a few lines: here one that
+is called `library` on `jax`, whose requirements begin with `-r ../jax/requirements-<platform>.txt`:
+    CAPABILITIES = capabilities_on(
+        jax.CAPABILITIES,
+        name="library",
+        import_name="library",
+        distributions=("library", *jax.CAPABILITIES.distributions),
+    )
+    environment = jax.environment
+and in its adapter.py
+    from benchmarks.frameworks.jax.adapter import Adapter as Adapter
 NumPy and standard library only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,10 +76,13 @@ class Capabilities:
     limits_memory_on: tuple[str, ...] = ()
     """Devices where a launch can be held to a share of the memory, so that several fit."""
     max_num_devices: int = 1
-    """The most devices that one launch can use."""
+    """The most devices that one launch can use: they share each step's batch equally."""
     family: str | None = None
     """The name that implementation files carry where several frameworks share them: keras for
     keras_jax; None: the framework's own name."""
+    base: str | None = None
+    """The name of the framework that it computes with, if it is a library on one: its cost beside
+    that framework is shown. It holds no oracle, and a base is no library itself."""
     holds_oracle: bool = False
     """Whether its float64 on the CPU can hold the oracle: independent of the others that
     are (not another's code on top), and fast enough."""
@@ -75,6 +90,42 @@ class Capabilities:
     import_variables: tuple[tuple[str, str], ...] = ()
     """Variables that must stand whenever it is imported, by a probe as well: what keeps it from
     reporting its use to its maker."""
+
+
+def capabilities_on(
+    base: Capabilities,
+    *,
+    name: str,
+    import_name: str,
+    distributions: tuple[str, ...],
+    unsupported: tuple[Unsupported, ...] = (),
+) -> Capabilities:
+    """What a library can do on a framework: what that can, but for holding the oracle.
+
+    Args:
+        base: the capabilities of the framework that computes; those of a framework of its own.
+        name: of the library, and of its folder.
+        import_name: the library's module, which is missing if the library is not installed.
+        distributions: the packages whose versions identify a result: the library's own first, then
+            those of the base that it uses.
+        unsupported: what the base can do and the library cannot. A precision that is unsupported
+            whatever the device, the execution and the workload is left out of the precisions.
+    """
+    whole = (one for one in unsupported if not (one.device or one.execution or one.workload))
+    lost = {one.precision for one in whole}
+    return replace(
+        base,
+        name=name,
+        import_name=import_name,
+        distributions=distributions,
+        precisions={
+            device: tuple(one for one in offered if one not in lost)
+            for device, offered in base.precisions.items()
+        },
+        base=base.name,
+        holds_oracle=False,
+        unsupported=(*base.unsupported, *unsupported),
+    )
 
 
 @dataclass(frozen=True)
@@ -86,9 +137,10 @@ class Settings:
     execution: str
     precision: str
     num_threads: int
-    """Intra-operation threads, the same for every framework."""
+    """Intra-operation threads of the launch, the same for every framework. Several devices of the
+    kind `cpu` are equal parts of them."""
     memory_fraction: float
-    """The share of the device's memory that this launch may take; 1.0 on CPU."""
+    """The share of each device's memory that this launch may take; 1.0 on CPU."""
     cache_folder: str
     """Private to this (case, pins): the framework's compile caches go here."""
     scratch_folder: str
@@ -105,25 +157,34 @@ class Framework(Protocol):
         """The devices that the framework sees here, with their number: {"cpu": 1, "cuda": 2}."""
 
     def put(self, array: np.ndarray) -> Any:
-        """The array on the configured device, with its dtype."""
+        """The array on the configured device, with its dtype; of several devices, the first."""
 
     def get(self, value: Any) -> np.ndarray:
         """A copy of the value on the host; bf16 comes back as float32."""
 
     def wait(self, values: Any) -> None:
-        """Return when these values are computed and the device is idle."""
+        """Return when these values are computed and every device of the launch is idle."""
 
     def placement(self, value: Any) -> str:
-        """The kind of device where a value really lives: cpu, cuda, metal or tpu."""
+        """The kind of device where a value really lives, as `contract.device` names it.
+
+        Of a value on several devices it is the kind of all; ValueError if they are not of one kind.
+        """
 
     def num_compilations(self) -> int | None:
         """Compilations so far in this process, or None where the framework cannot say."""
 
     def peak_memory_bytes(self) -> int | None:
-        """Peak bytes on the device since `settle`, or None where the framework cannot say."""
+        """Peak bytes on the device since `settle`, or None where the framework cannot say.
+
+        Of several devices the largest peak: it is what must fit.
+        """
 
     def matmul(self, a: Any, b: Any) -> Any:
-        """A @ b in the configured precision: for the self-test and the roof."""
+        """A @ b in the configured precision, for the self-test and the roof: on one device.
+
+        A launch's roof is that of one device times their number.
+        """
 
     def convolve(self, images: Any, kernel: Any) -> Any:
         """The convolution of BHWC images with an HWCD kernel in the configured precision, BHWD.

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 from benchmarks.contract.case import Case, case_from_json
+from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.evidence import Evidence, evidence_from_json
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.program import Exporter
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import MeasuringProtocol
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.contract.case import Case, case_from_json
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.device import DeviceRules
+from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.contract.units import GIB
 
@@ -38,9 +39,12 @@ class Cell:
     estimate_basis: str | None = None
     """Where the estimate comes from: earlier records here, or a rule of thumb."""
     memory_bytes: int | None = None
-    """Upper estimate for one launch."""
+    """Upper estimate for one launch: what each of its devices holds, if they have memory of their
+    own; what all of them hold, if their memory is the host's."""
     result_key: str | None = None
     """Identity of its results; None where it cannot run."""
+    differs: str | None = None
+    """How its mathematics differs from the workload's, if it does: it is compared with nothing."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,11 @@
 `workloads/<model>/<framework>/*.py` (or one `<framework>_impl.py`) hold literals, which are read
 without importing the file, and a function:
     IMPLEMENTS = {name, ...}                  workloads
+    PER_REPLICA = {name, ...}                 those whose batch statistics it takes over each of
+                                              `Work.num_replicas` parts of the batch, on as many
+                                              devices or on one
+    DIFFERS = {name: reason, ...}             those whose mathematics is not the workload's, and
+                                              how: they are measured, and compared with nothing
     EXPORTED_FROM = {framework: module, ...}  if it loads a model that another framework exports
     QUANTISED_BY = {framework: module, ...}   and that is quantised for int8
     def build(problem, framework) -> Program
@@ -57,7 +62,7 @@ class Effective:
     activations: str
     """Dtype of what a layer in the middle returns."""
     flop_per_step: int | None
-    """The framework's own count for one step, None where it has none."""
+    """The framework's own count for one step over all devices, None where it has none."""
     gradients: str | None = None
     """As the optimizer's state only where there is training."""
     optimizer: str | None = None
@@ -102,7 +107,10 @@ class Program(Protocol):
         """Take canonical weights and statistics; reset the optimizer's state."""
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next step uses the first, and steps rotate."""
+        """Put these batches on the device; the next step uses the first, and steps rotate.
+
+        Each is a global batch: of N devices the i-th gets the i-th of N equal parts.
+        """
 
     def step(self) -> Any:
         """Enqueue one unit of work and return its loss, still on the device; never block."""

@@ -5,10 +5,7 @@ Standard library only; the dataclass is also the schema that Hydra's configurati
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 PROTOCOL_VERSION = 2
 """Raised by every change to what is timed; results of unlike versions do not compare."""
@@ -122,28 +119,3 @@ class MeasuringProtocol:
     def timeout_s(self, phase: str) -> float:
         """The time limit of a phase; the preset's, else the default."""
         return self.timeouts_s.get(phase, default_timeouts_s()[phase])
-
-
-@dataclass(frozen=True)
-class DeviceRules:
-    """What a kind of device asks of the measurement; the files in configs/device/."""
-
-    name: str = "cpu"
-    min_steps_per_block: int = 1
-    """1 where a step's end is known to the host, 5 where work is queued ahead."""
-    min_warmup_s: float = 1.0
-    """Seconds until clocks have settled."""
-    peak_flop_per_s: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Datasheet dense peak by device model, a shell pattern of its whole name, and by precision;
-    above 1.05 of it a result is suspect."""
-
-    def peak_of(self, accelerator: Mapping[str, Any], precision: str) -> float | None:
-        """The dense peak of a device as the machine's description has it; None if not known.
-
-        Of a GPU that is divided (MIG) the description is the whole one's: a launch gets a part.
-        """
-        if accelerator.get("mig"):
-            return None
-        name = str(accelerator.get("name"))
-        patterns = (one for one in self.peak_flop_per_s if fnmatch.fnmatchcase(name, one))
-        return self.peak_flop_per_s.get(next(patterns, ""), {}).get(precision)

@@ -131,7 +131,8 @@ class Record:
     evidence: Evidence = field(default_factory=Evidence)
     """Self-tests, step-1 loss and norms, placement, compilations: why to trust the numbers."""
     peak_memory_bytes: int | None = None
-    """Device peak where the framework knows it, else the process tree's peak while measuring."""
+    """Device peak where the framework knows it (of several devices the largest), else the process
+    tree's peak while measuring."""
     peak_memory_source: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     """Asked and effective settings, versions and flags, as the framework reports them."""

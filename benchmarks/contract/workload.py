@@ -7,7 +7,7 @@ imports NumPy only. NumPy and standard library only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Union
 
 import numpy as np
@@ -63,10 +63,13 @@ class WorkloadSpec:
     batch: Callable[[Work, int], dict[str, np.ndarray]]
     """The index-th canonical batch."""
     items_per_step: Callable[[Work], int]
+    """Items in one step, over all devices."""
     flop_per_step: Callable[[Work], int]
-    """FLOP of the model's tensor operations in one step, 2 per multiply-add, analytic."""
+    """FLOP of the model's tensor operations in one step over all devices, 2 per multiply-add,
+    analytic."""
     memory_bytes: Callable[[Case], int]
-    """An upper estimate of one launch's memory for weights, gradients, states and activations."""
+    """An upper estimate of what a case on one device holds: weights, gradients, states and
+    activations. It is asked about one device of several by `device_memory_bytes`."""
     tolerances: Mapping[str, Tolerance]
     gradients: Callable[[Arrays, Arrays], Iterator[tuple[str, np.ndarray]]] = _no_gradients
     """(initial weights, `Program.read` after step 1) to the gradient of each parameter, taken from
@@ -88,6 +91,9 @@ class WorkloadSpec:
     proxies: tuple[str, ...] = ()
     """Sizes whose proof stands in for a size whose oracle cannot be computed: the same layers, and
     some of them at the true width."""
+    per_replica_statistics: bool = False
+    """Whether batch statistics are taken over each device's share of the batch, so that the number
+    of devices is part of the mathematics: planning then sets `Work.num_replicas` by it."""
     stable_gradients: tuple[str, ...] = ()
     """Parameters whose gradients rounding leaves comparable even in reduced precision."""
     every_value_of: tuple[str, ...] = ()
@@ -102,6 +108,16 @@ class WorkloadSpec:
         """What an option is at this size where nothing is asked for."""
         values = self.options.get(name) or self.way_options[name]
         return self.size_options.get(size, {}).get(name, values[0])
+
+
+def device_memory_bytes(spec: WorkloadSpec, case: Case) -> int:
+    """An upper estimate of what each device of a launch holds: all states, its share of the batch.
+
+    That is what a case of one device holds with that share.
+    """
+    num_devices = case.place.num_devices
+    share = replace(case.work, batch_size=-(-case.work.batch_size // num_devices), num_replicas=1)
+    return spec.memory_bytes(replace(case, work=share, place=replace(case.place, num_devices=1)))
 
 
 def problem_of(

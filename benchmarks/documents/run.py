@@ -146,7 +146,7 @@ def document(summary: RunSummary) -> RunDocument:
         summary.protocol,
         summary.machine,
         cells=tuple(_cell(cell, summary.metrics) for cell in summary.cells),
-        ratios=tuple(_ratio(one) for one in summary.ratios),
+        ratios=tuple(_ratio(one) for one in (*summary.ratios, *summary.costs)),
     )
 
 

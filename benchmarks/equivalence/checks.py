@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.contract.evidence import Check
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays, Effective
 from benchmarks.contract.task import Tolerance
 from benchmarks.contract.workload import WorkloadSpec
@@ -270,7 +271,7 @@ def integer_checks(effective: Effective | None, *, precision: str) -> Iterator[C
 
     A model that does not tell fails too: nobody knows then what was measured.
     """
-    if precision != "int8":
+    if not PRECISIONS[precision].is_quantised:
         return
     num_integer, num_all = (effective and effective.integer_products) or (0, 0)
     if num_all:

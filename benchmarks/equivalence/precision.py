@@ -14,16 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.contract.precision import like, product_errors
+
 BF16_BITS = 8
 """Significant bits of bf16, the leading one included."""
-
-ROUNDING_ERRORS = {"bf16": 1.1e-3, "tf32": 1.4e-4, "fp32": 1e-7, "fp64": 1e-16}
-"""About the error of each kind of product on these operands, the coarsest first. Rounding to
-p bits leaves a relative error of 2**-p / sqrt(3) or a little less, rms; half of the terms have it.
-fp16 has the significant bits of TF32."""
-
-RANKS = {"int8": 0, "bf16": 0, "bf16_pure": 0, "tf32": 1, "fp16": 1, "fp32": 2, "fp64": 3}
-"""Precisions by how finely they multiply; of int8 only its model does, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +78,16 @@ def precision_like(error: float) -> str:
     """The precision whose products have such an error: bf16, tf32 (or fp16), fp32 or fp64."""
     if not error > 0:
         return "fp64"
-    return min(ROUNDING_ERRORS, key=lambda name: abs(math.log(error / ROUNDING_ERRORS[name])))
+    known = product_errors()
+    return min(known, key=lambda name: abs(math.log(error / known[name])))
 
 
 def largest_error(asked: str) -> float:
     """The error above which products are more like a coarser precision than like the one asked."""
-    own = next(name for name in ROUNDING_ERRORS if RANKS[name] == RANKS[asked])
-    coarser = [error for error in ROUNDING_ERRORS.values() if error > ROUNDING_ERRORS[own]]
-    return math.sqrt(ROUNDING_ERRORS[own] * min(coarser, default=10 * ROUNDING_ERRORS[own]))
+    known = product_errors()
+    own = known[like(asked)]
+    coarser = [error for error in known.values() if error > own]
+    return math.sqrt(own * min(coarser, default=10 * own))
 
 
 def _convolve(images_BHWC: np.ndarray, kernel_HWCD: np.ndarray) -> np.ndarray:

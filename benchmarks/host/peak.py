@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.contract.protocol import DeviceRules
+from benchmarks.contract.device import DeviceRules, is_host
+from benchmarks.contract.precision import PRECISIONS
 
 TOLERANCE = 1.05
 CPU_CLOCK_HZ = 6.5e9
 """Above every processor sold."""
-CPU_FLOP_PER_CYCLE = {"fp64": 32, "fp32": 64, "tf32": 64, "bf16": 2048, "fp16": 2048, "int8": 4096}
-"""Per core: two AVX-512 FMA units (fp64, fp32), one AMX tile unit (the others); Intel 64 and IA-32
-Architectures Optimization Reference Manual. Other processors do less."""
 
 
 def peak_flop_per_s(
@@ -21,13 +19,17 @@ def peak_flop_per_s(
     precision: str,
     num_cores: int,
     accelerators: Sequence[Mapping[str, Any]],
+    num_devices: int = 1,
 ) -> float | None:
-    """The rate that no device of these kinds can exceed, or None where one's is not known."""
-    if rules.name == "cpu":
-        return num_cores * CPU_CLOCK_HZ * CPU_FLOP_PER_CYCLE.get(precision, 4096)
+    """The rate that so many devices of these kinds cannot exceed; None if one's is not known.
+
+    Several devices of the kind `cpu` share the cores of one.
+    """
+    if is_host(rules.name):
+        return num_cores * CPU_CLOCK_HZ * PRECISIONS[precision].cpu_flop_per_cycle
     peaks = [rules.peak_of(one, precision) for one in accelerators]
     known = [peak for peak in peaks if peak is not None]
-    return max(known) if known and len(known) == len(peaks) else None
+    return num_devices * max(known) if known and len(known) == len(peaks) else None
 
 
 def impossible(flop_per_s: float, peak: float | None) -> str | None:
@@ -35,6 +37,6 @@ def impossible(flop_per_s: float, peak: float | None) -> str | None:
     if peak is None or flop_per_s <= TOLERANCE * peak:
         return None
     return (
-        f"{flop_per_s / 1e12:.3g} TFLOP/s is above {TOLERANCE:g} times the device's peak"
+        f"{flop_per_s / 1e12:.3g} TFLOP/s is above {TOLERANCE:g} times the devices' peak"
         f" of {peak / 1e12:.3g} TFLOP/s"
     )

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.contract.case import (
-    DEVICES,
+    AXES,
     EXECUTIONS,
-    PRECISIONS,
     Case,
     Option,
     Options,
@@ -19,17 +18,18 @@ from benchmarks.contract.case import (
     Way,
     Work,
 )
+from benchmarks.contract.device import DEVICE_KINDS
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.workload import Values, WorkloadSpec
 from benchmarks.errors import UsageError
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.config import MatrixConfig
+from benchmarks.planning.libraries import LIBRARIES, others_first, with_bases
 from benchmarks.planning.names import unknown_name
-from benchmarks.planning.overrides import AXES, MAX_CELLS, too_many
+from benchmarks.planning.overrides import MAX_CELLS, too_many
 
 ALL = "all"
 AUTO_DEVICE = "auto"
-DEVICE_PREFERENCE = ("cuda", "tpu", "metal", "cpu")
-"""From the device that a user most likely wants measured to the one that is always there."""
 INTEGER_AXES = {"batch_size": 1, "num_devices": 1, "seed": 0}
 """Axes that hold integers, each with its least value."""
 
@@ -47,6 +47,8 @@ class Matrix:
     batch_sizes: tuple[int | None, ...]
     """None stands for the workload's own batch size."""
     frameworks: tuple[str, ...]
+    bases: Mapping[str, str]
+    """For each library the framework that it computes with."""
     executions: tuple[str, ...]
     precisions: tuple[str, ...]
     devices: tuple[str, ...]
@@ -70,7 +72,15 @@ class Matrix:
             place = Place(auto_device if device == AUTO_DEVICE else device, num_devices)
             items = batch_size or self.spec.default_batch_size[size]
             for options in self._sets(self.options, size):
-                work = Work(self.spec.name, self.spec.version, size, items, options, seed)
+                work = Work(
+                    self.spec.name,
+                    self.spec.version,
+                    size,
+                    items,
+                    options,
+                    seed,
+                    num_replicas=num_devices if self.spec.per_replica_statistics else 1,
+                )
                 for way in self._ways(size):
                     yield Case(work, way, place)
 
@@ -87,7 +97,7 @@ class Matrix:
             self.executions,
             list(self._sets(self.way_options, size)),
         ):
-            yield Way(framework, execution, precision, options)
+            yield Way(framework, execution, precision, options, self.bases.get(framework))
 
     def _sets(self, axes: Sequence[OptionAxis], size: str) -> Iterator[Options]:
         names = [name for name, _ in axes]
@@ -141,7 +151,7 @@ def _of_config(
         for name in (*config.options, *overrides)
         if name not in AXES
     }
-    frameworks = _chosen(given["framework"], tuple(catalog.frameworks), "framework")
+    frameworks = _frameworks(given["framework"], catalog)
     for workload in _chosen(given["workload"], tuple(catalog.workloads), "workload"):
         spec = catalog.workloads[workload].spec
         if not _takes(config, configs, overrides, spec):
@@ -151,9 +161,10 @@ def _of_config(
             sizes=_chosen(given["size"], tuple(spec.sizes), f"size of {workload}"),
             batch_sizes=_integers(given["batch_size"], "batch_size", optional=True),
             frameworks=frameworks,
+            bases=catalog.bases,
             executions=_chosen(given["execution"], EXECUTIONS, "execution"),
-            precisions=_chosen(given["precision"], PRECISIONS, "precision"),
-            devices=_chosen(given["device"], DEVICES, "device", further=(AUTO_DEVICE,)),
+            precisions=_chosen(given["precision"], tuple(PRECISIONS), "precision"),
+            devices=_chosen(given["device"], tuple(DEVICE_KINDS), "device", further=(AUTO_DEVICE,)),
             num_devices=_integers(given["num_devices"], "num_devices"),
             seeds=_integers(given["seed"], "seed"),
             options=_option_axes(spec.options, options, each=spec.every_value_of),
@@ -216,6 +227,13 @@ def _chosen(
         if not isinstance(value, str) or value not in (*known, *further):
             raise unknown_name(str(value), (*known, *further), kind=kind, where=given.where)
     return given.values
+
+
+def _frameworks(given: _Given, catalog: Catalog) -> tuple[str, ...]:
+    """The frameworks, the base of each library among them."""
+    known = others_first(tuple(catalog.frameworks), catalog.bases)
+    chosen = _chosen(given, known, "framework", further=(LIBRARIES,))
+    return with_bases(chosen, catalog.bases, where=given.where)
 
 
 def _integers(given: _Given, axis: str, *, optional: bool = False) -> tuple[Any, ...]:

@@ -23,18 +23,20 @@ from pathlib import Path
 from typing import Any
 
 import benchmarks
+from benchmarks.contract.case import AXES, GROUPS
 from benchmarks.contract.framework import Capabilities, Settings
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.errors import UsageError
 from benchmarks.planning.loading import attribute, function, load, loadable
 from benchmarks.planning.names import unknown_name
-from benchmarks.planning.overrides import AXES, GROUPS
 
 PROJECT_ROOT = Path(benchmarks.__file__).resolve().parent.parent
 SPEC_FILES = ("*/spec.py", "*/*_spec.py")
 IMPLEMENTATION_SUFFIX = "_impl"
 PROGRAMS = ("EXPORTED_FROM", "QUANTISED_BY")
-"""Literals of an implementation file beside IMPLEMENTS; see `ImplementationEntry`."""
+LITERALS = ("IMPLEMENTS", "PER_REPLICA", "DIFFERS", *PROGRAMS)
+"""What is read of an implementation file; see `contract.program`."""
 
 Environment = Callable[[Settings], Mapping[str, str]]
 
@@ -82,11 +84,20 @@ class ImplementationEntry:
     """Programs that make the files which the implementation loads: each module by the framework
     whose interpreter runs it."""
     quantised_by: Mapping[str, str] = field(default_factory=dict)
-    """The same, for what is done to those files in int8 alone."""
+    """The same, for what is done to those files in a quantised precision alone."""
+    is_per_replica: bool = False
+    """Whether it takes batch statistics over each of `Work.num_replicas` parts of the batch."""
+    differs: str | None = None
+    """How its mathematics differs from the workload's, so that it is compared with nothing."""
+
+    @property
+    def programs(self) -> dict[str, str]:
+        """Every module that makes files, in whatever precision, each by its framework."""
+        return {**self.exported_from, **self.quantised_by}
 
     def exporters(self, precision: str) -> dict[str, str]:
         """The modules that make the files in this precision, each by its framework."""
-        return {**self.exported_from, **(self.quantised_by if precision == "int8" else {})}
+        return self.programs if PRECISIONS[precision].is_quantised else dict(self.exported_from)
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,12 @@ class Catalog:
     """Where the sources lie whose change makes a result another one."""
     metrics: tuple[object, ...] = ()
     """Those of the extension folders, as they were found."""
+
+    @property
+    def bases(self) -> dict[str, str]:
+        """For each library the framework that it computes with."""
+        known = {name: entry.capabilities.base for name, entry in self.frameworks.items()}
+        return {name: base for name, base in known.items() if base is not None}
 
     def specs(self) -> dict[str, WorkloadSpec]:
         """The workloads' mathematics by name."""
@@ -128,6 +145,7 @@ def discover(extensions: Sequence[Path] = ()) -> Catalog:
             workloads += _workloads(_member(folder, "workloads"))
         implementations += _implementations(_member(folder, "workloads"))
     _refuse_twice([entry.name for entry in frameworks], "frameworks called")
+    _refuse_wrong_bases(frameworks)
     _refuse_twice([entry.name for entry in workloads], "workloads called")
     _refuse_twice(
         [f"{entry.workload} in {entry.framework}" for entry in implementations],
@@ -254,23 +272,63 @@ def _implementations(root: Root) -> Iterator[ImplementationEntry]:
 
 def _in_file(file: Path, framework: str, module: str) -> Iterator[ImplementationEntry]:
     """The implementations that a file names in its literals; the file is parsed and not run."""
-    literals = read_literals(file, ("IMPLEMENTS", *PROGRAMS, "EXPORTER"))
+    literals = read_literals(file, (*LITERALS, "EXPORTER"))
     if "EXPORTER" in literals:
         raise UsageError(
             f"{file}: EXPORTER is no longer read",
             hint='name each exporter by its framework: EXPORTED_FROM = {"pytorch": "a.module"}',
         )
-    names = literals.get("IMPLEMENTS", set())
-    if not isinstance(names, set) or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"{file}: expected a literal set of names, IMPLEMENTS = {{...}}")
-    programs = [literals.get(name, {}) for name in PROGRAMS]
-    for name, known in zip(PROGRAMS, programs, strict=True):
-        if not isinstance(known, dict) or not all(
-            isinstance(text, str) for item in known.items() for text in item
-        ):
-            raise UsageError(f"{file}: expected modules by framework, {name} = {{...}}")
+    names = _names(file, literals, "IMPLEMENTS")
+    per_replica = _names(file, literals, "PER_REPLICA", among=names)
+    exported_from, quantised_by = (
+        _texts(file, literals, name, what="modules by framework") for name in PROGRAMS
+    )
+    differs = _texts(file, literals, "DIFFERS", what="reasons by workload")
+    _refuse_unimplemented(file, "DIFFERS", differs, names)
     for workload in sorted(names):
-        yield ImplementationEntry(workload, framework, module, file, *programs)
+        yield ImplementationEntry(
+            workload,
+            framework,
+            module,
+            file,
+            exported_from,
+            quantised_by,
+            is_per_replica=workload in per_replica,
+            differs=differs.get(workload),
+        )
+
+
+def _names(
+    file: Path, literals: Mapping[str, Any], literal: str, *, among: Iterable[str] | None = None
+) -> set[str]:
+    """The names in a literal set, none if the file lacks it; UsageError if one is not `among`."""
+    names = literals.get(literal, set())
+    if not isinstance(names, set) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{file}: expected a literal set of names, {literal} = {{...}}")
+    if among is not None:
+        _refuse_unimplemented(file, literal, names, among)
+    return names
+
+
+def _texts(file: Path, literals: Mapping[str, Any], literal: str, *, what: str) -> dict[str, str]:
+    """The texts by name in a literal dict; none if the file lacks it."""
+    texts = literals.get(literal, {})
+    is_of_texts = isinstance(texts, dict) and all(
+        isinstance(text, str) for item in texts.items() for text in item
+    )
+    if not is_of_texts:
+        raise UsageError(f"{file}: expected {what}, {literal} = {{...}}")
+    return dict(texts)
+
+
+def _refuse_unimplemented(
+    file: Path, literal: str, names: Iterable[str], implemented: Iterable[str]
+) -> None:
+    for name in sorted(names):
+        if name not in implemented:
+            raise unknown_name(
+                name, sorted(implemented), kind="workload of IMPLEMENTS", where=f"{file}: {literal}"
+            )
 
 
 def _by_framework(
@@ -318,6 +376,28 @@ def _refuse_twice(names: Sequence[str], what: str) -> None:
         raise UsageError(f"there are two {what} {', '.join(twice)}; each name may be there once")
 
 
+def _refuse_wrong_bases(entries: Sequence[FrameworkEntry]) -> None:
+    """A library computes with a framework that is there and no library, and holds no oracle."""
+    known = {entry.name: entry.capabilities for entry in entries}
+    for entry in entries:
+        own, where = entry.capabilities, f"{entry.folder}: CAPABILITIES.base"
+        if own.base is None:
+            continue
+        if own.base not in known:
+            raise unknown_name(own.base, known, kind="framework", where=where)
+        if known[own.base].base is not None:
+            raise UsageError(
+                f"{where}: {own.base} is a library on {known[own.base].base} itself",
+                hint=f"name the framework that computes: base={known[own.base].base!r}",
+            )
+        if own.holds_oracle:
+            raise UsageError(
+                f"{entry.folder}: a library on {own.base} cannot hold the oracle, because it is"
+                f" not independent of {own.base}",
+                hint="expected holds_oracle=False, as capabilities_on() sets it",
+            )
+
+
 def _refuse_orphans(
     entries: Iterable[ImplementationEntry], *, workloads: Sequence[str], frameworks: Sequence[str]
 ) -> None:
@@ -326,7 +406,7 @@ def _refuse_orphans(
         if entry.workload not in workloads:
             where = f"{entry.file}: IMPLEMENTS"
             raise unknown_name(entry.workload, workloads, kind="workload", where=where)
-        for exporter in entry.exporters("int8"):
+        for exporter in entry.programs:
             if exporter not in frameworks:
                 where = f"{entry.file}: {' or '.join(PROGRAMS)}"
                 raise unknown_name(exporter, frameworks, kind="framework", where=where)

@@ -13,7 +13,7 @@ from benchmarks.contract.units import in_gib
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.cohorts import Part
 from benchmarks.planning.config import Configuration
-from benchmarks.planning.estimate import Estimator, memory_limit
+from benchmarks.planning.estimate import Estimator, launch_memory_bytes, memory_limit
 from benchmarks.planning.history import History
 from benchmarks.planning.identity import Conditions, result_key
 from benchmarks.planning.skips import Offer, skip_of
@@ -48,12 +48,13 @@ class Drafting:
     def draft(self, case: Case) -> Cell:
         """The case with why it is skipped, or as one that can run, with its result key."""
         spec = self._catalog.workloads[case.work.workload].spec
-        memory_bytes = spec.memory_bytes(case)
+        memory_bytes = launch_memory_bytes(case, spec)
         skip = skip_of(case, memory_bytes, self._offer)
         if skip:
             return Cell(case, "skip", skip.kind, skip.reason, memory_bytes=memory_bytes)
         key = self._result_key(case)
-        return Cell(case, "run", memory_bytes=memory_bytes, result_key=key)
+        differs = self._catalog.implementations[case.work.workload, case.way.framework].differs
+        return Cell(case, "run", memory_bytes=memory_bytes, result_key=key, differs=differs)
 
     def fits(self, together: Sequence[Cell]) -> bool:
         """Whether launches of these cells, on one kind of device, can be alive together."""

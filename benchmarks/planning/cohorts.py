@@ -34,36 +34,39 @@ class Part:
     """serial: the base and the one other, or with aa the base itself, do not fit together."""
     index: int = 0
     """Position among the parts of the plan."""
+    counts_base: bool = True
+    """Whether the base's own number of cohorts is this part's to reach."""
+    is_cost: bool = False
+    """Whether it is there for libraries beside what they compute with, which is its base; the
+    base of their group is another part's."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """For each case_id the cohorts of this part that the case still needs."""
 
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells of the part."""
+        return (self.base, *self.others)
 
-class _Packed(NamedTuple):
+
+class Packed(NamedTuple):
     """Cells that fit beside a company, in chunks that do so whole, and the others."""
 
     chunks: list[list[Cell]]
     others: list[Cell]
 
 
-def parts_of(
-    cells: Sequence[Cell], fits: Fits, history: History, protocol: MeasuringProtocol
-) -> list[Part]:
-    """The parts of all groups, in the order of their cells, with the cohorts that they still need.
+def parts_of(cells: Sequence[Cell], fits: Fits, *, aa: bool) -> list[Part]:
+    """The parts of all groups, in the order of their cells.
 
-    The base of a group's precision is its first cell. With `protocol.aa` it is compared with
-    itself, in the cohorts of those that fit beside two of it, or on its own.
+    The base of a group's precision is its first cell whose mathematics is the workload's. With `aa`
+    it is compared with itself, in the cohorts of those that fit beside two of it, or on its own.
     """
     families: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
         families[cell.case.group_id, cell.case.way.precision].append(cell)
     parts: list[Part] = []
     for family in families.values():
-        for number, part in enumerate(_split(family, fits, aa=protocol.aa)):
-            done = {one.case.case_id: _shared(one, part.base, history) for one in part.others}
-            if number == 0:  # the base's own number counts once, in its first part
-                done[part.base.case.case_id] = _own(part, history)
-            missing = {name: max(0, protocol.num_cohorts - len(had)) for name, had in done.items()}
-            parts.append(dataclasses.replace(part, index=len(parts), missing=missing))
+        parts += _split(family, fits, first_index=len(parts), aa=aa)
     return parts
 
 
@@ -72,8 +75,27 @@ def bases_of(parts: Sequence[Part]) -> dict[str, str]:
     return {
         cell.case.case_id: part.base.case.case_id
         for part in parts
-        for cell in (part.base, *part.others)
+        if not part.is_cost
+        for cell in part.cells
     }
+
+
+def with_missing(
+    parts: Sequence[Part], history: History, protocol: MeasuringProtocol
+) -> list[Part]:
+    """The parts with the cohorts that each of their cells still needs.
+
+    Those that a cell shared with its base count; a library shares them with what it computes with,
+    too, if the part holds that.
+    """
+    found = []
+    for part in parts:
+        done = {one.case.case_id: _shared(one, part, history) for one in part.others}
+        if part.counts_base:
+            done[part.base.case.case_id] = _own(part, history)
+        missing = {name: max(0, protocol.num_cohorts - len(had)) for name, had in done.items()}
+        found.append(dataclasses.replace(part, missing=missing))
+    return found
 
 
 def cohorts_of(
@@ -85,29 +107,34 @@ def cohorts_of(
     return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
 
 
-def _split(family: Sequence[Cell], fits: Fits, *, aa: bool) -> list[Part]:
-    base, *others = family
+def _split(family: Sequence[Cell], fits: Fits, *, first_index: int, aa: bool) -> list[Part]:
+    base = next((cell for cell in family if cell.differs is None), family[0])
+    others = [cell for cell in family if cell is not base]
     parts: list[Part] = []
     if aa:
-        chunks, others = _packed(others, [base, base], fits)
+        chunks, others = packed(others, [base, base], fits)
         at_once = TOGETHER if fits([base, base]) else SERIAL
         parts += [Part(base, tuple(chunk), aa=True, resident=at_once) for chunk in chunks or [[]]]
-    chunks, apart = _packed(others, [base], fits)
+    chunks, apart = packed(others, [base], fits)
     parts += [Part(base, tuple(chunk)) for chunk in chunks]
     parts += [Part(base, (cell,), resident=SERIAL) for cell in apart]
-    return parts or [Part(base)]
+    return [
+        dataclasses.replace(part, index=first_index + i, counts_base=i == 0)
+        for i, part in enumerate(parts or [Part(base)])
+    ]
 
 
-def _packed(cells: Sequence[Cell], company: Sequence[Cell], fits: Fits) -> _Packed:
-    packed = _Packed([], [])
+def packed(cells: Sequence[Cell], company: Sequence[Cell], fits: Fits) -> Packed:
+    """The cells that fit beside this company, in as few chunks as their order allows."""
+    found = Packed([], [])
     for cell in cells:
         if not fits([*company, cell]):
-            packed.others.append(cell)
-        elif packed.chunks and fits([*company, *packed.chunks[-1], cell]):
-            packed.chunks[-1].append(cell)
+            found.others.append(cell)
+        elif found.chunks and fits([*company, *found.chunks[-1], cell]):
+            found.chunks[-1].append(cell)
         else:
-            packed.chunks.append([cell])
-    return packed
+            found.chunks.append([cell])
+    return found
 
 
 def _own(part: Part, history: History) -> frozenset[CohortKey]:
@@ -116,16 +143,27 @@ def _own(part: Part, history: History) -> frozenset[CohortKey]:
     return done & history.cohorts(part.base.result_key, replica=1) if part.aa else done
 
 
-def _shared(cell: Cell, base: Cell, history: History) -> frozenset[CohortKey]:
-    """The cohorts that count for a cell: its own, where its base fails and has none to share."""
-    if history.has_failed(base.result_key):
-        return history.cohorts(cell.result_key)
-    return history.cohorts(cell.result_key) & history.cohorts(base.result_key)
+def _shared(cell: Cell, part: Part, history: History) -> frozenset[CohortKey]:
+    """The cohorts that count for a cell: its own, but for those that its bases were not in.
+
+    A base that fails has none to share.
+    """
+    counting = history.cohorts(cell.result_key)
+    for base in (part.base, *(one for one in part.others if one.case == cell.case.on_base)):
+        if not history.has_failed(base.result_key):
+            counting &= history.cohorts(base.result_key)
+    return counting
 
 
 def _cohorts_of_part(
     part: Part, history: History, protocol: MeasuringProtocol, run_id: str
 ) -> list[CohortPlan]:
+    missing = dict(part.missing)
+    for cell in part.others:  # what a library computes with is launched beside it
+        on_base = cell.case.on_base
+        if on_base is not None and on_base.case_id in missing:
+            most = max(missing[on_base.case_id], missing[cell.case.case_id])
+            missing[on_base.case_id] = most
     base_id = part.base.case.case_id
     base = [LaunchPlan(base_id), *([LaunchPlan(base_id, replica=1)] if part.aa else [])]
     others = [one.case.case_id for one in part.others]
@@ -135,10 +173,10 @@ def _cohorts_of_part(
             part,
             run_id,
             index=first + turn,
-            launches=(*base, *(LaunchPlan(name) for name in others if part.missing[name] > turn)),
+            launches=(*base, *(LaunchPlan(name) for name in others if missing[name] > turn)),
             protocol=protocol,
         )
-        for turn in range(max(part.missing.values()))
+        for turn in range(max(missing.values(), default=0))
     ]
 
 

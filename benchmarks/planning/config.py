@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contract.case import DEVICES
+from benchmarks.contract.device import DeviceRules, default_rules
 from benchmarks.contract.plan import MachineConfig
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.errors import UsageError
 from benchmarks.planning.catalog import PROJECT_ROOT
 from benchmarks.planning.names import unknown_name
@@ -36,13 +36,16 @@ class MatrixConfig:
     workload: Any = "all"
     size: Any = "small"
     batch_size: Any = None
-    """Items in one step on one device; None: the workload's own for the size."""
+    """Items in one step over all devices; None: the workload's own for the size."""
     framework: Any = "all"
+    """Libraries are selected by their names, by `libraries` beside the frameworks that they compute
+    with (alone: all of them), or by `all`; each brings the framework that it computes with."""
     execution: Any = "all"
     precision: Any = "fp32"
     device: Any = "auto"
     """auto: the best device that any of the frameworks sees here."""
     num_devices: Any = 1
+    """Devices of one launch, which share the batch equally."""
     seed: Any = 0
     """Seed of the canonical weights and batches."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -60,10 +63,6 @@ class SuiteConfig:
     matrices: list[MatrixConfig] = field(default_factory=list)
 
 
-def _default_rules() -> dict[str, DeviceRules]:
-    return {device: DeviceRules(name=device) for device in DEVICES}
-
-
 @dataclass
 class Configuration:
     """Everything that is configured, resolved."""
@@ -71,7 +70,7 @@ class Configuration:
     suite: SuiteConfig = field(default_factory=SuiteConfig)
     protocol: MeasuringProtocol = field(default_factory=MeasuringProtocol)
     machine: MachineConfig = field(default_factory=MachineConfig)
-    device_rules: dict[str, DeviceRules] = field(default_factory=_default_rules)
+    device_rules: dict[str, DeviceRules] = field(default_factory=default_rules)
     """By kind of device."""
 
 

@@ -6,18 +6,15 @@ import statistics
 from typing import NamedTuple
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.device import DEVICE_KINDS, DeviceRules
 from benchmarks.contract.plan import MEMORY_SHARE, MachineConfig
-from benchmarks.contract.protocol import NUM_FIRST_STEPS, DeviceRules, MeasuringProtocol
-from benchmarks.contract.workload import WorkloadSpec
+from benchmarks.contract.protocol import NUM_FIRST_STEPS, MeasuringProtocol
+from benchmarks.contract.workload import WorkloadSpec, device_memory_bytes
 from benchmarks.planning.history import History
 from benchmarks.planning.surroundings import Surroundings
 
-HOST_DEVICES = ("cpu", "metal")
-"""Devices whose memory is the host's."""
-
 # Rule of thumb, from the reference machine (reference: feasibility): within a factor of three.
 CPU_FLOP_PER_S_AND_CORE = 4e10
-ACCELERATOR_FLOP_PER_S = {"cuda": 2e13, "tpu": 2e13, "metal": 2e12}
 START_UP_S = {"eager": 10.0, "graph": 15.0, "compiled": 60.0}
 """Seconds of import, build, load and self-tests, and of compilation from an empty cache."""
 
@@ -52,10 +49,9 @@ class Estimator:
 
     def _by_rule(self, case: Case, spec: WorkloadSpec, rules: DeviceRules) -> float:
         protocol, flop_per_step = self._protocol, spec.flop_per_step(case.work)
-        rate = ACCELERATOR_FLOP_PER_S.get(
-            case.place.device, CPU_FLOP_PER_S_AND_CORE * self._num_threads
-        )
-        step_s = flop_per_step / rate
+        guess = DEVICE_KINDS[case.place.device].guessed_flop_per_s
+        by_cores = CPU_FLOP_PER_S_AND_CORE * self._num_threads
+        step_s = flop_per_step / (case.place.num_devices * guess if guess else by_cores)
         warm_up_s = max(
             protocol.min_warmup_s and max(protocol.min_warmup_s, rules.min_warmup_s),
             max(protocol.min_warmup_steps, 2 * protocol.warmup_window) * step_s,
@@ -72,8 +68,20 @@ class Estimator:
         return first_s + min(warm_up_s, protocol.max_warmup_s) + turns_s
 
 
+def launch_memory_bytes(case: Case, spec: WorkloadSpec) -> int:
+    """An upper estimate of what one launch takes of the memory that `memory_limit` is of.
+
+    On devices with memory of their own that is what each of them holds, because the limit is one
+    device's; in the host's memory it is what all devices of the launch hold.
+    """
+    own = device_memory_bytes(spec, case)
+    if DEVICE_KINDS[case.place.device].has_own_memory:
+        return own
+    return case.place.num_devices * own
+
+
 class MemoryLimit(NamedTuple):
-    """The memory that launches alive together may take on one kind of device."""
+    """The memory that launches alive together may take: of each device, or of the host."""
 
     limit_bytes: int | None
     """None where nothing is known of the device's memory."""
@@ -90,8 +98,11 @@ class MemoryLimit(NamedTuple):
 
 
 def memory_limit(device: str, config: MachineConfig, around: Surroundings) -> MemoryLimit:
-    """What the launches on this device may take together."""
-    if device in HOST_DEVICES:
+    """What the launches on this kind of device may take together.
+
+    On devices with memory of their own: of each device, the smallest one's.
+    """
+    if not DEVICE_KINDS[device].has_own_memory:
         return MemoryLimit(config.memory_limit_bytes(around.memory_bytes), False)
     known = [one.get("memory_bytes") for one in around.machine.get("accelerators") or ()]
     amounts = [amount for amount in known if amount]

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.plan import Cell, Interpreter
 from benchmarks.contract.protocol import (
     PROTOCOL_VERSION,
     TASK_SETTINGS,
-    DeviceRules,
     MeasuringProtocol,
 )
 from benchmarks.contract.task import TaskSpec
@@ -59,8 +59,14 @@ def result_key(
             "rules": {**dataclasses.asdict(rules), "peak_flop_per_s": None},
             "machine": conditions.machine_key,
             "num_threads": conditions.num_threads,
+            **_batch_is_global(case),
         }
     )
+
+
+def _batch_is_global(case: Case) -> dict[str, str]:
+    """Tells results of several devices from earlier ones, whose batch size was one device's."""
+    return {"batch_size": "global"} if case.place.num_devices > 1 else {}
 
 
 def proof_key(
@@ -80,6 +86,7 @@ def proof_key(
             "protocol_version": PROTOCOL_VERSION,
             "machine": machine_key,
             "num_threads": num_threads,
+            **_batch_is_global(case),
         }
     )
 

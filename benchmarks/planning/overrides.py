@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.contract.case import AXES, GROUPS
 from benchmarks.contract.plan import MachineConfig
 from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.errors import UsageError
@@ -22,18 +23,6 @@ from benchmarks.planning.names import unknown_name
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override, RangeSweep
 
-AXES = (
-    "workload",
-    "size",
-    "batch_size",
-    "framework",
-    "execution",
-    "precision",
-    "device",
-    "num_devices",
-    "seed",
-)
-GROUPS = ("suite", "protocol", "machine")
 NODES: dict[str, type[Any]] = {"protocol": MeasuringProtocol, "machine": MachineConfig}
 MAX_CELLS = 2000
 """Cells of one plan, and values of one axis: more is a mistake of the command line."""

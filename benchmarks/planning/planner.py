@@ -10,15 +10,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from benchmarks.contract import device
 from benchmarks.contract.plan import Cell, Interpreter, Plan
+from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.record import Record
 from benchmarks.planning import axes, config
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.cells import Drafting
-from benchmarks.planning.cohorts import bases_of, cohorts_of, parts_of
+from benchmarks.planning.cohorts import Fits, Part, bases_of, cohorts_of, parts_of, with_missing
 from benchmarks.planning.config import Configuration
 from benchmarks.planning.history import History
 from benchmarks.planning.identity import plan_key
+from benchmarks.planning.libraries import cost_parts
 from benchmarks.planning.names import unknown_name
 from benchmarks.planning.overrides import Overrides, parse
 from benchmarks.planning.skips import absent_device
@@ -74,12 +77,7 @@ def make_plan(
     history = History(store.records(), fresh=request.fresh)
     drafting = Drafting(catalog, configuration, interpreters, around, history)
     cells = [drafting.draft(case) for case in axes.cases(found, auto_device)]
-    parts = parts_of(
-        [cell for cell in cells if cell.action == "run"],
-        drafting.fits,
-        history,
-        configuration.protocol,
-    )
+    parts = _parts(cells, drafting.fits, history, configuration.protocol)
     key = plan_key(cells, configuration.protocol, fresh=request.fresh)
     run_id = _earlier_run(key, store) if not request.fresh else None
     run_id = run_id or _new_run_id(resolved.suite_name, around)
@@ -106,15 +104,15 @@ def make_plan(
 def best_device(interpreters: Interpreters) -> str:
     """The device that `auto` stands for: the best that any of the frameworks sees here."""
     seen = _devices_seen(interpreters)
-    return next((device for device in axes.DEVICE_PREFERENCE if device in seen), "cpu")
+    return device.best(seen)
 
 
 def _devices_seen(interpreters: Interpreters) -> set[str]:
     return {
-        device
+        name
         for found in interpreters.values()
         if isinstance(found, Interpreter)
-        for device, number in found.devices.items()
+        for name, number in found.devices.items()
         if number
     }
 
@@ -129,11 +127,11 @@ def _missing(
     seen = _devices_seen(interpreters)
     found: dict[str, None] = {}
     for cell in cells:
-        framework, device = cell.case.way.framework, cell.case.place.device
+        framework, kind = cell.case.way.framework, cell.case.place.device
         is_named = overrides.is_named("framework", framework)
         if cell.kind == "not_installed" and is_named:
             found[f"{framework}: {cell.reason}"] = None
-        is_missing = overrides.is_named("device", device) and (is_named or device not in seen)
+        is_missing = overrides.is_named("device", kind) and (is_named or kind not in seen)
         if cell.kind == "no_device" and is_missing:
             interpreter = interpreters[framework]
             assert isinstance(interpreter, Interpreter)
@@ -167,9 +165,18 @@ def _exporters(frameworks: Iterable[str], catalog: Catalog) -> list[str]:
         exporter
         for (_, framework), entry in catalog.implementations.items()
         if framework in wanted
-        for exporter in entry.exporters("int8")
+        for exporter in entry.programs
     )
     return [name for name in found if name not in wanted]
+
+
+def _parts(
+    cells: Iterable[Cell], fits: Fits, history: History, protocol: MeasuringProtocol
+) -> list[Part]:
+    """The parts of the cells that can run, those for libraries last, with what they still need."""
+    runnable = [cell for cell in cells if cell.action == "run"]
+    parts = parts_of(runnable, fits, aa=protocol.aa)
+    return with_missing([*parts, *cost_parts(runnable, parts, fits)], history, protocol)
 
 
 def _earlier_run(key: str, store: Runs) -> str | None:

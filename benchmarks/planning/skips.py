@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.device import DEVICE_KINDS
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.plan import Interpreter
 from benchmarks.contract.units import in_gib
@@ -59,9 +60,11 @@ def absent_device(case: Case, interpreter: Interpreter) -> str:
 def _unsupported(case: Case, memory_bytes: int, catalog: Catalog) -> Skip | None:
     capabilities = catalog.frameworks[case.way.framework].capabilities
     reason = (
-        _documented(case, capabilities)
+        _indivisible(case)
+        or _documented(case, capabilities)
         or _not_run(case, capabilities)
         or _not_offered(case, memory_bytes, capabilities)
+        or _not_per_replica(case, catalog)
     )
     precisions = catalog.workloads[case.work.workload].spec.precisions
     if reason is None and case.way.precision not in precisions:
@@ -70,6 +73,28 @@ def _unsupported(case: Case, memory_bytes: int, catalog: Catalog) -> Skip | None
             f" it is in {', '.join(precisions)}"
         )
     return Skip("unsupported", reason) if reason else None
+
+
+def _indivisible(case: Case) -> str | None:
+    """Why the devices cannot share the batch equally."""
+    batch_size, num_devices = case.work.batch_size, case.place.num_devices
+    if batch_size % num_devices == 0:
+        return None
+    return (
+        f"a batch of {batch_size} cannot be shared equally by {num_devices} devices; batch_size"
+        " counts the items of a step over all devices"
+    )
+
+
+def _not_per_replica(case: Case, catalog: Catalog) -> str | None:
+    """Why the implementation would do other mathematics on several devices than the workload's."""
+    implementation = catalog.implementations.get((case.work.workload, case.way.framework))
+    if case.work.num_replicas == 1 or implementation is None or implementation.is_per_replica:
+        return None
+    return (
+        f"{case.way.framework} does not take the batch statistics of {case.work.workload} over each"
+        " device's share of the batch, as its mathematics on several devices asks"
+    )
 
 
 def _documented(case: Case, capabilities: Capabilities) -> str | None:
@@ -100,13 +125,13 @@ def _not_offered(case: Case, memory_bytes: int, capabilities: Capabilities) -> s
         known = ", ".join(capabilities.precisions)
         return (
             f"{way.framework} does not run on {device} here; it runs on {known};"
-            f" {_demand(memory_bytes)}"
+            f" {_demand(case, memory_bytes)}"
         )
     if way.precision not in capabilities.precisions[device]:
         known = ", ".join(capabilities.precisions[device])
         return (
             f"{way.framework} has no {way.precision} on {device}; it has {known};"
-            f" {_demand(memory_bytes)}"
+            f" {_demand(case, memory_bytes)}"
         )
     if case.place.num_devices > capabilities.max_num_devices:
         asked, most = case.place.num_devices, capabilities.max_num_devices
@@ -114,8 +139,16 @@ def _not_offered(case: Case, memory_bytes: int, capabilities: Capabilities) -> s
     return None
 
 
-def _demand(memory_bytes: int) -> str:
-    return f"the case needs up to {in_gib(memory_bytes)} of a device's memory"
+def _demand(case: Case, memory_bytes: int) -> str:
+    """How much memory the case takes, and of what: see `Cell.memory_bytes`."""
+    num_devices = case.place.num_devices
+    if num_devices == 1:
+        whose = "a device's memory"
+    elif DEVICE_KINDS[case.place.device].has_own_memory:
+        whose = f"memory on each of {num_devices} devices"
+    else:
+        whose = f"the host's memory for {num_devices} devices"
+    return f"the case needs up to {in_gib(memory_bytes)} of {whose}"
 
 
 def _not_implemented(case: Case, catalog: Catalog) -> Skip | None:
@@ -144,7 +177,7 @@ def _without_device(case: Case, memory_bytes: int, offer: Offer) -> Skip | None:
         return None
     if interpreter.devices.get(case.place.device, 0) >= case.place.num_devices:
         return None
-    return Skip("no_device", f"{absent_device(case, interpreter)}; {_demand(memory_bytes)}")
+    return Skip("no_device", f"{absent_device(case, interpreter)}; {_demand(case, memory_bytes)}")
 
 
 def _without_compiler(case: Case, offer: Offer) -> Skip | None:
@@ -159,8 +192,9 @@ def _too_large(case: Case, memory_bytes: int, memory: MemoryLimit) -> Skip | Non
     if memory.holds([memory_bytes]):
         return None
     assert memory.limit_bytes is not None
+    each = " on each device" * (case.place.num_devices > 1 and memory.is_shared_equally)
     return Skip(
         "does_not_fit",
-        f"needs up to {in_gib(memory_bytes)} of {case.place.device} memory,"
+        f"needs up to {in_gib(memory_bytes)} of {case.place.device} memory{each},"
         f" the limit is {in_gib(memory.limit_bytes)}",
     )

@@ -10,9 +10,10 @@ from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.equal_work import EffectiveSettings
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
-from benchmarks.contract.evidence import FAIL, INHERITED, PASS
+from benchmarks.contract.evidence import FAIL, INHERITED, NOT_COMPARABLE, PASS
 from benchmarks.contract.record import SERIAL
 from benchmarks.contract.units import GIB
+from benchmarks.presentation.libraries import library_notes
 from benchmarks.presentation.wording import clean, count, group_name, way_name, with_interval
 from benchmarks.statistics.ratios import MARGIN
 
@@ -45,6 +46,7 @@ def notes(summary: RunSummary) -> list[str]:
         *([HOW_TO_READ] if any(cell.status == "ok" for cell in summary.cells) else []),
         *_latency(summary),
         *_bases(summary),
+        *library_notes(summary),
         *_serial(summary),
         *_parity(summary),
         *_differences(summary),
@@ -115,7 +117,11 @@ def _by_group(named: Iterable[tuple[CellSummary, str]]) -> str:
 
 SHOWN = ("ok", "unproven")
 """Statuses whose numbers are shown."""
-PARITY_WORDS = {FAIL: "different work", INHERITED: "inherited parity"}
+PARITY_WORDS = {
+    FAIL: "different work",
+    INHERITED: "inherited parity",
+    NOT_COMPARABLE: "other mathematics, compared with nothing",
+}
 
 
 def _parity(summary: RunSummary) -> Iterator[str]:

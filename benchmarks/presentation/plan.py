@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.contract.plan import Cell, Plan
 from benchmarks.presentation.columns import aligned
-from benchmarks.presentation.wording import count, duration, group_name, way_options
+from benchmarks.presentation.wording import count, duration, framework_name, group_name, way_options
 
 ACTIONS = ("run", "have", "skip")
 """In the order in which cells are listed."""
@@ -37,7 +37,7 @@ def _table(cells: Iterable[Cell]) -> list[str]:
     for cell in sorted(cells, key=lambda cell: ACTIONS.index(cell.action)):
         options = " ".join(way_options(cell.case))
         key = (
-            *(cell.action, cell.case.way.framework, group_name(cell.case)),
+            *(cell.action, framework_name(cell.case), group_name(cell.case)),
             *(options, cell.reason or ""),
         )
         lines.setdefault(key, []).append(cell)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.record import SERIAL
+from benchmarks.presentation.libraries import library_ratios
 from benchmarks.presentation.verdicts import VERDICTS
 from benchmarks.presentation.wording import count, group_name, way_name, with_interval
 from benchmarks.statistics.ratios import MIN_LAUNCHES
@@ -17,7 +19,24 @@ SAYING = [verdict for verdict, shown in VERDICTS.items() if shown.ranks]
 
 
 def sentence(summary: RunSummary) -> str:
-    """The largest ratio that means something, with its interval; else why nothing is ranked."""
+    """The largest ratio that means something, with its interval; else why nothing is ranked.
+
+    Then, if there are libraries, the one that costs most beside what it computes with.
+    """
+    return "; ".join(dict.fromkeys([_leading(summary), *_dearest(summary)]))
+
+
+def _dearest(summary: RunSummary) -> Iterator[str]:
+    ranked = [
+        (comparison.ratio.ratio, _say(comparison, case=library, base=base))
+        for library, base, comparison in library_ratios(summary)
+        if comparison.ratio and comparison.verdict in SAYING
+    ]
+    if ranked:
+        yield min(ranked)[1]
+
+
+def _leading(summary: RunSummary) -> str:
     ranked = [one for one in summary.ratios if not one.aa and one.verdict in SAYING and one.ratio]
     if not ranked:
         return f"nothing is ranked: {_why(summary)}"
@@ -50,6 +69,8 @@ def _why(summary: RunSummary) -> str:
     if not compared:
         return "no two cases with equal work, place and precision were measured"
     verdicts = Counter(one.verdict for one in compared)
+    if verdicts["not_comparable"] == len(compared):
+        return "no case does the mathematics of its base"
     if verdicts["unproven"] == len(compared):
         return "no case was shown to do the work of its base"
     if all(one.ratio is None for one in compared):

@@ -20,6 +20,7 @@ from benchmarks.analysis.equal_work import computed_in
 from benchmarks.analysis.metrics import Format, Metric
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
+from benchmarks.contract.precision import PRECISIONS, like, products_of
 from benchmarks.presentation.notes import SHOWN, notes
 from benchmarks.presentation.sentence import sentence
 from benchmarks.presentation.verdicts import VERDICTS, verdict_text
@@ -210,12 +211,12 @@ def _real_precision(cell: CellSummary) -> str:
     As bf16 is on a CPU that cannot multiply it: operands are rounded, products are fp32's. What
     was seen of an adapter's own products says nothing of a quantised model.
     """
-    asked = cell.case.way.precision.removesuffix("_pure")
-    if asked == "int8":
+    asked = products_of(cell.case.way.precision)
+    if PRECISIONS[asked].is_quantised:
         return ""
     effective = cell.parity.effective
     seen = effective.products
-    if seen and seen not in (asked, "tf32" if asked == "fp16" else asked):
+    if seen and seen not in (asked, like(asked)):
         return f", like {clean(seen)}"
     real = computed_in(effective, asked)
     return "" if real == asked else f", in {real}"

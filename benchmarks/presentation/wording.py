@@ -85,7 +85,14 @@ def way_name(case: Case, *, with_precision: bool = True) -> str:
     """Framework, execution, precision and options of a case."""
     way = case.way
     precision = [way.precision] * with_precision
-    return clean(" ".join([way.framework, way.execution, *precision, *way_options(case)]))
+    named = [framework_name(case), way.execution, *precision, *way_options(case)]
+    return clean(" ".join(named))
+
+
+def framework_name(case: Case) -> str:
+    """The framework of a case; a library after what it computes with: `jax · equinox`."""
+    way = case.way
+    return f"{way.base} · {way.framework}" if way.base else way.framework
 
 
 def way_options(case: Case) -> list[str]:

@@ -96,7 +96,8 @@ class Oracles:
         cases = list(self._candidates(work))
         if len(cases) < 2:
             installed = ", ".join(case.way.framework for case in cases) or "none"
-            return f"it takes two frameworks with float64 on the CPU; installed: {installed}"
+            each = " and batch statistics per replica" * (work.num_replicas > 1)
+            return f"it takes two frameworks with float64 on the CPU{each}; installed: {installed}"
         names = ", ".join(case.way.framework for case in cases[:2])
         self.note(f"computing the float64 oracle of {_named(work)} with {names}")
         for left_over in self._root.glob("partial-*"):
@@ -191,7 +192,10 @@ class Oracles:
             return
         for name, framework in catalog.frameworks.items():
             execution = _execution(framework, work.workload)
-            if execution is None or (work.workload, name) not in catalog.implementations:
+            entry = catalog.implementations.get((work.workload, name))
+            if execution is None or entry is None:
+                continue
+            if entry.differs or (work.num_replicas > 1 and not entry.is_per_replica):
                 continue
             if isinstance(self.prover.interpreter(name), Interpreter):
                 yield Case(work, Way(name, execution, PRECISION, options), Place(DEVICE))
@@ -244,4 +248,5 @@ def _named(work: Work) -> str:
 def sized(work: Work) -> str:
     """Size, batch size and options of a work, for people."""
     options = "".join(f" {name}={value}" for name, value in work.options)
-    return f"{work.size} b{work.batch_size}{options}"
+    replicas = f" {work.num_replicas} replicas" * (work.num_replicas > 1)
+    return f"{work.size} b{work.batch_size}{options}{replicas}"

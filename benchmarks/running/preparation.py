@@ -10,7 +10,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.contract.case import Case, Work
+from benchmarks.contract.case import Case, Work, work_to_json
+from benchmarks.contract.device import is_host
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import LaunchRequest, ProofRequest
 from benchmarks.contract.plan import MachineConfig, Plan
@@ -54,7 +55,7 @@ def data_folder(catalog: Catalog, work: Work, folders: Folders) -> Path:
     """
     entry = catalog.workloads[work.workload]
     source = Sources(catalog.roots).hash_of([entry.spec_module])
-    identity = json.dumps([asdict(work), entry.spec.task.num_batches, source])
+    identity = json.dumps([work_to_json(work), entry.spec.task.num_batches, source])
     return folders.cache / "data" / hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
@@ -104,7 +105,7 @@ def launch_of(
     """The message that tells a worker what to run; its private folders exist when this returns."""
     framework = catalog.frameworks[case.way.framework]
     implementation = catalog.implementations[case.work.workload, case.way.framework]
-    alone = case.place.device == "cpu" or num_resident == 1
+    alone = is_host(case.place.device) or num_resident == 1
     return LaunchRequest(
         case=case,
         settings=settings_of(

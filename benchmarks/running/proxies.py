@@ -46,11 +46,13 @@ class Proxies:
 
     def _proxies(self, case: Case) -> Iterator[Case]:
         spec = self.prover.catalog.workloads[case.work.workload].spec
+        num_devices = case.place.num_devices
         for size in spec.proxies:
+            per_device = -(-spec.default_batch_size[size] // num_devices)
             work = dataclasses.replace(
                 case.work,
                 size=size,
-                batch_size=spec.default_batch_size[size],
+                batch_size=num_devices * per_device,
                 options=tuple(
                     (
                         name,

@@ -83,6 +83,7 @@ def _suspicion(
         precision=case.way.precision,
         num_cores=live.launch.settings.num_threads,
         accelerators=plan.machine["accelerators"],
+        num_devices=case.place.num_devices,
     )
     reason = impossible(flop_per_step / step_s, peak)
     return Failure("suspect", reason, "turn") if reason else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.contract.case import Case
-from benchmarks.contract.evidence import ParityVerdict
+from benchmarks.contract.evidence import NOT_COMPARABLE, ParityVerdict
 from benchmarks.running.oracles import Oracles
 from benchmarks.running.proxies import Proxies
 
@@ -36,12 +36,20 @@ class References:
         Raises ProofStoppedError where the user wants to stop.
         """
         if case not in self._found:
-            known = self.oracles.find(case.work, follows=follows)
-            if isinstance(known, str):
-                self._found[case] = Reference(verdict=self.proxies.verdict(case, known))
-            else:
-                self._found[case] = Reference(oracle=known.folder)
+            self._found[case] = self._differing(case) or self._proving(case, follows)
         return self._found[case]
+
+    def _differing(self, case: Case) -> Reference | None:
+        """The verdict on a case whose implementation says that its mathematics is another one."""
+        catalog = self.oracles.prover.catalog
+        differs = catalog.implementations[case.work.workload, case.way.framework].differs
+        return Reference(verdict=ParityVerdict(NOT_COMPARABLE, reason=differs)) if differs else None
+
+    def _proving(self, case: Case, follows: bool) -> Reference:
+        known = self.oracles.find(case.work, follows=follows)
+        if isinstance(known, str):
+            return Reference(verdict=self.proxies.verdict(case, known))
+        return Reference(oracle=known.folder)
 
 
 def references_of(oracles: Oracles) -> References:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from benchmarks.contract.device import DeviceRules, is_host
 from benchmarks.contract.message import Turn
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.record import INVALIDATING_FLAGS, Block
 from benchmarks.host.disturbance import Watch
 from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
@@ -100,8 +101,8 @@ def steps_per_block(live: SupervisedLaunch, rounds: Rounds) -> int:
 
 def _take_turn(live: SupervisedLaunch, turn: Turn, position: int, num_alive: int) -> bool:
     """Whether the turn can count; False where a declared cause spoilt it."""
-    on_cpu = live.launch.settings.device == "cpu"
-    watch = Watch(live.worker.pid, num_on_accelerator=0 if on_cpu else num_alive)
+    on_host = is_host(live.launch.settings.device)
+    watch = Watch(live.worker.pid, num_on_accelerator=0 if on_host else num_alive)
     try:
         done = live.take_turn(turn)
     except LaunchEndedError:

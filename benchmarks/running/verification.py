@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.contract.case import Case
-from benchmarks.contract.evidence import FAIL, SKIP, UNPROVEN, ParityVerdict
+from benchmarks.contract.evidence import FAIL, NOT_COMPARABLE, SKIP, UNPROVEN, ParityVerdict
 from benchmarks.contract.plan import Cell, Plan
 from benchmarks.documents.parity import ProvenCell
 from benchmarks.host.lock import machine_lock
@@ -102,6 +102,6 @@ def _skipped(cell: Cell) -> ParityVerdict:
 
 def _settled(verdict: ParityVerdict) -> ParityVerdict:
     """What cannot be proven here is skipped, and says why."""
-    if verdict.status != UNPROVEN:
+    if verdict.status not in (UNPROVEN, NOT_COMPARABLE):
         return verdict
-    return ParityVerdict(SKIP, reason=f"unproven: {verdict.reason}")
+    return ParityVerdict(SKIP, reason=f"{verdict.status.replace('_', ' ')}: {verdict.reason}")

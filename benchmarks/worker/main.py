@@ -12,6 +12,7 @@ import re
 import sys
 import traceback
 
+from benchmarks.contract.device import is_host
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.message import Failed, LaunchRequest, ProofRequest
 from benchmarks.worker import process
@@ -55,7 +56,7 @@ def _status_of(error: BaseException, line: str, context: LaunchContext) -> str:
     capabilities: Capabilities | None = context.capabilities
     patterns = capabilities.out_of_memory_patterns if capabilities else ()
     if any(re.search(pattern, line) for pattern in patterns):
-        return "oom_host" if context.launch.settings.device == "cpu" else "oom_device"
+        return "oom_host" if is_host(context.launch.settings.device) else "oom_device"
     return "crashed"
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.contract.device import is_host
 from benchmarks.contract.framework import Framework
 
 
@@ -36,7 +37,7 @@ def reset_host_peak() -> bool:
 
 def peak(framework: Framework, *, device: str, was_reset: bool) -> PeakMemory:
     """The device allocator's peak on an accelerator, else this process's resident peak."""
-    if device != "cpu":
+    if not is_host(device):
         return PeakMemory(framework.peak_memory_bytes(), "device allocator")
     status = Path("/proc/self/status")
     if status.exists():

@@ -15,8 +15,9 @@ from typing import Callable
 
 import numpy as np
 
+from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.worker.timing import BlockTime
 
 MINI_BLOCK_S = 0.02

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import WorkloadSpec
 
@@ -230,7 +231,7 @@ def train_memory_bytes(case: Case) -> int:
     parameters = SIZES[work.size]
     outputs = sum(c.output_size**2 * c.out_channels for c in network(parameters).convolutions())
     states = 4 * 4 * num_parameters(parameters)
-    bytes_per_value = {"bf16": 2, "fp16": 2, "fp64": 8}.get(case.way.precision, 4)
+    bytes_per_value = PRECISIONS[case.way.precision].num_bytes
     return states + 4 * bytes_per_value * outputs * work.batch_size + 2**30
 
 
@@ -338,5 +339,6 @@ SPECS = {
         trajectory=TRAJECTORY,
         proxies=("small", "slice"),
         stable_gradients=("head/kernel", "head/bias"),
+        per_replica_statistics=True,
     ),
 }

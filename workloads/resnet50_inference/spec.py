@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.task import NUM_REQUESTS, NUM_WITHHELD, Inference
 from benchmarks.contract.workload import WorkloadSpec
@@ -106,8 +107,6 @@ def flop_per_request(work: Work) -> int:
     return work.batch_size * 2 * forward
 
 
-WEIGHT_BYTES = {"fp64": 8, "bf16": 2, "fp16": 2, "int8": 1}
-"""Of one weight as it is multiplied with; 4 in the other precisions."""
 FOOTPRINT_BYTES = 2**30
 """Of the framework itself."""
 
@@ -118,7 +117,7 @@ def num_weight_bytes(case: Case) -> int:
     num_weights = layers.head_channels * layers.num_classes + sum(
         conv.kernel_size**2 * conv.in_channels * conv.out_channels for conv in layers.convolutions()
     )
-    return num_weights * WEIGHT_BYTES.get(case.way.precision, 4)
+    return num_weights * PRECISIONS[case.way.precision].num_bytes
 
 
 def memory_bytes(case: Case) -> int:

@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import WorkloadSpec
 from workloads.transformer.forward import suspected_losses
@@ -297,8 +298,6 @@ def lora_flop(work: Work) -> int:
     return work.batch_size * length * per_token
 
 
-BYTES_PER_VALUE = {"bf16": 2, "bf16_pure": 2, "fp64": 8}
-"""Of activations and frozen weights; 4 in the other precisions."""
 STATE_BYTES = {"bf16_pure": 8, "fp64": 32}
 """Of one trained parameter: weight, gradient and two moments; 16 where these are in fp32."""
 COPY_BYTES = {"bf16": 2}
@@ -332,7 +331,7 @@ def memory_bytes(case: Case, *, lora: bool) -> int:
         trained, frozen = num_adapter_parameters(parameters), num_parameters(parameters)
     else:
         trained, frozen = num_parameters(parameters), 0
-    value_bytes = BYTES_PER_VALUE.get(precision, 4) + widened
+    value_bytes = PRECISIONS[precision].num_bytes + widened
     num_tokens = work.batch_size * sequence_length(work)
     return (
         trained * state_bytes

@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.task import NUM_REQUESTS, Inference, Tolerance
 from benchmarks.contract.workload import WorkloadSpec
@@ -104,8 +105,6 @@ def flop_per_prompt(work: Work) -> int:
     return work.batch_size * (num_prompt * (kernels + attention) + head)
 
 
-VALUE_BYTES = {"fp64": 8, "bf16": 2, "int8": 1}
-"""Of one weight, or one value of the cache; 4 in the other precisions."""
 WIDENED_BYTES = 4
 """Of a bf16 value besides, on a CPU that multiplies in fp32."""
 FOOTPRINT_BYTES = 2**30
@@ -115,7 +114,7 @@ FOOTPRINT_BYTES = 2**30
 def num_weight_bytes(case: Case) -> int:
     """Bytes of all weights in the case's precision."""
     num_weights = transformer.num_parameters(SIZES[case.work.size])
-    return num_weights * VALUE_BYTES.get(case.way.precision, 4)
+    return num_weights * PRECISIONS[case.way.precision].num_bytes
 
 
 def memory_bytes(case: Case) -> int:
@@ -127,7 +126,7 @@ def memory_bytes(case: Case) -> int:
     """
     work, way, parameters = case.work, case.way, SIZES[case.work.size]
     widened = WIDENED_BYTES * (case.place.device == "cpu" and way.precision == "bf16")
-    value_bytes = VALUE_BYTES.get(way.precision, 4) + widened
+    value_bytes = PRECISIONS[way.precision].num_bytes + widened
     num_cached = 2 * parameters["num_layers"] * parameters["width"] * cache_length(work)
     per_token = 12 * parameters["width"] + 3 * parameters["mlp_width"]
     fused = transformer.FUSED_ATTENTION.get(way.framework, {}).get(case.place.device, ())

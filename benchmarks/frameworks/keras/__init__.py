@@ -10,7 +10,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from benchmarks.contract.framework import Capabilities, Settings, Unsupported
+from benchmarks.contract.framework import (
+    Capabilities,
+    Settings,
+    Unsupported,
+    capabilities_on,
+)
 
 FAMILY = "keras"
 """The name that the implementation files of the three carry."""
@@ -37,23 +42,17 @@ def capabilities(
         has_float64: whether Keras's float64 is float64 throughout, which proves nothing that the
             backend's own does not: Keras is no second holder of the oracle.
     """
-    lost = () if has_float64 else (NO_FLOAT64,)
-    left_out = {one.precision for one in lost}
-    return dataclasses.replace(
+    library = capabilities_on(
         backend,
         name=name,
-        family=FAMILY,
         # Where the backend is missing beside it, the framework is there and dies when it is asked.
         import_name="keras",
         distributions=("keras", *distributions),
-        precisions={
-            device: tuple(one for one in offered if one not in left_out)
-            for device, offered in backend.precisions.items()
-        },
-        max_num_devices=1,
-        holds_oracle=False,
-        unsupported=(*backend.unsupported, *lost),
+        unsupported=() if has_float64 else (NO_FLOAT64,),
     )
+    # No library on its backend: rows are named and compared as ever, each Keras beside the others
+    # of its family and beside the group's base. The base would only add what Keras costs.
+    return dataclasses.replace(library, family=FAMILY, base=None, max_num_devices=1)
 
 
 def environment(backend: str, settings: Settings) -> dict[str, str]:

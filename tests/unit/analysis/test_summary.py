@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.analysis.summary import summarise
+from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.evidence import FAIL, INHERITED, Evidence, ParityVerdict
 from benchmarks.contract.plan import Cell
-from benchmarks.contract.protocol import DeviceRules
 from benchmarks.documents.encoding import to_json
 from benchmarks.documents.run import document
 from tests.unit.analysis.records import (
@@ -387,6 +387,19 @@ def test_the_roof_of_what_is_computed_in_fp32_is_the_one_of_fp32():
     )
     summary = summary_of([emulated, real], cases=[BASE, half])
     assert cell(summary, half)["mfu_roof"] == cell(summary, BASE)["mfu_roof"] == pytest.approx(0.05)
+
+
+def test_several_devices_have_as_many_times_the_roof_and_the_peak_of_one():
+    both = dataclasses.replace(BASE, place=dataclasses.replace(BASE.place, num_devices=2))
+    summary = summary_of(
+        cohorts({BASE: 0.1, both: 0.1}, wobble=0.0),
+        cases=[BASE, both],
+        machine={"accelerators": [{"name": "NVIDIA H200"}]},
+        device_rules={"cpu": DeviceRules("cpu", peak_flop_per_s={"*H200": {"fp32": 1e11}})},
+    )
+    for peak in ("mfu_roof", "mfu_spec"):  # of 1e11 FLOP/s each, 4e10 reached
+        assert cell(summary, BASE)[peak] == pytest.approx(0.4)
+        assert cell(summary, both)[peak] == pytest.approx(0.2)
 
 
 def test_integers_have_no_roof_of_floats_and_break_none():

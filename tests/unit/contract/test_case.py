@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from benchmarks.contract.case import Case, Place, Way, Work, case_from_json
 
@@ -12,6 +13,9 @@ RICH = Case(
     Way("pytorch", "compiled", "bf16", (("recompute", "full"),)),
     Place("cuda", 4),
 )
+
+
+OF_TWO = replace(PLAIN, work=replace(PLAIN.work, num_replicas=2), place=Place("cpu", 2))
 
 
 def test_names_are_stable() -> None:
@@ -24,8 +28,14 @@ def test_names_are_stable() -> None:
 
 
 def test_json_gives_the_case_back() -> None:
-    for case in (PLAIN, RICH):
+    for case in (PLAIN, RICH, OF_TWO):
         assert case_from_json(json.loads(json.dumps(case.to_json()))) == case
+
+
+def test_replicas_are_named_where_the_work_depends_on_them() -> None:
+    assert OF_TWO.case_id == "resnet50_train/small/b8/replicas2/jax/compiled/fp32/cpux2"
+    assert OF_TWO.to_json()["work"]["num_replicas"] == 2
+    assert "num_replicas" not in PLAIN.to_json()["work"]  # the identity of results as ever
 
 
 def test_options_are_axes() -> None:

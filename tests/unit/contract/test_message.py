@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.evidence import (
     FAIL,
     Check,
@@ -29,7 +30,7 @@ from benchmarks.contract.message import (
     encode,
 )
 from benchmarks.contract.program import Effective
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import MeasuringProtocol
 
 CASE = Case(
     Work("transformer", 2, "tiny", 8, (("sequence_length", 128),), seed=3),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.contract.protocol import DeviceRules
+from benchmarks.contract.device import DeviceRules
 from benchmarks.host.peak import impossible, peak_flop_per_s
 
 H200 = DeviceRules("cuda", 5, 2.0, {"*H200": {"bf16": 989e12}, "*A100": {"bf16": 312e12}})
@@ -23,6 +23,18 @@ def test_an_unknown_accelerator_has_no_peak() -> None:
     both = peak_flop_per_s(H200, precision="bf16", num_cores=8, accelerators=[SXM, OTHER])
     assert both is None  # a launch may be on either
     assert impossible(1e18, peak) is None
+
+
+def test_several_accelerators_reach_as_many_times_the_peak_and_several_cpus_no_more() -> None:
+    four = peak_flop_per_s(H200, precision="bf16", num_cores=8, accelerators=[SXM], num_devices=4)
+    assert four == 4 * 989e12
+    alone, both = (
+        peak_flop_per_s(
+            DeviceRules(), precision="fp32", num_cores=2, accelerators=[], num_devices=n
+        )
+        for n in (1, 2)
+    )
+    assert alone == both
 
 
 def test_seventeen_petaflops_on_two_cores_are_refused() -> None:

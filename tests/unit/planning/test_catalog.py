@@ -16,7 +16,7 @@ from benchmarks.contract.framework import Capabilities
 CAPABILITIES = Capabilities(
     name={name!r}, import_name="numpy", distributions=("numpy",), executions=("eager",),
     precisions={{"cpu": ("fp32",)}}, asynchronous_devices=(), out_of_memory_patterns=(),
-    family={family!r},
+    family={family!r}, base={base!r}, holds_oracle={holds_oracle!r},
 )
 def environment(settings):
     return {{"NAME": {name!r}}}
@@ -40,8 +40,10 @@ class Lab:
         file.write_text(text)
         return file
 
-    def framework(self, name, folder=None, more="", family=None):
-        text = FRAMEWORK.format(name=name, more=more, family=family)
+    def framework(self, name, folder=None, more="", family=None, base=None, holds_oracle=False):
+        text = FRAMEWORK.format(
+            name=name, more=more, family=family, base=base, holds_oracle=holds_oracle
+        )
         self.write(f"frameworks/{folder or name}/__init__.py", text)
 
     def workload(self, name, own=None):
@@ -196,9 +198,9 @@ def test_a_framework_that_cannot_be_loaded_is_named(text, words, lab):
 
 
 def test_a_framework_without_an_environment_is_refused(lab):
-    text = FRAMEWORK.format(name="mine", more="", family=None).replace(
-        "def environment", "def other"
-    )
+    text = FRAMEWORK.format(
+        name="mine", more="", family=None, base=None, holds_oracle=False
+    ).replace("def environment", "def other")
     lab.write("frameworks/mine/__init__.py", text)
     with pytest.raises(UsageError, match="expected a function environment"):
         discover([lab.folder])
@@ -289,6 +291,64 @@ def test_an_exporter_that_cannot_be_run_is_refused(literal, message, lab):
     lab.workload("toy")
     lab.implementation("toy", "mine", f"{{'toy'}}\n{literal}")
     with pytest.raises(UsageError, match=message):
+        discover([lab.folder])
+
+
+def test_a_file_says_which_of_its_workloads_take_statistics_per_replica(lab):
+    lab.framework("mine")
+    lab.workload("toy")
+    lab.implementation("toy", "mine", "{'toy', 'resnet50_train'}\nPER_REPLICA = {'toy'}")
+    found = discover([lab.folder]).implementations
+    assert found["toy", "mine"].is_per_replica
+    assert not found["resnet50_train", "mine"].is_per_replica
+
+
+def test_a_library_names_what_it_computes_with(lab):
+    lab.framework("mine", base="jax")
+    found = discover([lab.folder])
+    assert found.bases == {"mine": "jax"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": "jaxx"}, r"mine: CAPABILITIES.base: unknown framework 'jaxx'"),
+        ({"base": "other"}, r"other is a library on jax itself"),
+        ({"base": "jax", "holds_oracle": True}, r"a library on jax cannot hold the oracle"),
+    ],
+)
+def test_a_library_that_cannot_be_is_refused(changes, message, lab):
+    lab.framework("other", base="jax")
+    lab.framework("mine", **changes)
+    with pytest.raises(UsageError, match=message):
+        discover([lab.folder])
+
+
+def test_a_file_says_which_of_its_workloads_differ_in_their_mathematics(lab):
+    lab.framework("mine")
+    lab.workload("toy")
+    lab.implementation("toy", "mine", "{'toy', 'resnet50_train'}\nDIFFERS = {'toy': 'no decay'}")
+    found = discover([lab.folder]).implementations
+    assert found["toy", "mine"].differs == "no decay"
+    assert found["resnet50_train", "mine"].differs is None
+
+
+@pytest.mark.parametrize(
+    ("literal", "message"),
+    [
+        ("DIFFERS = {'tyo': 'no decay'}", r"unknown workload of IMPLEMENTS 'tyo'"),
+        ("DIFFERS = {'toy'}", r"expected reasons by workload, DIFFERS"),
+    ],
+)
+def test_a_difference_that_is_none_of_the_files_is_refused(literal, message, lab):
+    lab.implementation("toy", "mine", f"{{'toy'}}\n{literal}")
+    with pytest.raises(UsageError, match=message):
+        discover([lab.folder])
+
+
+def test_a_misspelt_workload_that_takes_statistics_per_replica_is_refused(lab):
+    lab.implementation("toy", "mine", "{'toy'}\nPER_REPLICA = {'tyo'}")
+    with pytest.raises(UsageError, match=r"unknown workload of IMPLEMENTS 'tyo'"):
         discover([lab.folder])
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.contract.case import DEVICES
+from benchmarks.contract.device import DEVICE_KINDS
 from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.errors import UsageError
 from benchmarks.planning import config
@@ -49,8 +49,8 @@ def test_smoke_warms_up_shortly():
 
 def test_each_kind_of_device_has_its_rules():
     rules = resolve().configuration.device_rules
-    assert set(rules) == set(DEVICES)
-    assert all(rules[device].name == device for device in DEVICES)
+    assert set(rules) == set(DEVICE_KINDS)
+    assert all(rules[device].name == device for device in DEVICE_KINDS)
     assert {rules[device].min_steps_per_block for device in ("cuda", "metal", "tpu")} == {5}
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.plan import MachineConfig
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.task import Inference, Training
 from benchmarks.planning.estimate import Estimator, MemoryLimit, memory_limit
 from benchmarks.planning.history import History

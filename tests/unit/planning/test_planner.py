@@ -147,10 +147,61 @@ def test_an_accelerators_own_memory_is_its_limit(world):
 def test_more_devices_than_there_are_is_no_device(world):
     world.add("alpha", max_num_devices=8)
     world.interpreters["alpha"] = Interpreter("/python", {}, CUDA)
-    plan = world.plan("framework=alpha", "device=cuda", "num_devices=2,4")
+    plan = world.plan("framework=alpha", "device=cuda", "batch_size=4", "num_devices=2,4")
     assert [cell.kind for cell in plan.cells] == [None, "no_device"]
     assert plan.cells[1].reason.startswith("alpha sees 2 cuda devices here, 4 are asked for; ")
-    assert plan.cells[1].reason.endswith("GiB of a device's memory")
+    assert plan.cells[1].reason.endswith("GiB of memory on each of 4 devices")
+
+
+# Several devices of one launch
+
+
+@pytest.fixture
+def on_two(world):
+    """The world with a framework that uses up to four devices, of which it sees two of each."""
+    world.add("alpha", max_num_devices=4)
+    world.interpreters["alpha"] = Interpreter("/python", {}, {"cpu": 2, "cuda": 2})
+    world.machine["accelerators"] = [{"name": "a device", "memory_bytes": 10 * GIB}]
+    return world
+
+
+def test_a_batch_that_the_devices_cannot_share_equally_is_unsupported(on_two):
+    plan = on_two.plan("framework=alpha", "num_devices=2", "batch_size=3,4")
+    assert [cell.action for cell in plan.cells] == ["skip", "run"]
+    assert plan.cells[0].kind == "unsupported"
+    assert plan.cells[0].reason.startswith("a batch of 3 cannot be shared equally by 2 devices")
+
+
+def test_an_accelerator_holds_its_share_of_the_batch(on_two):
+    on_two.specs["toy"] = spec(memory_bytes=lambda case: (1 + case.work.batch_size) * GIB)
+    plan = on_two.plan("framework=alpha", "device=cuda", "num_devices=2", "batch_size=16,18")
+    assert [cell.memory_bytes for cell in plan.cells] == [9 * GIB, 10 * GIB]
+    assert [cell.action for cell in plan.cells] == ["run", "skip"]  # 9.0 of each one's 9.0 GiB
+    assert "needs up to 10.0 GiB of cuda memory on each device" in plan.cells[1].reason
+
+
+def test_devices_whose_memory_is_the_hosts_take_it_together(on_two):
+    on_two.specs["toy"] = spec(memory_bytes=lambda case: (1 + case.work.batch_size) * GIB)
+    [cell] = on_two.plan("framework=alpha", "num_devices=2", "batch_size=4").cells
+    assert cell.memory_bytes == 2 * (1 + 2) * GIB
+
+
+def test_the_number_of_devices_is_part_of_work_whose_statistics_are_per_replica(on_two):
+    batch = ("framework=alpha", "num_devices=1,2", "batch_size=4")
+    assert {cell.case.work.num_replicas for cell in on_two.plan(*batch).cells} == {1}
+    on_two.specs["toy"] = spec(per_replica_statistics=True)
+    on_two.per_replica = {"alpha"}
+    alone, both = on_two.plan(*batch).cells
+    assert (alone.case.work.num_replicas, both.case.work.num_replicas) == (1, 2)
+    assert both.action == "run"
+    assert both.case.work == dataclasses.replace(alone.case.work, num_replicas=2)
+
+
+def test_what_takes_statistics_over_the_whole_batch_is_other_work_on_several_devices(on_two):
+    on_two.specs["toy"] = spec(per_replica_statistics=True)
+    alone, both = on_two.plan("framework=alpha", "num_devices=1,2", "batch_size=4").cells
+    assert (alone.action, both.kind) == ("run", "unsupported")
+    assert "does not take the batch statistics of toy over each device's share" in both.reason
 
 
 # What was named outright

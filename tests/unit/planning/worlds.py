@@ -75,6 +75,8 @@ class World:
         self.frameworks: dict[str, Capabilities] = {}
         self.specs: dict[str, WorkloadSpec] = {"toy": spec()}
         self.implemented: set[tuple[str, str]] = set()
+        self.per_replica: set[str] = set()
+        self.differs: dict[str, str] = {}
         self.interpreters: dict[str, Interpreter | str] = {}
         self.machine = dict(MACHINE)
         self.has_compiler = True
@@ -119,7 +121,10 @@ class World:
             },
             implementations={
                 (workload, name): ImplementationEntry(
-                    workload, name, f"lab.workloads.toy.{name}_impl", model / f"{name}_impl.py"
+                    *(workload, name),
+                    *(f"lab.workloads.toy.{name}_impl", model / f"{name}_impl.py"),
+                    is_per_replica=name in self.per_replica,
+                    differs=self.differs.get(name),
                 )
                 for workload, name in sorted(self.implemented)
             },

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.message import Turn
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.record import Block
 from benchmarks.running import rounds
 from benchmarks.running.failure import Failure

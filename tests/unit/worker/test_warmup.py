@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.contract.protocol import DeviceRules, MeasuringProtocol
+from benchmarks.contract.device import DeviceRules
+from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.worker import warmup
 from benchmarks.worker.timing import BlockTime
 from benchmarks.worker.warmup import is_steady

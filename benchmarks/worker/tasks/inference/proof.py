@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.evidence import UNPROVEN, Check, FirstStep, ParityVerdict
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import RequestProgram
 from benchmarks.contract.task import WITHHELD, Inference
 from benchmarks.equivalence.answers import (
@@ -96,8 +97,9 @@ class InferenceChecker:
             return ParityVerdict(UNPROVEN, reason=NO_ORACLE)
         coarsest = (
             limits.get("logits", 0.0)
-            for precision, limits in context.spec.tolerances.items()
-            if precision != "int8"  # so coarse that it would pass for a reason of anything
+            for name, limits in context.spec.tolerances.items()
+            # A quantised one's are so wide that they would explain any error.
+            if not PRECISIONS[name].is_quantised
         )
         return judge_answers(
             answers,

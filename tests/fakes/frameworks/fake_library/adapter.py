@@ -1,0 +1,3 @@
+from fakes.frameworks.fake_two.adapter import Adapter
+
+__all__ = ["Adapter"]

@@ -1,0 +1,105 @@
+"""What libraries cost: a second comparison, with the framework that they compute with."""
+
+import dataclasses
+
+import pytest
+
+from benchmarks.analysis.summary import summarise
+from benchmarks.contract.evidence import NOT_COMPARABLE, ParityVerdict
+from benchmarks.documents.encoding import to_json
+from benchmarks.documents.run import document
+from tests.unit.analysis.records import case, cohorts, plan, record
+from workloads.resnet50.spec import SPECS
+
+TORCH, JAX = case(), case("jax", "compiled")
+
+
+def library(name, base=JAX):
+    way = dataclasses.replace(base.way, framework=name, base=base.way.framework)
+    return dataclasses.replace(base, way=way)
+
+
+EQUINOX = library("equinox")
+TIMES = {TORCH: 0.2, JAX: 0.1, EQUINOX: 0.125}
+
+
+def summary_of(records, cases):
+    return summarise(plan(cases), records, SPECS)
+
+
+def test_a_library_is_compared_with_its_groups_base_and_with_its_own():
+    summary = summary_of(cohorts(TIMES, wobble=0.001), list(TIMES))
+    assert {(one.case, one.base) for one in summary.ratios} == {
+        (JAX.case_id, TORCH.case_id),
+        (EQUINOX.case_id, TORCH.case_id),
+    }
+    [cost] = summary.costs
+    assert (cost.case, cost.base, cost.verdict) == (EQUINOX.case_id, JAX.case_id, "slower")
+    assert cost.ratio.ratio == pytest.approx(0.8, rel=0.01)
+    rows = [(one["case"], one["base"]) for one in to_json(document(summary))["ratios"]]
+    assert rows[-1] == (EQUINOX.case_id, JAX.case_id)
+    assert len(set(rows)) == len(rows) == 3
+
+
+def test_the_grade_stays_that_of_the_comparison_with_the_groups_base():
+    steady = cohorts({TORCH: 0.2, JAX: 0.1}, wobble=0.05)
+    both = [record(EQUINOX, int(one.cohort_id[-1]), [0.125] * 8) for one in steady[::2]]
+    with_library = summary_of([*steady, *both], [TORCH, JAX, EQUINOX])
+    alone = summary_of([*steady, *both], [TORCH, EQUINOX])
+    assert with_library.cells[2].grade == alone.cells[1].grade
+
+
+def test_a_library_whose_base_is_the_groups_has_one_comparison():
+    summary = summary_of(cohorts({JAX: 0.1, EQUINOX: 0.125}), [JAX, EQUINOX])
+    assert [(one.case, one.base) for one in summary.ratios] == [(EQUINOX.case_id, JAX.case_id)]
+    assert summary.costs == ()
+
+
+def test_a_library_without_what_it_computes_with_has_no_cost():
+    assert summary_of(cohorts({TORCH: 0.2, EQUINOX: 0.125}), [TORCH, EQUINOX]).costs == ()
+
+
+def test_only_cohorts_that_both_took_part_in_count():
+    apart = [record(EQUINOX, 7, [9.0] * 8), record(JAX, 8, [9.0] * 8)]
+    [cost] = summary_of([*cohorts(TIMES), *apart], list(TIMES)).costs
+    assert cost.ratio.num_launches == 3
+    assert cost.ratio.ratio == pytest.approx(0.8, rel=0.03)
+
+
+def test_libraries_on_one_framework_are_adjusted_together_and_not_with_the_groups_others():
+    libraries = [library(f"library{i}") for i in range(12)]
+    others = [case(f"framework{i}", "compiled") for i in range(12)]
+
+    def verdict_of(*cases):
+        records = [
+            record(one, c, [step_s] * 8)
+            for c, factor in enumerate((1.035, 1.06, 1.04, 1.06))
+            for one, step_s in [(JAX, 0.2), *((other, 0.2 * factor) for other in cases)]
+        ]
+        records += [record(TORCH, c, [0.2 * (1 + c / 100)] * 8) for c in range(4)]
+        costs = summary_of(records, [TORCH, JAX, *cases]).costs
+        return next(one.verdict for one in costs if one.case == libraries[0].case_id)
+
+    assert verdict_of(libraries[0]) == "slower"
+    assert verdict_of(libraries[0], *others) == "slower"
+    assert verdict_of(*libraries) == "cant_tell"
+
+
+def test_other_mathematics_are_not_comparable_with_anything():
+    reason = "batch statistics are those of the running average"
+    differs = ParityVerdict(NOT_COMPARABLE, reason=reason)
+    records = [
+        dataclasses.replace(one, evidence=dataclasses.replace(one.evidence, parity=differs))
+        if one.case == EQUINOX
+        else one
+        for one in cohorts(TIMES)
+    ]
+    summary = summary_of(records, list(TIMES))
+    verdicts = {(one.case, one.base): one.verdict for one in (*summary.ratios, *summary.costs)}
+    assert verdicts[EQUINOX.case_id, TORCH.case_id] == "not_comparable"
+    assert verdicts[EQUINOX.case_id, JAX.case_id] == "not_comparable"
+    assert verdicts[JAX.case_id, TORCH.case_id] == "faster"
+    assert not summary.has_failures
+    cell = summary.cells[2]
+    assert (cell.status, cell.parity.status, cell.parity.reason) == ("ok", NOT_COMPARABLE, reason)
+    assert cell.mfu_roof is None

@@ -1,0 +1,71 @@
+"""Libraries on the terminal: named after what they compute with, and what they cost."""
+
+import dataclasses
+
+import pytest
+
+from benchmarks.contract.evidence import NOT_COMPARABLE, ParityVerdict
+from benchmarks.presentation.notes import notes
+from benchmarks.presentation.sentence import sentence
+from tests.unit.analysis.records import cohorts
+from tests.unit.analysis.test_libraries import EQUINOX, JAX, TIMES, TORCH, library, summary_of
+from tests.unit.presentation.test_terminal import rendered, row
+
+HAIKU = library("haiku")
+
+
+@pytest.fixture
+def summary():
+    times = {**TIMES, HAIKU: 0.11}
+    return summary_of(cohorts(times, wobble=0.001), list(times))
+
+
+def costs(summary):
+    return [line for line in notes(summary) if line.startswith("what libraries cost")]
+
+
+def test_a_row_names_what_the_library_computes_with(summary):
+    text = rendered(summary, width=120)
+    assert row(text, "jax · equinox compiled fp32")
+    assert "jax · jax" not in text
+
+
+def test_one_line_tells_what_the_libraries_cost(summary):
+    [line] = costs(summary)
+    assert "resnet50_train small b8 cpu: jax · equinox compiled fp32 against jax 0.8" in line
+    assert "jax · haiku compiled fp32 against jax 0.9" in line
+    assert line.endswith("slower")
+
+
+def test_a_run_without_libraries_has_no_such_line():
+    assert not costs(summary_of(cohorts({TORCH: 0.2, JAX: 0.1}), [TORCH, JAX]))
+
+
+def test_the_sentence_ends_with_the_library_that_costs_most(summary):
+    leading, cost = sentence(summary).split("; ")
+    assert leading.startswith("jax compiled is 2.0")
+    assert cost.startswith("jax · equinox compiled is 0.8")
+    assert "as fast as jax compiled on resnet50_train small b8 fp32" in cost
+
+
+def test_the_sentence_says_nothing_twice():
+    summary = summary_of(cohorts({JAX: 0.1, EQUINOX: 0.125}, wobble=0.001), [JAX, EQUINOX])
+    assert sentence(summary).count("equinox") == 1
+    assert len(costs(summary)) == 1
+
+
+def test_why_mathematics_is_not_comparable_is_told():
+    differs = ParityVerdict(NOT_COMPARABLE, reason="no weight decay")
+    records = [
+        dataclasses.replace(one, evidence=dataclasses.replace(one.evidence, parity=differs))
+        if one.case == EQUINOX
+        else one
+        for one in cohorts({JAX: 0.1, EQUINOX: 0.125}, wobble=0.001)
+    ]
+    summary = summary_of(records, [JAX, EQUINOX])
+    assert "not comparable" in row(rendered(summary, width=120), "equinox")
+    assert (
+        "other mathematics, compared with nothing: jax · equinox compiled fp32: no weight decay"
+        in notes(summary)
+    )
+    assert sentence(summary).startswith("nothing is ranked: no case does the mathematics")
