@@ -9,7 +9,7 @@ from benchmarks.analysis.pairing import pairs, serial_log_ratios
 from benchmarks.analysis.summary import summarise
 from benchmarks.analysis.tables import block_frame
 from tests.unit.analysis.records import blocks, case, cohorts, failed, plan, record, serial
-from workloads.resnet50.spec import SPECS
+from workloads.resnet50.training_spec import SPECS
 
 BASE, CASE = case(), case("jax", "compiled")
 TIMES = {BASE: 0.2, CASE: 0.1}

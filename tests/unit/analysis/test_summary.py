@@ -20,7 +20,7 @@ from tests.unit.analysis.records import (
     plan,
     record,
 )
-from workloads.resnet50.spec import SPECS
+from workloads.resnet50.training_spec import SPECS
 
 BASE = case()
 FAST = case("pytorch", "compiled")

@@ -9,7 +9,7 @@ from benchmarks.commands.show import add_arguments, run, show_plan
 from benchmarks.errors import NothingSelectedError
 from benchmarks.storage.store import Store
 from tests.unit.analysis.records import case, cohorts, failed, plan, record
-from workloads.resnet50.spec import SPECS
+from workloads.resnet50.training_spec import SPECS
 
 BASE, FAST = case(), case("pytorch", "compiled")
 

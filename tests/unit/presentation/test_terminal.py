@@ -12,7 +12,7 @@ from benchmarks.equivalence.verdict import FAIL, ParityVerdict
 from benchmarks.presentation.sentence import sentence
 from benchmarks.presentation.terminal import console_for, render_summary
 from tests.unit.analysis.records import PASSED, case, cohorts, failed, plan, record, serial
-from workloads.resnet50.spec import SPECS
+from workloads.resnet50.training_spec import SPECS
 
 BASE, FAST, SLOW = case(), case("pytorch", "compiled"), case("jax", "compiled")
 TIMES = {BASE: 0.2, FAST: 0.15, SLOW: 0.4}

@@ -10,7 +10,7 @@ from benchmarks.equivalence import precision
 from benchmarks.equivalence.checks import REQUIRED
 from benchmarks.worker.oracle_files import Oracle
 from benchmarks.worker.tasks.training import proof
-from workloads.resnet50 import spec
+from workloads.resnet50 import training_spec as spec
 
 SPEC = spec.SPECS["resnet50_train"]
 WEIGHTS = spec.weights(Work("resnet50_train", 1, "tiny", 2))
