@@ -9,6 +9,9 @@ import numpy as np
 
 from tests.parity.planting import replace_in, replace_in_copy
 
+IMPLEMENTATION = "workloads.resnet50.{}.training"
+"""The module of a framework."""
+
 SCALED = "stage2/block1/conv2/kernel"
 """The parameter whose gradient is scaled."""
 
@@ -58,7 +61,7 @@ WRAPPERS = {"transposed_dense": TransposedDense, "constant_batch": ConstantBatch
 
 def v1_strides() -> dict[str, Any]:
     """The stride of a block in its first 1x1 convolution, as in the first paper."""
-    from workloads.resnet50 import spec
+    from workloads.resnet50 import training_spec as spec
 
     def moved(block: Any) -> Any:
         first, second, third = block.convolutions

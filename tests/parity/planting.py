@@ -65,7 +65,7 @@ def write_extension(
 def planted(model: str, fault: str, framework: str) -> Callable[[Any, Any], Any]:
     """The `build` of the framework's implementation, with this fault in it."""
     faults = importlib.import_module(f"tests.parity.planted_{model}")
-    implementation = importlib.import_module(f"workloads.{model}.{framework}_impl")
+    implementation = importlib.import_module(faults.IMPLEMENTATION.format(framework))
     if fault in faults.CONSTANTS:
         return lambda problem, adapter: implementation.build(
             dataclasses.replace(
