@@ -1,7 +1,7 @@
 """ResNet-50 v1.5 answering requests, as mathematics: weights, requests, folding, FLOP, tolerances.
 
-The network is that of workloads/resnet50, with batch normalisation on its running statistics. The
-README beside this file states what a request is. NumPy, the contract and the workloads only.
+The network is that of training, with batch normalisation on its running statistics. The README
+beside this file states what a request is. NumPy, the contract and the network only.
 
 Shapes: B batch, H height, W width, C channels in, D channels out, V classes, R requests of a batch.
 Images are BHWC, kernels HWCD.
@@ -10,7 +10,6 @@ Images are BHWC, kernels HWCD.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,11 +17,19 @@ import numpy as np
 from benchmarks.contract.case import Case, Work
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import NUM_REQUESTS, NUM_WITHHELD, Requests, WorkloadSpec
-from workloads.resnet50 import training_spec as resnet50
+from workloads.resnet50.network import (
+    BATCH_NORM_EPSILON,
+    SIZES,
+    Convolution,
+    generator,
+    is_statistic,
+    network,
+    num_parameters,
+)
+from workloads.resnet50.network import weights as initial_weights
 from workloads.resnet50.reference import suspected_logits
 
-SIZES = resnet50.SIZES
-HYPERPARAMETERS = {"batch_norm_epsilon": resnet50.HYPERPARAMETERS["batch_norm_epsilon"]}
+HYPERPARAMETERS = {"batch_norm_epsilon": BATCH_NORM_EPSILON}
 
 RECTIFIED_SQUARE = 0.5
 """Mean square of what a rectifier leaves of N(0, 1)."""
@@ -37,20 +44,20 @@ def weights(work: Work) -> Iterator[tuple[str, np.ndarray]]:
     parameters would lead to: with means of 0 and variances of 1, as training begins, a program
     that left them out would pass for right, and so would nearly any epsilon.
     """
-    layers = resnet50.network(SIZES[work.size])
+    layers = network(SIZES[work.size])
     convolutions = {conv.name: conv for conv in layers.convolutions()}
-    for name, array in resnet50.weights(work):
-        if resnet50.is_statistic(name):
+    for name, array in initial_weights(work):
+        if is_statistic(name):
             conv = convolutions[name.rpartition("/bn/")[0]]
             yield name, _statistic(work, name, conv)
         else:
             yield name, array
 
 
-def _statistic(work: Work, name: str, conv: resnet50.Convolution) -> np.ndarray:
+def _statistic(work: Work, name: str, conv: Convolution) -> np.ndarray:
     square = 1.0 if conv.name == "stem/conv" else RECTIFIED_SQUARE
     variance = 2.0 * conv.in_channels / conv.out_channels * square
-    drawn = _generator(work, name).standard_normal(conv.out_channels) * STATISTICS_SPREAD
+    drawn = generator(work, name).standard_normal(conv.out_channels) * STATISTICS_SPREAD
     value = drawn * math.sqrt(variance) if name.endswith("/mean") else variance * np.exp(drawn)
     return np.asarray(value, np.float32)
 
@@ -59,7 +66,7 @@ def batch(work: Work, index: int) -> dict[str, np.ndarray]:
     """The index-th request: `images` BHWC float32 ~ N(0, 1)."""
     size = SIZES[work.size]["image_size"]
     shape = (work.batch_size, size, size, 3)
-    return {"images": _generator(work, f"batch{index}").standard_normal(shape, dtype=np.float32)}
+    return {"images": generator(work, f"batch{index}").standard_normal(shape, dtype=np.float32)}
 
 
 NUM_CALIBRATION_IMAGES = 16
@@ -69,11 +76,7 @@ def calibration_images(work: Work) -> np.ndarray:
     """Images by which the ranges of activations are found for int8, BHWC; no request holds one."""
     size = SIZES[work.size]["image_size"]
     shape = (NUM_CALIBRATION_IMAGES, size, size, 3)
-    return _generator(work, "calibration").standard_normal(shape, dtype=np.float32)
-
-
-def _generator(work: Work, name: str) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64([work.seed, zlib.crc32(name.encode())]))
+    return generator(work, "calibration").standard_normal(shape, dtype=np.float32)
 
 
 def folded(arrays: Arrays, epsilon: float) -> Iterator[tuple[str, np.ndarray]]:
@@ -99,10 +102,7 @@ def folded(arrays: Arrays, epsilon: float) -> Iterator[tuple[str, np.ndarray]]:
 
 def flop_per_request(work: Work) -> int:
     """FLOP of the convolutions and the dense layer: 8.18 GFLOP an image at 224 px."""
-    layers = resnet50.network(SIZES[work.size])
-    head = layers.head_channels * layers.num_classes
-    forward = head + sum(conv.num_multiply_adds for conv in layers.convolutions())
-    return work.batch_size * 2 * forward
+    return work.batch_size * 2 * network(SIZES[work.size]).num_multiply_adds
 
 
 WEIGHT_BYTES = {"fp64": 8, "bf16": 2, "fp16": 2, "int8": 1}
@@ -113,7 +113,7 @@ FOOTPRINT_BYTES = 2**30
 
 def num_weight_bytes(case: Case) -> int:
     """Bytes of the kernels in the case's precision."""
-    layers = resnet50.network(SIZES[case.work.size])
+    layers = network(SIZES[case.work.size])
     num_weights = layers.head_channels * layers.num_classes + sum(
         conv.kernel_size**2 * conv.in_channels * conv.out_channels for conv in layers.convolutions()
     )
@@ -128,12 +128,12 @@ def memory_bytes(case: Case) -> int:
     """
     work = case.work
     parameters = SIZES[work.size]
-    layers = resnet50.network(parameters)
+    layers = network(parameters)
     bytes_per_value = {"fp64": 8}.get(case.way.precision, 4)
     image = parameters["image_size"] ** 2 * 3
     largest = max(conv.output_size**2 * conv.out_channels for conv in layers.convolutions())
     num_images = work.batch_size * (NUM_REQUESTS + NUM_WITHHELD)
-    values = 3 * resnet50.num_parameters(parameters) + num_images * image
+    values = 3 * num_parameters(parameters) + num_images * image
     return (values + 4 * largest * work.batch_size) * bytes_per_value + FOOTPRINT_BYTES
 
 
@@ -146,7 +146,7 @@ def answer_error(answer: np.ndarray, read: Arrays) -> float:
 def known_mistakes(work: Work, arrays: Arrays, request: Arrays) -> Iterator[tuple[str, np.ndarray]]:
     """Known mistakes, each with the logits RBV that it leads to."""
     epsilon = HYPERPARAMETERS["batch_norm_epsilon"]
-    layers = resnet50.network(SIZES[work.size])
+    layers = network(SIZES[work.size])
     for mistake, logits in suspected_logits(layers, arrays, request["images"], epsilon=epsilon):
         yield mistake, logits[None]
 

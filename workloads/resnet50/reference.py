@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workloads.resnet50.training_spec import Block, Convolution, Network
+from workloads.resnet50.network import Block, Convolution, Network
 
 KERAS_EPSILON = 1e-3
 """Default of Keras's batch normalisation."""

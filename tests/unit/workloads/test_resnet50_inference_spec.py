@@ -6,7 +6,7 @@ import pytest
 from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.workload import NUM_REQUESTS, WITHHELD
 from workloads.resnet50 import inference_spec as spec
-from workloads.resnet50 import training_spec as resnet50
+from workloads.resnet50 import network as resnet50
 from workloads.resnet50.reference import Forward, suspected_logits
 
 WORK = Work("resnet50_infer", 1, "tiny", 2)

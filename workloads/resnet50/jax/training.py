@@ -24,7 +24,7 @@ from flax import traverse_util
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Program
 from benchmarks.frameworks.jax.adapter import count_flop
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -185,7 +185,7 @@ class Convolution(nn.Module):  # type: ignore[misc]  # flax is untyped here
     """A convolution without bias, followed by batch normalisation."""
 
     recipe: Recipe
-    layer: spec.Convolution
+    layer: resnet50.Convolution
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
@@ -202,7 +202,7 @@ class Stem(nn.Module):  # type: ignore[misc]  # flax is untyped here
     """The first convolution and the max-pool."""
 
     recipe: Recipe
-    layer: spec.Convolution
+    layer: resnet50.Convolution
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
@@ -215,7 +215,7 @@ class Bottleneck(nn.Module):  # type: ignore[misc]  # flax is untyped here
     """Three convolutions and a shortcut."""
 
     recipe: Recipe
-    block: spec.Block
+    block: resnet50.Block
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
@@ -228,7 +228,7 @@ class Bottleneck(nn.Module):  # type: ignore[misc]  # flax is untyped here
             x_BHWC = self._convolution(self.block.projection)(x_BHWC)
         return nn.relu(y_BHWD + x_BHWC)
 
-    def _convolution(self, layer: spec.Convolution) -> Convolution:
+    def _convolution(self, layer: resnet50.Convolution) -> Convolution:
         return Convolution(self.recipe, layer, name=layer.name.rpartition("/")[2])
 
 
@@ -236,7 +236,7 @@ class LaunchContext(nn.Module):  # type: ignore[misc]  # flax is untyped here
     """Blocks one after another."""
 
     recipe: Recipe
-    blocks: tuple[spec.Block, ...]
+    blocks: tuple[resnet50.Block, ...]
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
@@ -250,7 +250,7 @@ class ResNet50(nn.Module):  # type: ignore[misc]  # flax is untyped here
     """ResNet-50 v1.5 from images to logits."""
 
     recipe: Recipe
-    layers: spec.Network
+    layers: resnet50.Network
 
     @nn.compact
     def __call__(self, images_BHWC: jax.Array) -> jax.Array:
@@ -264,7 +264,7 @@ class ResNet50(nn.Module):  # type: ignore[misc]  # flax is untyped here
         return head(x_BC).astype(master)
 
 
-def _parts(block: spec.Block) -> list[str]:
+def _parts(block: resnet50.Block) -> list[str]:
     """The names of a block's stage, of the block, and of its first convolution."""
     return block.convolutions[0].name.split("/")
 
@@ -283,7 +283,7 @@ class ResNet50Training:
             constants["batch_norm_epsilon"],
             constants["batch_norm_momentum"],
         )
-        self._model = ResNet50(recipe, spec.network(problem.parameters))
+        self._model = ResNet50(recipe, resnet50.network(problem.parameters))
         self._optimizer = _optimizer(constants)
         self._train_step = jax.jit(self._traced_step, donate_argnums=0)
         self._state: State | None = None
@@ -294,8 +294,8 @@ class ResNet50Training:
     def load(self, weights: Arrays) -> None:
         """Take canonical weights and statistics; reset the optimizer's state."""
         values = {name: self._put_master(array) for name, array in weights.items()}
-        parameters = _nested({n: v for n, v in values.items() if not spec.is_statistic(n)})
-        statistics = _nested({n: v for n, v in values.items() if spec.is_statistic(n)})
+        parameters = _nested({n: v for n, v in values.items() if not resnet50.is_statistic(n)})
+        statistics = _nested({n: v for n, v in values.items() if resnet50.is_statistic(n)})
         self._state = State(parameters, statistics, jax.jit(self._optimizer.init)(parameters))
 
     def feed(self, batches: Sequence[Arrays]) -> None:
@@ -384,7 +384,9 @@ def _optimizer(constants: Mapping[str, float]) -> optax.GradientTransformation:
 
 
 def _decayed(parameters: Any) -> Any:
-    return traverse_util.path_aware_map(lambda path, _: spec.is_decayed("/".join(path)), parameters)
+    return traverse_util.path_aware_map(
+        lambda path, _: resnet50.is_decayed("/".join(path)), parameters
+    )
 
 
 def _dtype_name(tree: Any) -> str:

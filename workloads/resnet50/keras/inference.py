@@ -20,7 +20,7 @@ from keras import layers
 
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.keras.framework import KerasFramework
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_infer"}
 
@@ -55,7 +55,7 @@ class Recipe:
         """Zeros on each side of the images."""
         return layers.ZeroPadding2D(margin, data_format=self.image_format)(x_BHWC)
 
-    def convolve_and_normalise(self, conv: spec.Convolution, x_BHWC: Any) -> Any:
+    def convolve_and_normalise(self, conv: resnet50.Convolution, x_BHWC: Any) -> Any:
         """The normalised convolution, BHWD."""
         margin = (conv.kernel_size - 1) // 2
         # Without stride `same` is the explicit padding; with stride it would pad one side only.
@@ -77,7 +77,7 @@ class Recipe:
         return layers.BatchNormalization(axis, epsilon=self.epsilon, name=name)(x_BHWD)
 
 
-def resnet50(network: spec.Network, recipe: Recipe, *, batch_size: int) -> keras.Model:
+def model_of(network: resnet50.Network, recipe: Recipe, *, batch_size: int) -> keras.Model:
     """ResNet-50 v1.5 from images to logits, in the configured dtype policy."""
     size, wide = network.stem.input_size, keras.config.floatx()
     shape = (3, size, size) if recipe.has_channels_first else (size, size, 3)
@@ -95,7 +95,7 @@ def resnet50(network: spec.Network, recipe: Recipe, *, batch_size: int) -> keras
     return keras.Model(images_BHWC, logits_BV)
 
 
-def _bottleneck(block: spec.Block, recipe: Recipe, x_BHWC: Any) -> Any:
+def _bottleneck(block: resnet50.Block, recipe: Recipe, x_BHWC: Any) -> Any:
     first, second, third = block.convolutions
     y_BHWC = layers.ReLU()(recipe.convolve_and_normalise(first, x_BHWC))
     y_BHWC = layers.ReLU()(recipe.convolve_and_normalise(second, y_BHWC))
@@ -110,11 +110,11 @@ class ResNet50Inference:
 
     def __init__(self, problem: Problem, framework: KerasFramework) -> None:
         self._framework = framework
-        self._network = spec.network(problem.parameters)
+        self._network = resnet50.network(problem.parameters)
         recipe = Recipe(problem.hyperparameters["batch_norm_epsilon"], framework.image_format)
         self._axes = (0, 3, 1, 2) if recipe.has_channels_first else (0, 1, 2, 3)
         """In which order the layers take the axes of BHWC."""
-        self._model = resnet50(
+        self._model = model_of(
             self._network,
             recipe,
             batch_size=problem.case.work.batch_size,
@@ -171,7 +171,7 @@ class ResNet50Inference:
         """Nothing is exported."""
 
 
-def _canonical_variables(model: Any, network: spec.Network) -> dict[str, Any]:
+def _canonical_variables(model: Any, network: resnet50.Network) -> dict[str, Any]:
     """The model's variables by canonical name."""
     head = model.get_layer("head")
     found = {"head/kernel": head.kernel, "head/bias": head.bias}

@@ -18,7 +18,7 @@ from keras import layers
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.keras.framework import KerasFramework
 from benchmarks.frameworks.keras.model import TrainedModel, image_layout
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -48,7 +48,7 @@ class Recipe:
     share: float
     """Weight of the new batch in the running statistics."""
 
-    def convolve_and_normalise(self, conv: spec.Convolution, x_BHWC: Any) -> Any:
+    def convolve_and_normalise(self, conv: resnet50.Convolution, x_BHWC: Any) -> Any:
         """The normalised convolution, BHWD."""
         margin = (conv.kernel_size - 1) // 2
         # Without stride `same` is the explicit padding; with stride it would pad one side only.
@@ -81,7 +81,7 @@ class Recipe:
         return keras.regularizers.L2(self.decay / 2)
 
 
-def resnet50(network: spec.Network, recipe: Recipe, *, batch_size: int) -> TrainedModel:
+def model_of(network: resnet50.Network, recipe: Recipe, *, batch_size: int) -> TrainedModel:
     """ResNet-50 v1.5 from images to logits, in the configured dtype policy."""
     size, wide = network.stem.input_size, keras.config.floatx()
     images_BHWC = keras.Input((size, size, 3), batch_size=batch_size)
@@ -101,7 +101,7 @@ def resnet50(network: spec.Network, recipe: Recipe, *, batch_size: int) -> Train
     return TrainedModel(images_BHWC, logits_BD)
 
 
-def _bottleneck(block: spec.Block, recipe: Recipe, x_BHWC: Any) -> Any:
+def _bottleneck(block: resnet50.Block, recipe: Recipe, x_BHWC: Any) -> Any:
     first, second, third = block.convolutions
     y_BHWC = layers.ReLU()(recipe.convolve_and_normalise(first, x_BHWC))
     y_BHWC = layers.ReLU()(recipe.convolve_and_normalise(second, y_BHWC))
@@ -119,13 +119,13 @@ class ResNet50Training:
         self._framework = framework
         self._constants = constants
         self._batch_size = work.batch_size
-        self._network = spec.network(problem.parameters)
+        self._network = resnet50.network(problem.parameters)
         recipe = Recipe(
             decay=constants["weight_decay"],
             epsilon=constants["batch_norm_epsilon"],
             share=constants["batch_norm_momentum"],
         )
-        self._model = resnet50(self._network, recipe, batch_size=work.batch_size)
+        self._model = model_of(self._network, recipe, batch_size=work.batch_size)
         self._variables = _canonical_variables(self._model, self._network)
         self._optimizer = _optimizer(constants, LOSS_SCALES.get(problem.case.way.precision))
         self._training = framework.training(
@@ -144,7 +144,7 @@ class ResNet50Training:
         for name, variable in self._variables.items():
             array = weights[name].astype(variable.dtype)
             variable.assign(self._framework.put(array))
-            if spec.is_statistic(name):
+            if resnet50.is_statistic(name):
                 self._initial[name] = array
         for variable in self._optimizer.variables:
             variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
@@ -177,7 +177,7 @@ class ResNet50Training:
         momentum_of = {id(variable): momentum for variable, momentum in momenta}
         arrays = {"loss": get(self._loss)}
         for name, variable in self._variables.items():
-            if spec.is_statistic(name):
+            if resnet50.is_statistic(name):
                 arrays[f"statistics/{name}"] = get(variable.value)
                 continue
             arrays[f"weights/{name}"] = get(variable.value)
@@ -206,7 +206,7 @@ class ResNet50Training:
             flop_per_step=examined.flop_per_step,
         )
 
-    def _unbiased(self, conv: spec.Convolution, variance_D: np.ndarray) -> np.ndarray:
+    def _unbiased(self, conv: resnet50.Convolution, variance_D: np.ndarray) -> np.ndarray:
         """The running variance that unbiased variances of the batches would have made.
 
         Differs: Keras averages the biased ones, n of n / (n - 1). The average is linear, so that
@@ -234,7 +234,7 @@ def _optimizer(constants: Mapping[str, float], loss_scale: float | None) -> Any:
     )
 
 
-def _canonical_variables(model: Any, network: spec.Network) -> dict[str, Any]:
+def _canonical_variables(model: Any, network: resnet50.Network) -> dict[str, Any]:
     """The model's variables by canonical name."""
     head = model.get_layer("head")
     found = {"head/kernel": head.kernel, "head/bias": head.bias}

@@ -19,7 +19,7 @@ from mlx import nn
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.mlx.adapter import Convolution, convolution, dtype_name
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -113,7 +113,7 @@ class ForwardPass:
         self._parameters = parameters
         self._statistics = statistics
 
-    def logits(self, layers: spec.Network, images_BHWC: mx.array) -> mx.array:
+    def logits(self, layers: resnet50.Network, images_BHWC: mx.array) -> mx.array:
         """Class scores, BD, in the master precision."""
         master, compute, _ = self._operations.numerics
         x_BHWC = self.stem(layers.stem, images_BHWC)
@@ -123,12 +123,12 @@ class ForwardPass:
         logits_BD = x_BC @ self._parameters["head/kernel"].astype(compute)
         return logits_BD.astype(master) + self._parameters["head/bias"]
 
-    def stem(self, layer: spec.Convolution, images_BHWC: mx.array) -> mx.array:
+    def stem(self, layer: resnet50.Convolution, images_BHWC: mx.array) -> mx.array:
         """The first convolution and the max-pool, BHWD."""
         images_BHWC = images_BHWC.astype(self._operations.numerics.compute)
         return _max_pool(_relu(self._convolve_and_normalise(layer, images_BHWC)))
 
-    def bottleneck(self, block: spec.Block, x_BHWC: mx.array) -> mx.array:
+    def bottleneck(self, block: resnet50.Block, x_BHWC: mx.array) -> mx.array:
         """Three convolutions and a shortcut, BHWD."""
         first, second, third = block.convolutions
         y_BHWD = _relu(self._convolve_and_normalise(first, x_BHWC))
@@ -138,7 +138,7 @@ class ForwardPass:
             x_BHWC = self._convolve_and_normalise(block.projection, x_BHWC)
         return _relu(y_BHWD + x_BHWC)
 
-    def _convolve_and_normalise(self, layer: spec.Convolution, x_BHWC: mx.array) -> mx.array:
+    def _convolve_and_normalise(self, layer: resnet50.Convolution, x_BHWC: mx.array) -> mx.array:
         parameters, bn = self._parameters, f"{layer.name}/bn"
         kernel_DHWC = parameters[f"{layer.name}/kernel"].astype(self._operations.numerics.compute)
         x_BHWD = self._operations.convolutions[layer.stride](x_BHWC, kernel_DHWC)
@@ -160,7 +160,7 @@ class ResNet50Training:
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
         self._framework = framework
-        self._layers = spec.network(problem.parameters)
+        self._layers = resnet50.network(problem.parameters)
         self._hyperparameters = problem.hyperparameters
         self._numerics = NUMERICS[problem.case.way.precision]
         self._operations = _operations(problem, self._numerics, self._layers)
@@ -184,7 +184,7 @@ class ResNet50Training:
         The dictionaries stay, which the compiled step reads and writes.
         """
         for name, array in weights.items():
-            if spec.is_statistic(name):
+            if resnet50.is_statistic(name):
                 self._statistics[name] = self._put_master(array)
             else:
                 self._parameters[name] = self._put_master(array)
@@ -268,14 +268,14 @@ class ResNet50Training:
         constants, weight = self._hyperparameters, self._parameters[name]
         if self._numerics.loss_scale != 1.0:
             gradient = gradient / self._numerics.loss_scale
-        if spec.is_decayed(name):
+        if resnet50.is_decayed(name):
             gradient = gradient + constants["weight_decay"] * weight
         momentum = constants["momentum"] * self._momenta[name] + gradient
         self._momenta[name] = momentum
         self._parameters[name] = weight - constants["learning_rate"] * momentum
 
 
-def _operations(problem: Problem, numerics: Numerics, layers: spec.Network) -> Operations:
+def _operations(problem: Problem, numerics: Numerics, layers: resnet50.Network) -> Operations:
     device, constants = problem.case.place.device, problem.hyperparameters
     strides = {layer.stride for layer in layers.convolutions()}
     return Operations(

@@ -30,7 +30,7 @@ from benchmarks.frameworks.pytorch.adapter import (
     multiplies_bf16,
 )
 from workloads.resnet50 import inference_spec as spec
-from workloads.resnet50 import training_spec as resnet50
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_infer"}
 

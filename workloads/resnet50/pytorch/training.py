@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name, multiplies_bf16
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -79,7 +79,7 @@ class ConvolutionNorm(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
     def __init__(
         self,
-        layer: spec.Convolution,
+        layer: resnet50.Convolution,
         constants: Mapping[str, float],
         convolution: type[nn.Conv2d],
     ) -> None:
@@ -109,7 +109,7 @@ class ConvolutionNorm(nn.Module):  # type: ignore[misc]  # torch is untyped here
 class Bottleneck(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """Three convolutions and a shortcut."""
 
-    def __init__(self, block: spec.Block, normalised: Callable[..., ConvolutionNorm]) -> None:
+    def __init__(self, block: resnet50.Block, normalised: Callable[..., ConvolutionNorm]) -> None:
         super().__init__()
         self.first, self.second, self.third = map(normalised, block.convolutions)
         self.projection = None if block.projection is None else normalised(block.projection)
@@ -129,7 +129,7 @@ class ResNet50(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
     def __init__(
         self,
-        layers: spec.Network,
+        layers: resnet50.Network,
         constants: Mapping[str, float],
         convolution: type[nn.Conv2d] = nn.Conv2d,
     ) -> None:
@@ -210,7 +210,7 @@ class ResNet50Training:
         assert self._loss is not None, "read before the first step"
         arrays = {"loss": self._framework.get(self._loss)}
         for name, tensor in self._tensors.items():
-            if spec.is_statistic(name):
+            if resnet50.is_statistic(name):
                 arrays[f"statistics/{name}"] = self._framework.get(tensor)
                 continue
             momentum = self._optimizer.state[tensor]["momentum_buffer"]
@@ -263,7 +263,7 @@ class ResNet50Training:
     def _empty_model(self, problem: Problem) -> ResNet50:
         with torch.device("meta"):  # `load` brings the weights: draw none
             model = ResNet50(
-                spec.network(problem.parameters),
+                resnet50.network(problem.parameters),
                 problem.hyperparameters,
                 convolution_class(
                     device=problem.case.place.device, precision=problem.case.way.precision
@@ -274,9 +274,9 @@ class ResNet50Training:
         return model
 
     def _fresh_optimizer(self) -> torch.optim.Optimizer:
-        names = [name for name in self._tensors if not spec.is_statistic(name)]
-        decayed = [self._tensors[name] for name in names if spec.is_decayed(name)]
-        others = [self._tensors[name] for name in names if not spec.is_decayed(name)]
+        names = [name for name in self._tensors if not resnet50.is_statistic(name)]
+        decayed = [self._tensors[name] for name in names if resnet50.is_decayed(name)]
+        others = [self._tensors[name] for name in names if not resnet50.is_decayed(name)]
         return torch.optim.SGD(
             [
                 {"params": decayed, "weight_decay": self._hyperparameters["weight_decay"]},

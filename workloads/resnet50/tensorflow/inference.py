@@ -26,7 +26,7 @@ from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.tensorflow.adapter import COMPUTE_DTYPES, count_flop, multiplies_bf16
 from workloads.resnet50 import inference_spec as spec
-from workloads.resnet50 import training_spec as resnet50
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_infer"}
 

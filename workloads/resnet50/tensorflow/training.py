@@ -19,7 +19,7 @@ import tensorflow as tf
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.tensorflow.adapter import count_flop, multiplies_bf16
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -54,7 +54,7 @@ class ResNet50Training:
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
         self._framework = framework
-        self._layers = spec.network(problem.parameters)
+        self._layers = resnet50.network(problem.parameters)
         self._hyperparameters = problem.hyperparameters
         self._numerics = NUMERICS[problem.case.way.precision]
         # oneDNN's gradients do not take explicit padding, and TensorFlow falls back to kernels
@@ -86,7 +86,7 @@ class ResNet50Training:
         Variables stay when weights are loaded again, so that nothing is traced anew.
         """
         for name, array in weights.items():
-            if spec.is_statistic(name):
+            if resnet50.is_statistic(name):
                 self._assign(self._statistics, name, array, trainable=False)
             else:
                 self._assign(self._parameters, name, array, trainable=True)
@@ -175,7 +175,7 @@ class ResNet50Training:
         https://www.tensorflow.org/api_docs/python/tf/raw_ops/ResourceApplyMomentum
         """
         weight = self._parameters[name]
-        if spec.is_decayed(name):
+        if resnet50.is_decayed(name):
             gradient += self._hyperparameters["weight_decay"] * weight
         tf.raw_ops.ResourceApplyMomentum(
             var=weight.handle,
@@ -198,7 +198,7 @@ class ResNet50Training:
         logits_BD = tf.matmul(x_BC, tf.cast(self._parameters["head/kernel"], compute))
         return tf.cast(logits_BD, master) + self._parameters["head/bias"]
 
-    def _bottleneck(self, block: spec.Block, x_BHWC: Any) -> Any:
+    def _bottleneck(self, block: resnet50.Block, x_BHWC: Any) -> Any:
         first, second, third = block.convolutions
         y_BHWC = tf.nn.relu(self._convolve_and_normalise(first, x_BHWC))
         y_BHWC = tf.nn.relu(self._convolve_and_normalise(second, y_BHWC))
@@ -207,7 +207,7 @@ class ResNet50Training:
             x_BHWC = self._convolve_and_normalise(block.projection, x_BHWC)
         return tf.nn.relu(y_BHWC + x_BHWC)
 
-    def _convolve_and_normalise(self, conv: spec.Convolution, x_BHWC: Any) -> Any:
+    def _convolve_and_normalise(self, conv: resnet50.Convolution, x_BHWC: Any) -> Any:
         kernel_HWCD = tf.cast(self._parameters[f"{conv.name}/kernel"], self._numerics.compute)
         if self._multiplies_in_fp32:
             x_BHWC, kernel_HWCD = tf.cast(x_BHWC, tf.float32), tf.cast(kernel_HWCD, tf.float32)
@@ -291,7 +291,9 @@ def _normalise_float64(
     )
 
 
-def _convolve(conv: spec.Convolution, x_BHWC: Any, kernel_HWCD: Any, *, pads_apart: bool) -> Any:
+def _convolve(
+    conv: resnet50.Convolution, x_BHWC: Any, kernel_HWCD: Any, *, pads_apart: bool
+) -> Any:
     """The convolution with (kernel_size - 1) // 2 zeros on each side, BHWD.
 
     Without stride that is what SAME means, which every backend takes. With stride, SAME would pad

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.contract.program import Effective
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_infer"}
 
@@ -74,7 +74,7 @@ class PlainInference:
         self.predict = jax.jit(
             partial(
                 predict,
-                layers=spec.network(problem.parameters),
+                layers=resnet50.network(problem.parameters),
                 epsilon=problem.hyperparameters["batch_norm_epsilon"],
             )
         )

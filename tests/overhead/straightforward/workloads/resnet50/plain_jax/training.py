@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks.contract.program import Effective
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -28,7 +28,7 @@ def build(problem, framework):
 class ConvBN(nn.Module):
     """A convolution without bias and its batch normalisation."""
 
-    layer: spec.Convolution
+    layer: resnet50.Convolution
     epsilon: float
     momentum: float
     dtype: object
@@ -60,7 +60,7 @@ class ConvBN(nn.Module):
 class ResNet50(nn.Module):
     """ResNet-50 v1.5."""
 
-    layers: spec.Network
+    layers: resnet50.Network
     epsilon: float
     momentum: float
     dtype: object
@@ -100,7 +100,7 @@ class PlainTraining:
     def __init__(self, problem, framework):
         precision, constants = problem.case.way.precision, problem.hyperparameters
         self.framework = framework
-        self.layers = spec.network(problem.parameters)
+        self.layers = resnet50.network(problem.parameters)
         self.batch_size = problem.case.work.batch_size
         self.share = constants["batch_norm_momentum"]
         self.dtype = jnp.float64 if precision == "fp64" else jnp.float32
@@ -122,7 +122,9 @@ class PlainTraining:
         self.train_step = jax.jit(self.train_step, donate_argnums=0)
 
     def load(self, weights):
-        self.initial = {n: a.astype(self.dtype) for n, a in weights.items() if spec.is_statistic(n)}
+        self.initial = {
+            n: a.astype(self.dtype) for n, a in weights.items() if resnet50.is_statistic(n)
+        }
         values = {
             flax_path(name): self.framework.put(array.astype(self.dtype))
             for name, array in weights.items()

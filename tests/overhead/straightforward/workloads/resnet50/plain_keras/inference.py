@@ -11,7 +11,7 @@ from keras import layers
 
 from benchmarks.contract.program import Effective
 from benchmarks.frameworks.keras.model import image_layout
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_infer"}
 
@@ -49,7 +49,7 @@ def bottleneck(block, x, epsilon):
     return layers.Activation("relu")(layers.Add()([x, y]))
 
 
-def resnet50(network, epsilon):
+def model_of(network, epsilon):
     """ResNet-50 v1.5, from images to logits."""
     size = network.stem.input_size
     images = keras.Input((size, size, 3))
@@ -69,8 +69,8 @@ class PlainInference:
     def __init__(self, problem, framework):
         execution = problem.case.way.execution
         self.framework = framework
-        self.network = spec.network(problem.parameters)
-        self.model = resnet50(self.network, problem.hyperparameters["batch_norm_epsilon"])
+        self.network = resnet50.network(problem.parameters)
+        self.model = model_of(self.network, problem.hyperparameters["batch_norm_epsilon"])
         self.model.compile(run_eagerly=execution == "eager", jit_compile=execution == "compiled")
 
     def export(self, weights):

@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from benchmarks.contract.program import Effective
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_infer"}
 
@@ -77,7 +77,7 @@ class PlainInference:
         if problem.case.way.precision != "fp32":
             raise ValueError("the plain code is in fp32")
         self.framework = framework
-        self.layers = spec.network(problem.parameters)
+        self.layers = resnet50.network(problem.parameters)
         self.model = ResNet50(self.layers, problem.hyperparameters["batch_norm_epsilon"])
         self.model.eval()
         self.run = self.model

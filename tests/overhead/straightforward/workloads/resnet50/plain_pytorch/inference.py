@@ -19,7 +19,7 @@ from torch import nn
 
 from benchmarks.contract.program import Effective
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_infer"}
 
@@ -86,7 +86,7 @@ class PlainInference:
     def __init__(self, problem, framework):
         case = problem.case
         self.framework = framework
-        self.layers = spec.network(problem.parameters)
+        self.layers = resnet50.network(problem.parameters)
         self.device = TORCH_DEVICES[case.place.device]
         self.dtype = DTYPES.get(case.way.precision, torch.float32)
         model = ResNet50(self.layers, problem.hyperparameters["batch_norm_epsilon"]).eval()
@@ -163,7 +163,7 @@ def load_weights(model, layers, weights):
 def export_onnx(request_file):
     """Write the model as ONNX: BCHW images to logits."""
     request = json.loads(Path(request_file).read_text())
-    layers = spec.network(request["parameters"])
+    layers = resnet50.network(request["parameters"])
     model = ResNet50(layers, request["epsilon"]).eval()
     with np.load(request["weights"]) as weights:
         load_weights(model, layers, weights)

@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks.contract.program import Effective
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -84,7 +84,7 @@ class PlainTraining:
         self.hyperparameters = problem.hyperparameters
         self.dtype = torch.float64 if precision == "fp64" else torch.float32
         self.autocast_dtype = AUTOCAST_DTYPES.get(precision)
-        layers = spec.network(problem.parameters)
+        layers = resnet50.network(problem.parameters)
         constants = problem.hyperparameters
         model = ResNet50(layers, constants["batch_norm_epsilon"], constants["batch_norm_momentum"])
         self.device = TORCH_DEVICES[problem.case.place.device]
@@ -98,10 +98,12 @@ class PlainTraining:
                 array = weights[name]
                 array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
                 tensor.copy_(self.framework.put(array))
-        names = [name for name in self.tensors if not spec.is_statistic(name)]
+        names = [name for name in self.tensors if not resnet50.is_statistic(name)]
         groups = [
             {
-                "params": [self.tensors[name] for name in names if spec.is_decayed(name) == decays],
+                "params": [
+                    self.tensors[name] for name in names if resnet50.is_decayed(name) == decays
+                ],
                 "weight_decay": self.hyperparameters["weight_decay"] if decays else 0.0,
             }
             for decays in (True, False)
@@ -142,7 +144,7 @@ class PlainTraining:
     def read(self):
         arrays = {"loss": self.framework.get(self.loss)}
         for name, tensor in self.tensors.items():
-            if spec.is_statistic(name):
+            if resnet50.is_statistic(name):
                 arrays[f"statistics/{name}"] = self.framework.get(tensor)
                 continue
             state = self.optimizer.state[tensor]["momentum_buffer"]

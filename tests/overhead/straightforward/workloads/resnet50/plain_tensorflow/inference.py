@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.contract.program import Effective
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_infer"}
 
@@ -78,7 +78,7 @@ class PlainInference:
 
     def __init__(self, problem, framework):
         self.framework = framework
-        self.layers = spec.network(problem.parameters)
+        self.layers = resnet50.network(problem.parameters)
         self.epsilon = problem.hyperparameters["batch_norm_epsilon"]
         self.dtype = COMPUTE_DTYPES.get(problem.case.way.precision, tf.float32)
         self.execution = problem.case.way.execution
@@ -125,7 +125,7 @@ class PlainInference:
 def convert_to_litert(request_file):
     """Write the model as LiteRT takes it, by way of a saved model: BHWC images to logits."""
     request = json.loads(Path(request_file).read_text())
-    layers = spec.network(request["parameters"])
+    layers = resnet50.network(request["parameters"])
     with np.load(request["weights"]) as weights:
         model = ResNet50(layers, request["epsilon"], weights, tf.float32)
     size = layers.stem.input_size

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from benchmarks.contract.program import Effective
-from workloads.resnet50 import training_spec as spec
+from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -27,7 +27,7 @@ class PlainTraining:
         precision, execution = problem.case.way.precision, problem.case.way.execution
         self.framework = framework
         self.hyperparameters = problem.hyperparameters
-        self.layers = spec.network(problem.parameters)
+        self.layers = resnet50.network(problem.parameters)
         self.compute_dtype = COMPUTE_DTYPES.get(precision, tf.float32)
         self.dtype = tf.float64 if precision == "fp64" else tf.float32
         self.loss_scale = 128.0 if precision == "fp16" else 1.0
@@ -41,7 +41,7 @@ class PlainTraining:
         for name, array in weights.items():
             value = tf.cast(self.framework.put(array), self.dtype)
             if name not in self.variables:
-                trainable = not spec.is_statistic(name)
+                trainable = not resnet50.is_statistic(name)
                 self.variables[name] = tf.Variable(value, trainable=trainable)
                 if trainable:
                     self.momenta[name] = tf.Variable(tf.zeros_like(value), trainable=False)
@@ -64,7 +64,7 @@ class PlainTraining:
         get = self.framework.get
         arrays = {"loss": get(self.loss)}
         for name, variable in self.variables.items():
-            group = "statistics" if spec.is_statistic(name) else "weights"
+            group = "statistics" if resnet50.is_statistic(name) else "weights"
             arrays[f"{group}/{name}"] = get(variable)
         for name, variable in self.momenta.items():
             arrays[f"optimizer/{name}"] = get(variable)
@@ -90,7 +90,7 @@ class PlainTraining:
         gradients = tape.gradient(scaled_loss, weights)
         for name, weight in weights.items():
             gradient = gradients[name] / self.loss_scale
-            if spec.is_decayed(name):
+            if resnet50.is_decayed(name):
                 gradient += self.hyperparameters["weight_decay"] * weight
             momentum = self.momenta[name]
             momentum.assign(self.hyperparameters["momentum"] * momentum + gradient)
