@@ -77,7 +77,7 @@ def planted(model: str, fault: str, framework: str) -> Callable[[Any, Any], Any]
         wrap = faults.WRAPPERS[fault]
         return lambda problem, adapter: wrap(implementation.build(problem, adapter))
     if fault in faults.MATHEMATICS:
-        replace_in_copy(implementation, "spec", **faults.MATHEMATICS[fault]())
+        replace_in_copy(implementation, faults.LAYERS, **faults.MATHEMATICS[fault]())
     else:
         getattr(faults, f"{framework}_{fault}")(implementation)
     return implementation.build

@@ -158,15 +158,15 @@ def unfrozen(program):
     def export(weights):
         import tensorflow as tf
 
-        from workloads.resnet50 import training_spec as spec
+        from workloads.resnet50 import network as resnet50
         from workloads.resnet50.keras import inference
 
         problem = program._problem
-        layers = spec.network(problem.parameters)
+        layers = resnet50.network(problem.parameters)
         size, batch_size = layers.stem.input_size, problem.case.work.batch_size
         epsilon = problem.hyperparameters["batch_norm_epsilon"]
         recipe = inference.Recipe(epsilon, "channels_last")
-        model = inference.resnet50(layers, recipe, batch_size=batch_size)
+        model = inference.model_of(layers, recipe, batch_size=batch_size)
         for name, variable in inference._canonical_variables(model, layers).items():
             variable.assign(weights[name])
         images = tf.TensorSpec((batch_size, size, size, 3), tf.float32)

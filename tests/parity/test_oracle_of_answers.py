@@ -18,8 +18,8 @@ SPECS = discover().specs()
 def resnet50(work, weights, batch):
     """The logits of its one request, RBV."""
     from workloads.resnet50 import inference_spec as spec
+    from workloads.resnet50 import network as layers
     from workloads.resnet50 import reference
-    from workloads.resnet50 import training_spec as layers
 
     full = reference.Forward(spec.HYPERPARAMETERS["batch_norm_epsilon"])
     return full.logits(layers.network(spec.SIZES[work.size]), weights, batch["images"])[None]
