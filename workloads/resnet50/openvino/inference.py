@@ -21,7 +21,7 @@ from benchmarks.frameworks.openvino.adapter import Adapter
 from workloads.resnet50.exported import write_onnx
 
 IMPLEMENTS = {"resnet50_infer"}
-EXPORTED_FROM = {"pytorch": "workloads.resnet50.pytorch.inference"}
+EXPORTED_FROM = {"pytorch": "workloads.resnet50.pytorch.export"}
 QUANTISED_BY = {"onnxruntime": "workloads.resnet50.onnxruntime.inference"}
 
 

@@ -8,6 +8,7 @@ Shapes: B batch, H height, W width, C channels in, D channels out.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Callable
@@ -16,13 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
-from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name, multiplies_bf16
+from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name
 from workloads.resnet50 import network as resnet50
+from workloads.resnet50.pytorch import network
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -36,21 +36,9 @@ def build(problem: Problem, framework: Framework) -> ResNet50Training:
     return ResNet50Training(problem, framework)
 
 
-def memory_format(*, device: str, precision: str) -> torch.memory_format:
-    """The layout of images, activations and kernels that is fastest here.
-
-    Tensor cores, Inductor's fused kernels and oneDNN take channels_last as it is. Metal's
-    convolution backward is slow on it (https://github.com/pytorch/pytorch/issues/193349), and
-    float64 has no kernel for it.
-    """
-    if device == "metal" or precision == "fp64":
-        return torch.contiguous_format
-    return torch.channels_last
-
-
 def convolution_class(*, device: str, precision: str) -> type[nn.Conv2d]:
     """Torch's convolution, but for bf16 on a CPU for which oneDNN has none in bf16."""
-    is_emulated = device == "cpu" and precision == "bf16" and not multiplies_bf16()
+    is_emulated = network.emulates_bf16(device=device, precision=precision)
     chosen: type[nn.Conv2d] = RoundedConvolution if is_emulated else nn.Conv2d
     return chosen
 
@@ -84,15 +72,7 @@ class ConvolutionNorm(nn.Module):  # type: ignore[misc]  # torch is untyped here
         convolution: type[nn.Conv2d],
     ) -> None:
         super().__init__()
-        self.name = layer.name
-        self.convolution = convolution(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,
-            stride=layer.stride,
-            padding=(layer.kernel_size - 1) // 2,
-            bias=False,
-        )
+        self.convolution = network.made(layer, convolution, bias=False)
         self.norm = nn.BatchNorm2d(
             layer.out_channels,
             eps=constants["batch_norm_epsilon"],
@@ -106,56 +86,16 @@ class ConvolutionNorm(nn.Module):  # type: ignore[misc]  # torch is untyped here
         return self.norm(self.convolution(x_BCHW))
 
 
-class Bottleneck(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """Three convolutions and a shortcut."""
-
-    def __init__(self, block: resnet50.Block, normalised: Callable[..., ConvolutionNorm]) -> None:
-        super().__init__()
-        self.first, self.second, self.third = map(normalised, block.convolutions)
-        self.projection = None if block.projection is None else normalised(block.projection)
-
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """The block's output, BDHW."""
-        y_BDHW = F.relu(self.first(x_BCHW), inplace=True)
-        y_BDHW = F.relu(self.second(y_BDHW), inplace=True)
-        y_BDHW = self.third(y_BDHW)
-        # Batch normalisation's backward needs its input and not its output: add to it in place.
-        y_BDHW += x_BCHW if self.projection is None else self.projection(x_BCHW)
-        return F.relu(y_BDHW, inplace=True)
-
-
-class ResNet50(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """ResNet-50 v1.5 from images to logits."""
-
-    def __init__(
-        self,
-        layers: resnet50.Network,
-        constants: Mapping[str, float],
-        convolution: type[nn.Conv2d] = nn.Conv2d,
-    ) -> None:
-        super().__init__()
-        normalised = partial(ConvolutionNorm, constants=constants, convolution=convolution)
-        self.stem = normalised(layers.stem)
-        self.blocks = nn.Sequential(*(Bottleneck(block, normalised) for block in layers.blocks))
-        self.head = nn.Linear(layers.head_channels, layers.num_classes)
-
-    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        """The logits, BD."""
-        x_BCHW = F.relu(self.stem(images_BCHW), inplace=True)
-        x_BCHW = F.max_pool2d(x_BCHW, kernel_size=3, stride=2, padding=1)
-        return self.head(self.blocks(x_BCHW).mean(dim=(2, 3)))
-
-    def canonical(self) -> dict[str, torch.Tensor]:
-        """Parameters and running statistics by their canonical names, in torch's layout."""
-        tensors = {"head/kernel": self.head.weight, "head/bias": self.head.bias}
-        for module in self.modules():
-            if isinstance(module, ConvolutionNorm):
-                tensors[f"{module.name}/kernel"] = module.convolution.weight
-                tensors[f"{module.name}/bn/scale"] = module.norm.weight
-                tensors[f"{module.name}/bn/bias"] = module.norm.bias
-                tensors[f"{module.name}/bn/mean"] = module.norm.running_mean
-                tensors[f"{module.name}/bn/variance"] = module.norm.running_var
-        return tensors
+def canonical(model: network.ResNet50) -> dict[str, torch.Tensor]:
+    """Parameters and running statistics by their canonical names, in torch's layout."""
+    tensors = {"head/kernel": model.head.weight, "head/bias": model.head.bias}
+    for name, module in model.convolutions():
+        tensors[f"{name}/kernel"] = module.convolution.weight
+        tensors[f"{name}/bn/scale"] = module.norm.weight
+        tensors[f"{name}/bn/bias"] = module.norm.bias
+        tensors[f"{name}/bn/mean"] = module.norm.running_mean
+        tensors[f"{name}/bn/variance"] = module.norm.running_var
+    return tensors
 
 
 class ResNet50Training:
@@ -168,35 +108,34 @@ class ResNet50Training:
         self._device = TORCH_DEVICES[device]
         self._dtype = torch.float64 if way.precision == "fp64" else torch.float32
         self._autocast_dtype = AUTOCAST_DTYPES.get(way.precision)
-        self._memory_format = memory_format(device=device, precision=way.precision)
+        self._memory_format = network.memory_format(device=device, precision=way.precision)
         self._model = self._empty_model(problem)
-        self._tensors = self._model.canonical()
+        self._tensors = canonical(self._model)
         self._optimizer = self._fresh_optimizer()
         self._scaler = self._fresh_scaler()
         self._compute_loss = self._loss_of
         if way.execution == "compiled":
             self._compute_loss = torch.compile(self._loss_of, fullgraph=True, dynamic=False)
         self._batches: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._next = 0
+        self._turns = itertools.cycle(self._batches)
         self._loss: torch.Tensor | None = None
 
     def load(self, weights: Arrays) -> None:
         """Take canonical weights and statistics; reset the optimizer's state."""
         with torch.no_grad():
             for name, tensor in self._tensors.items():
-                tensor.copy_(self._framework.put(_to_torch_layout(weights[name])))
+                tensor.copy_(self._framework.put(network.to_torch_layout(weights[name])))
         self._optimizer = self._fresh_optimizer()
         self._scaler = self._fresh_scaler()
 
     def feed(self, batches: Sequence[Arrays]) -> None:
         """Put these batches on the device in the layout of the activations."""
         self._batches = [(self._images(batch), self._labels(batch)) for batch in batches]
-        self._next = 0
+        self._turns = itertools.cycle(self._batches)
 
     def step(self) -> torch.Tensor:
         """Enqueue one training step on the next batch; its loss, still on the device."""
-        images_BCHW, labels_B = self._batches[self._next]
-        self._next = (self._next + 1) % len(self._batches)
+        images_BCHW, labels_B = next(self._turns)
         self._optimizer.zero_grad(set_to_none=True)  # before the forward: it frees the gradients
         loss = self._compute_loss(images_BCHW, labels_B)
         self._scaler.scale(loss).backward()
@@ -224,25 +163,18 @@ class ResNet50Training:
         Activations and FLOP are of a step on tensors without values: no time, no memory.
         """
         parameter = self._tensors["head/kernel"]
-        images_BCHW, labels_B = self._batches[0]
-        is_last = images_BCHW.is_contiguous(memory_format=torch.channels_last)
-        seen: list[torch.Tensor] = []
-        block = self._model.blocks[0]
-        hook = block.register_forward_hook(lambda _module, _inputs, y: seen.append(y))
-        with FakeTensorMode() as fake, FlopCounterMode(display=False) as counter:
-            named = (*self._model.named_parameters(), *self._model.named_buffers())
-            without_values = {name: fake.from_tensor(tensor) for name, tensor in named}
-            model = partial(torch.func.functional_call, self._model, without_values)
-            images_BCHW, labels_B = map(fake.from_tensor, (images_BCHW, labels_B))
-            self._loss_of(images_BCHW, labels_B, model=model).backward()
-        hook.remove()
+        trace = network.traced(
+            self._model,
+            lambda model, images, labels: self._loss_of(images, labels, model).backward(),
+            *self._batches[0],
+        )
         return Effective(
             parameters=dtype_name(parameter.dtype),
             gradients=dtype_name(parameter.grad.dtype),
             optimizer=dtype_name(self._optimizer.state[parameter]["momentum_buffer"].dtype),
-            activations=dtype_name(seen[0].dtype),
-            layout="NHWC" if is_last else "NCHW",
-            flop_per_step=counter.get_total_flops(),
+            activations=trace.activations,
+            layout=trace.layout,
+            flop_per_step=trace.flop,
         )
 
     def _loss_of(
@@ -260,15 +192,12 @@ class ResNet50Training:
                 logits_BD = model(images_BCHW)
         return F.cross_entropy(logits_BD.to(self._dtype), labels_B)
 
-    def _empty_model(self, problem: Problem) -> ResNet50:
+    def _empty_model(self, problem: Problem) -> network.ResNet50:
+        case = problem.case
+        convolution = convolution_class(device=case.place.device, precision=case.way.precision)
+        make = partial(ConvolutionNorm, constants=problem.hyperparameters, convolution=convolution)
         with torch.device("meta"):  # `load` brings the weights: draw none
-            model = ResNet50(
-                resnet50.network(problem.parameters),
-                problem.hyperparameters,
-                convolution_class(
-                    device=problem.case.place.device, precision=problem.case.way.precision
-                ),
-            )
+            model = network.ResNet50(resnet50.network(problem.parameters), make)
         model.to_empty(device=self._device)
         model.to(dtype=self._dtype, memory_format=self._memory_format)
         return model
@@ -297,16 +226,12 @@ class ResNet50Training:
         )
 
     def _images(self, batch: Arrays) -> torch.Tensor:
-        images_BCHW = self._framework.put(batch["images"]).permute(0, 3, 1, 2)
-        return images_BCHW.to(dtype=self._dtype).contiguous(memory_format=self._memory_format)
+        return network.put_images(
+            self._framework, batch, dtype=self._dtype, memory_format=self._memory_format
+        )
 
     def _labels(self, batch: Arrays) -> torch.Tensor:
         return self._framework.put(batch["labels"]).long()  # the index type of torch's loss
-
-
-def _to_torch_layout(array: np.ndarray) -> np.ndarray:
-    """HWCD to DCHW, CD to DC; vectors as they are."""
-    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
 
 
 def _to_canonical_layout(array: np.ndarray) -> np.ndarray:
