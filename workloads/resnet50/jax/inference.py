@@ -9,6 +9,7 @@ kernels HWCD, which are JAX's own layouts.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.program import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem, RequestProgram
 from benchmarks.frameworks.jax.adapter import COMPUTE_DTYPES, count_flop
 from workloads.resnet50 import inference_spec as spec
 from workloads.resnet50 import network as resnet50
+from workloads.resnet50.jax import network
 
 IMPLEMENTS = {"resnet50_infer"}
 
@@ -36,30 +38,13 @@ def build(problem: Problem, framework: Framework) -> ResNet50Inference:
 def convolve(layer: resnet50.Convolution, weights: Weights, x_BHWC: jax.Array) -> jax.Array:
     """The convolution with its bias, BHWD, padded by (kernel_size - 1) // 2 on each side."""
     kernel_HWCD = weights[f"{layer.name}/kernel"]
-    stride, padding = layer.stride, (layer.kernel_size - 1) // 2
+    stride = layer.stride
     if layer.kernel_size == 1 and jax.default_backend() == "cpu":
         # XLA's CPU backend does not see the product in it: a quarter of the time of an answer.
         y_BHWD = x_BHWC[:, ::stride, ::stride] @ kernel_HWCD[0, 0]
     else:
-        y_BHWD = jax.lax.conv_general_dilated(
-            x_BHWC,
-            kernel_HWCD,
-            window_strides=(stride, stride),
-            padding=((padding, padding), (padding, padding)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y_BHWD = network.convolve(x_BHWC, kernel_HWCD, stride=stride)
     return y_BHWD + weights[f"{layer.name}/bias"]
-
-
-def bottleneck(block: resnet50.Block, weights: Weights, x_BHWC: jax.Array) -> jax.Array:
-    """Three convolutions and a shortcut."""
-    first, second, third = block.convolutions
-    y_BHWD = jax.nn.relu(convolve(first, weights, x_BHWC))
-    y_BHWD = jax.nn.relu(convolve(second, weights, y_BHWD))
-    y_BHWD = convolve(third, weights, y_BHWD)
-    if block.projection is not None:
-        x_BHWC = convolve(block.projection, weights, x_BHWC)
-    return jax.nn.relu(y_BHWD + x_BHWC)
 
 
 def stem(layer: resnet50.Convolution, weights: Weights, images_BHWC: jax.Array) -> jax.Array:
@@ -80,13 +65,15 @@ def logits_of(layers: resnet50.Network, weights: Weights, images_BHWC: jax.Array
     """The logits, BV, in float32 or wider."""
     x_BHWC = stem(layers.stem, weights, images_BHWC)
     for block in layers.blocks:
-        x_BHWC = bottleneck(block, weights, x_BHWC)
+        x_BHWC = network.bottleneck(
+            block, x_BHWC, lambda layer, x_BHWC: convolve(layer, weights, x_BHWC)
+        )
     wide = jnp.promote_types(x_BHWC.dtype, jnp.float32)
     x_BC = x_BHWC.mean((1, 2), dtype=wide).astype(x_BHWC.dtype)
     return (x_BC @ weights["head/kernel"] + weights["head/bias"]).astype(wide)
 
 
-class ResNet50Inference:
+class ResNet50Inference(RequestProgram):
     """Folded weights and requests on the device, and the compiled answer; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
@@ -98,11 +85,8 @@ class ResNet50Inference:
         self._respond: Callable[[jax.Array], jax.Array] | None = None
         self._weights: dict[str, Any] = {}
         self._requests: list[Any] = []
-        self._next = 0
+        self._turns = itertools.cycle(self._requests)
         self._logits: Any = None
-
-    def export(self, weights: Arrays) -> None:
-        """Do nothing: the weights are loaded as they are."""
 
     def load(self, weights: Arrays) -> None:
         """Take canonical weights and statistics, folded."""
@@ -119,17 +103,12 @@ class ResNet50Inference:
         """Put these requests on the device."""
         put = self._framework.put
         self._requests = [put(batch["images"].astype(self._dtype)) for batch in batches]
-        self._next = 0
-
-    def prepare(self) -> None:
-        """Do nothing: a request stands by itself."""
+        self._turns = itertools.cycle(self._requests)
 
     def step(self) -> Any:
         """Enqueue the next request; its logits."""
-        images_BHWC = self._requests[self._next]
-        self._next = (self._next + 1) % len(self._requests)
         assert self._respond is not None, "a request before the weights"
-        self._logits = self._respond(images_BHWC)
+        self._logits = self._respond(next(self._turns))
         return self._logits
 
     def read(self) -> dict[str, np.ndarray]:
@@ -151,9 +130,6 @@ class ResNet50Inference:
             layout="NHWC",
             folded="batch normalisation",
         )
-
-    def artefact_bytes(self) -> None:
-        """Nothing is exported."""
 
     def _traced(self, weights: Weights, images_BHWC: jax.Array) -> jax.Array:
         return logits_of(self._layers, weights, images_BHWC)

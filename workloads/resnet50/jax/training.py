@@ -25,6 +25,7 @@ from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Program
 from benchmarks.frameworks.jax.adapter import count_flop
 from workloads.resnet50 import network as resnet50
+from workloads.resnet50.jax.network import bottleneck, convolve, convolve_on_cpu
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -52,10 +53,6 @@ NO_VALUES = nn.initializers.zeros
 """In place of an initializer: `load` brings every value, and Flax only compares the shapes."""
 
 
-MAX_PATCHED_SIZE = 16
-"""Height of the images up to which convolutions on the CPU become products with patches."""
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What the modules need to know beside their layer."""
@@ -78,76 +75,6 @@ class State(NamedTuple):
 def build(problem: Problem, framework: Framework) -> Program:
     """The training program, without weights and batches yet."""
     return ResNet50Training(problem, framework)
-
-
-def convolve(x_BHWC: jax.Array, kernel_HWCD: jax.Array, *, stride: int) -> jax.Array:
-    """The convolution, BHWD, padded by (kernel_size - 1) // 2 on each side."""
-    padding = (kernel_HWCD.shape[0] - 1) // 2
-    return jax.lax.conv_general_dilated(
-        x_BHWC,
-        kernel_HWCD,
-        window_strides=(stride, stride),
-        padding=((padding, padding), (padding, padding)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-
-
-def convolve_on_cpu(x_BHWC: jax.Array, kernel_HWCD: jax.Array, *, stride: int) -> jax.Array:
-    """The same convolution, as a matrix product where XLA's CPU backend does better with one.
-
-    Its gradient of a 1x1 kernel, a convolution with a window of the image's size, takes 3 to 8
-    times a matrix product's time. An image smaller than the kernel falls off its fast path, and
-    takes up to 40 times as long; up to 16 pixels, patches are never slower (jaxlib 0.10.2).
-    """
-    size = kernel_HWCD.shape[0]
-    if size == 1:
-        return product(x_BHWC[:, ::stride, ::stride], kernel_HWCD[0, 0])
-    if x_BHWC.shape[1] > MAX_PATCHED_SIZE:
-        return convolve(x_BHWC, kernel_HWCD, stride=stride)
-    patches_BHWC = _patches(x_BHWC, size=size, stride=stride)
-    return product(patches_BHWC, kernel_HWCD.reshape(-1, kernel_HWCD.shape[-1]))
-
-
-def _patches(x_BHWC: jax.Array, *, size: int, stride: int) -> jax.Array:
-    """What the kernel sees at each output: its taps' inputs one after another, as channels."""
-    padding = (size - 1) // 2
-    extent = (x_BHWC.shape[1] - 1) // stride * stride + 1
-    x_BHWC = jnp.pad(x_BHWC, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    taps = [
-        x_BHWC[:, row : row + extent : stride, column : column + extent : stride]
-        for row in range(size)
-        for column in range(size)
-    ]
-    return jnp.concatenate(taps, axis=-1)
-
-
-@jax.custom_vjp
-def product(x_BHWC: jax.Array, weight_CD: jax.Array) -> jax.Array:
-    """The product over the last axis, BHWD, with a gradient that reads its operands as they lie.
-
-    JAX's own gradient of the weight is a transposed product, for which XLA's CPU backend computes
-    the output's gradient a second time, transposed: a quarter of the step's time (jaxlib 0.10.2).
-    """
-    return x_BHWC @ weight_CD
-
-
-def _product_forward(
-    x_BHWC: jax.Array, weight_CD: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return product(x_BHWC, weight_CD), (x_BHWC, weight_CD)
-
-
-def _product_backward(
-    kept: tuple[jax.Array, jax.Array], dy_BHWD: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x_BHWC, weight_CD = kept
-    x_NC = x_BHWC.reshape(-1, x_BHWC.shape[-1])
-    dy_ND = dy_BHWD.reshape(-1, dy_BHWD.shape[-1])
-    over_samples = (((0,), (0,)), ((), ()))
-    return dy_BHWD @ weight_CD.T, jax.lax.dot_general(x_NC, dy_ND, over_samples)
-
-
-product.defvjp(_product_forward, _product_backward)
 
 
 class BatchNorm(nn.Module):  # type: ignore[misc]  # flax is untyped here
@@ -220,19 +147,13 @@ class Bottleneck(nn.Module):  # type: ignore[misc]  # flax is untyped here
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         """The block's output, BHWD."""
-        first, second, third = self.block.convolutions
-        y_BHWD = nn.relu(self._convolution(first)(x_BHWC))
-        y_BHWD = nn.relu(self._convolution(second)(y_BHWD))
-        y_BHWD = self._convolution(third)(y_BHWD)
-        if self.block.projection is not None:
-            x_BHWC = self._convolution(self.block.projection)(x_BHWC)
-        return nn.relu(y_BHWD + x_BHWC)
+        return bottleneck(self.block, x_BHWC, self._convolved)
 
-    def _convolution(self, layer: resnet50.Convolution) -> Convolution:
-        return Convolution(self.recipe, layer, name=layer.name.rpartition("/")[2])
+    def _convolved(self, layer: resnet50.Convolution, x_BHWC: jax.Array) -> jax.Array:
+        return Convolution(self.recipe, layer, name=layer.name.rpartition("/")[2])(x_BHWC)
 
 
-class LaunchContext(nn.Module):  # type: ignore[misc]  # flax is untyped here
+class Stage(nn.Module):  # type: ignore[misc]  # flax is untyped here
     """Blocks one after another."""
 
     recipe: Recipe
@@ -258,7 +179,7 @@ class ResNet50(nn.Module):  # type: ignore[misc]  # flax is untyped here
         master, compute, _ = self.recipe.numerics
         x_BHWC = Stem(self.recipe, self.layers.stem, name="stem")(images_BHWC.astype(compute))
         for name, blocks in itertools.groupby(self.layers.blocks, lambda block: _parts(block)[0]):
-            x_BHWC = LaunchContext(self.recipe, tuple(blocks), name=name)(x_BHWC)
+            x_BHWC = Stage(self.recipe, tuple(blocks), name=name)(x_BHWC)
         x_BC = x_BHWC.mean((1, 2), dtype=master)
         head = nn.Dense(self.layers.num_classes, dtype=compute, param_dtype=master, name="head")
         return head(x_BC).astype(master)
@@ -288,7 +209,7 @@ class ResNet50Training:
         self._train_step = jax.jit(self._traced_step, donate_argnums=0)
         self._state: State | None = None
         self._batches: list[tuple[Any, Any]] = []
-        self._next = 0
+        self._turns = itertools.cycle(self._batches)
         self._loss: Any = None
 
     def load(self, weights: Arrays) -> None:
@@ -302,15 +223,14 @@ class ResNet50Training:
         """Put these batches on the device; the next step uses the first, and steps rotate."""
         put = self._framework.put
         self._batches = [(put(batch["images"]), put(batch["labels"])) for batch in batches]
-        self._next = 0
+        self._turns = itertools.cycle(self._batches)
 
     def step(self) -> Any:
         """Enqueue one training step on the next batch; its loss.
 
         The loss stands for the whole step: the results of one program are ready together.
         """
-        images_BHWC, labels_B = self._batches[self._next]
-        self._next = (self._next + 1) % len(self._batches)
+        images_BHWC, labels_B = next(self._turns)
         self._state, self._loss = self._train_step(self._state, images_BHWC, labels_B)
         return self._loss
 
