@@ -16,7 +16,7 @@ from benchmarks.frameworks.litert.adapter import Adapter
 from workloads.resnet50.exported import write_litert
 
 IMPLEMENTS = {"resnet50_infer"}
-EXPORTED_FROM = {"tensorflow": "workloads.resnet50.tensorflow.inference"}
+EXPORTED_FROM = {"tensorflow": "workloads.resnet50.tensorflow.export"}
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:

@@ -9,6 +9,7 @@ which are TensorFlow's own layouts, so that nothing is transposed.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
@@ -18,8 +19,14 @@ import tensorflow as tf
 
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
-from benchmarks.frameworks.tensorflow.adapter import count_flop, multiplies_bf16
+from benchmarks.frameworks.tensorflow.adapter import count_flop
 from workloads.resnet50 import network as resnet50
+from workloads.resnet50.tensorflow.network import (
+    activations_of,
+    convolutions_for,
+    features,
+    layout_of,
+)
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -57,24 +64,13 @@ class ResNet50Training:
         self._layers = resnet50.network(problem.parameters)
         self._hyperparameters = problem.hyperparameters
         self._numerics = NUMERICS[problem.case.way.precision]
-        # oneDNN's gradients do not take explicit padding, and TensorFlow falls back to kernels
-        # that are several times slower; cuDNN takes it and spares a copy.
-        # TensorFlow 2.21, RewriteConv2D in core/common_runtime/eager/mkl_eager_op_rewrite.cc.
-        self._pads_apart = problem.case.place.device == "cpu"
-        # Without units for bf16, as one and as XLA do it: operands and result are rounded to bf16,
-        # products and sums are in fp32. oneDNN's emulation takes twice, Eigen's bf16 ten times as
-        # long.
-        self._multiplies_in_fp32 = (
-            problem.case.place.device == "cpu"
-            and problem.case.way.precision == "bf16"
-            and not multiplies_bf16()
-        )
+        self._convolutions = convolutions_for(problem.case)
         self._train_step = _executed(self._train_step_in_python, problem.case.way.execution)
         self._parameters: dict[str, Any] = {}
         self._statistics: dict[str, Any] = {}
         self._momenta: dict[str, Any] = {}
         self._batches: list[tuple[Any, Any]] = []
-        self._num_steps = 0
+        self._turns = itertools.cycle(self._batches)
         self._loss: Any = None
         # Made once: eager execution would otherwise copy them to the device for every parameter.
         self._learning_rate = self._constant(problem.hyperparameters["learning_rate"])
@@ -102,12 +98,11 @@ class ResNet50Training:
         self._batches = [
             (put(batch["images"]), put(batch["labels"].astype(np.int64))) for batch in batches
         ]
-        self._num_steps = 0
+        self._turns = itertools.cycle(self._batches)
 
     def step(self) -> Any:
         """Enqueue one training step on the next batch; its loss."""
-        images_BHWC, labels_B = self._batches[self._num_steps % len(self._batches)]
-        self._num_steps += 1
+        images_BHWC, labels_B = next(self._turns)
         self._loss = self._train_step(images_BHWC, labels_B)
         return self._loss
 
@@ -130,17 +125,13 @@ class ResNet50Training:
         """What the step's tensors are, from its graph, which every execution runs."""
         traced = tf.function(self._train_step_in_python, autograph=False)
         graph = traced.get_concrete_function(*self._batches[0]).graph
-        operations = graph.get_operations()
-        activations = next(one for one in operations if one.type == "Relu").outputs[0]
-        update = next(one for one in operations if one.type == "ResourceApplyMomentum")
+        update = next(one for one in graph.get_operations() if one.type == "ResourceApplyMomentum")
         return Effective(
             parameters=self._parameters["head/kernel"].dtype.name,
             gradients=update.get_attr("T").name,
             optimizer=self._momenta["head/kernel"].dtype.name,
-            activations=activations.dtype.name,
-            layout=next(one for one in operations if one.type == "Conv2D")
-            .get_attr("data_format")
-            .decode(),
+            activations=activations_of(graph),
+            layout=layout_of(graph),
             flop_per_step=count_flop(graph),
         )
 
@@ -188,31 +179,13 @@ class ResNet50Training:
     def _logits(self, images_BHWC: Any) -> Any:
         """Class scores in the master precision."""
         compute, master = self._numerics.compute, self._numerics.master
-        x_BHWC = tf.nn.relu(self._convolve_and_normalise(self._layers.stem, images_BHWC))
-        # Padded apart, because XLA pools without explicit padding only, and by zeros: what
-        # comes out of a rectifier is never less.
-        x_BHWC = tf.nn.max_pool2d(tf.pad(x_BHWC, _margins(1)), 3, 2, "VALID")
-        for block in self._layers.blocks:
-            x_BHWC = self._bottleneck(block, x_BHWC)
-        x_BC = tf.cast(tf.reduce_mean(tf.cast(x_BHWC, master), axis=(1, 2)), compute)
+        x_BC = features(self._layers, images_BHWC, self._convolve_and_normalise)
         logits_BD = tf.matmul(x_BC, tf.cast(self._parameters["head/kernel"], compute))
         return tf.cast(logits_BD, master) + self._parameters["head/bias"]
 
-    def _bottleneck(self, block: resnet50.Block, x_BHWC: Any) -> Any:
-        first, second, third = block.convolutions
-        y_BHWC = tf.nn.relu(self._convolve_and_normalise(first, x_BHWC))
-        y_BHWC = tf.nn.relu(self._convolve_and_normalise(second, y_BHWC))
-        y_BHWC = self._convolve_and_normalise(third, y_BHWC)
-        if block.projection is not None:
-            x_BHWC = self._convolve_and_normalise(block.projection, x_BHWC)
-        return tf.nn.relu(y_BHWC + x_BHWC)
-
     def _convolve_and_normalise(self, conv: resnet50.Convolution, x_BHWC: Any) -> Any:
         kernel_HWCD = tf.cast(self._parameters[f"{conv.name}/kernel"], self._numerics.compute)
-        if self._multiplies_in_fp32:
-            x_BHWC, kernel_HWCD = tf.cast(x_BHWC, tf.float32), tf.cast(kernel_HWCD, tf.float32)
-        x_BHWD = _convolve(conv, x_BHWC, kernel_HWCD, pads_apart=self._pads_apart)
-        x_BHWD = tf.cast(x_BHWD, self._numerics.compute)
+        x_BHWD = self._convolutions.convolve(conv, x_BHWC, kernel_HWCD)
         return self._normalise(f"{conv.name}/bn", x_BHWD)
 
     def _normalise(self, name: str, x_BHWD: Any) -> Any:
@@ -289,30 +262,6 @@ def _normalise_float64(
         mean_D + share * (batch_mean_D - mean_D),
         variance_D + share * (unbiased_D - variance_D),
     )
-
-
-def _convolve(
-    conv: resnet50.Convolution, x_BHWC: Any, kernel_HWCD: Any, *, pads_apart: bool
-) -> Any:
-    """The convolution with (kernel_size - 1) // 2 zeros on each side, BHWD.
-
-    Without stride that is what SAME means, which every backend takes. With stride, SAME would pad
-    one side only.
-    """
-    margin = (conv.kernel_size - 1) // 2
-    padding: Any = "SAME"
-    if conv.stride > 1 and margin == 0:
-        padding = "VALID"
-    elif conv.stride > 1 and pads_apart:
-        x_BHWC, padding = tf.pad(x_BHWC, _margins(margin)), "VALID"
-    elif conv.stride > 1:
-        padding = _margins(margin)
-    return tf.nn.conv2d(x_BHWC, kernel_HWCD, strides=conv.stride, padding=padding)
-
-
-def _margins(margin: int) -> list[list[int]]:
-    """Padding of H and W of a BHWC tensor by the same number on each side."""
-    return [[0, 0], [margin, margin], [margin, margin], [0, 0]]
 
 
 def _executed(function: Callable[..., Any], execution: str) -> Callable[..., Any]:
