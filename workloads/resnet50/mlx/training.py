@@ -9,6 +9,7 @@ convolutions take; kernels are DHWC here and HWCD in canonical layout, the dense
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
@@ -18,8 +19,9 @@ from mlx import nn
 
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
-from benchmarks.frameworks.mlx.adapter import Convolution, convolution, dtype_name
+from benchmarks.frameworks.mlx.adapter import Convolution, dtype_name
 from workloads.resnet50 import network as resnet50
+from workloads.resnet50.mlx import network
 
 IMPLEMENTS = {"resnet50_train"}
 
@@ -116,27 +118,14 @@ class ForwardPass:
     def logits(self, layers: resnet50.Network, images_BHWC: mx.array) -> mx.array:
         """Class scores, BD, in the master precision."""
         master, compute, _ = self._operations.numerics
-        x_BHWC = self.stem(layers.stem, images_BHWC)
-        for block in layers.blocks:
-            x_BHWC = self.bottleneck(block, x_BHWC)
-        x_BC = x_BHWC.astype(master).mean((1, 2)).astype(compute)
+        x_BC = self.features(layers, images_BHWC)
         logits_BD = x_BC @ self._parameters["head/kernel"].astype(compute)
         return logits_BD.astype(master) + self._parameters["head/bias"]
 
-    def stem(self, layer: resnet50.Convolution, images_BHWC: mx.array) -> mx.array:
-        """The first convolution and the max-pool, BHWD."""
+    def features(self, layers: resnet50.Network, images_BHWC: mx.array) -> mx.array:
+        """What the dense layer takes, BC in the compute precision."""
         images_BHWC = images_BHWC.astype(self._operations.numerics.compute)
-        return _max_pool(_relu(self._convolve_and_normalise(layer, images_BHWC)))
-
-    def bottleneck(self, block: resnet50.Block, x_BHWC: mx.array) -> mx.array:
-        """Three convolutions and a shortcut, BHWD."""
-        first, second, third = block.convolutions
-        y_BHWD = _relu(self._convolve_and_normalise(first, x_BHWC))
-        y_BHWD = _relu(self._convolve_and_normalise(second, y_BHWD))
-        y_BHWD = self._convolve_and_normalise(third, y_BHWD)
-        if block.projection is not None:
-            x_BHWC = self._convolve_and_normalise(block.projection, x_BHWC)
-        return _relu(y_BHWD + x_BHWC)
+        return network.features(layers, images_BHWC, self._convolve_and_normalise)
 
     def _convolve_and_normalise(self, layer: resnet50.Convolution, x_BHWC: mx.array) -> mx.array:
         parameters, bn = self._parameters, f"{layer.name}/bn"
@@ -175,7 +164,7 @@ class ResNet50Training:
                 self._recorded_step, inputs=self._state, outputs=self._state
             )
         self._batches: list[tuple[mx.array, mx.array]] = []
-        self._next = 0
+        self._turns = itertools.cycle(self._batches)
         self._loss: mx.array | None = None
 
     def load(self, weights: Arrays) -> None:
@@ -194,15 +183,14 @@ class ResNet50Training:
         """Put these batches on the device; the next step uses the first, and steps rotate."""
         put = self._framework.put
         self._batches = [(put(batch["images"]), put(batch["labels"])) for batch in batches]
-        self._next = 0
+        self._turns = itertools.cycle(self._batches)
 
     def step(self) -> Any:
         """Enqueue one training step on the next batch; its loss.
 
         The whole state is enqueued with it: MLX computes nothing that is not asked for.
         """
-        images_BHWC, labels_B = self._batches[self._next]
-        self._next = (self._next + 1) % len(self._batches)
+        images_BHWC, labels_B = next(self._turns)
         self._loss = self._train_step(images_BHWC, labels_B)
         mx.async_eval(self._loss, self._state)  # type: ignore[no-untyped-call]  # in mlx's stubs
         return self._loss
@@ -228,20 +216,18 @@ class ResNet50Training:
         images_BHWC, labels_B = self._batches[0]
         _, gradients = self._gradients(self._parameters, images_BHWC, labels_B)
         forward = ForwardPass(self._operations, self._parameters, self._statistics)
-        x_BHWC = forward.bottleneck(
-            self._layers.blocks[0], forward.stem(self._layers.stem, images_BHWC)
-        )
+        x_BC = forward.features(self._layers, images_BHWC)
         return Effective(
             parameters=dtype_name(self._parameters["head/kernel"].dtype),
             gradients=dtype_name(gradients["head/kernel"].dtype),
             optimizer=dtype_name(self._momenta["head/kernel"].dtype),
-            activations=dtype_name(x_BHWC.dtype),
+            activations=dtype_name(x_BC.dtype),
             layout="NHWC",
             flop_per_step=None,
         )
 
     def _put_master(self, array: np.ndarray) -> Any:
-        own = _to_mlx_layout(array)
+        own = network.to_mlx_layout(array)
         return self._framework.put(own.astype(dtype_name(self._numerics.master)))
 
     def _recorded_step(self, images_BHWC: mx.array, labels_B: mx.array) -> mx.array:
@@ -276,36 +262,13 @@ class ResNet50Training:
 
 
 def _operations(problem: Problem, numerics: Numerics, layers: resnet50.Network) -> Operations:
-    device, constants = problem.case.place.device, problem.hyperparameters
-    strides = {layer.stride for layer in layers.convolutions()}
+    constants = problem.hyperparameters
     return Operations(
         numerics=numerics,
-        convolutions={stride: convolution(device=device, stride=stride) for stride in strides},
+        convolutions=network.convolutions(layers, device=problem.case.place.device),
         normalise=batch_normalisation(constants["batch_norm_epsilon"]),
         share=constants["batch_norm_momentum"],
     )
-
-
-def _relu(x: mx.array) -> mx.array:
-    """The rectifier; nn.relu would be compiled by itself, in eager execution too."""
-    return mx.maximum(x, 0)
-
-
-def _max_pool(x_BHWC: mx.array) -> mx.array:
-    """Maximum over 3x3, stride 2, padded by 1, over rows and then over columns.
-
-    Padded by zeros: what comes out of a rectifier is never less. nn.MaxPool2d's gradient scatters
-    from every window, and takes three times as long on the CPU.
-    """
-    x_BHWC = mx.pad(x_BHWC, [(0, 0), (1, 1), (1, 1), (0, 0)])
-    height, width = x_BHWC.shape[1] - 2, x_BHWC.shape[2] - 2
-    x_BHWC = _largest([x_BHWC[:, tap : tap + height : 2] for tap in range(3)])
-    return _largest([x_BHWC[:, :, tap : tap + width : 2] for tap in range(3)])
-
-
-def _largest(arrays: Sequence[mx.array]) -> mx.array:
-    first, second, third = arrays
-    return mx.maximum(mx.maximum(first, second), third)
 
 
 def _cross_entropy(logits_BD: mx.array, labels_B: mx.array) -> mx.array:
@@ -325,11 +288,6 @@ def _cross_entropy_float64(logits_BD: mx.array, labels_B: mx.array) -> mx.array:
     scores_B = mx.take_along_axis(shifted_BD, labels_B[:, None], -1).squeeze(-1)
     sums_B = (mx.expm1(shifted_BD) + 1).sum(-1)
     return (mx.log(sums_B) - scores_B).mean()
-
-
-def _to_mlx_layout(array: np.ndarray) -> np.ndarray:
-    """HWCD to DHWC; matrices and vectors as they are."""
-    return array.transpose(3, 0, 1, 2) if array.ndim == 4 else array
 
 
 def _to_canonical_layout(array: np.ndarray) -> np.ndarray:
