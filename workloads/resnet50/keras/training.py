@@ -2,113 +2,33 @@
 
 Layouts are Keras's own and the canonical ones: nothing is transposed.
 
-Shapes: B batch, H height, W width, C channels in, D channels out. Images are BHWC, kernels HWCD.
+Shapes: B batch, H height, W width, C channels, D channels out. Images are BHWC.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.keras.framework import KerasFramework
 from benchmarks.frameworks.keras.model import TrainedModel, image_layout
 from workloads.resnet50 import network as resnet50
+from workloads.resnet50.keras.network import Recipe, canonical_variables, layer_name, model_of
 
 IMPLEMENTS = {"resnet50_train"}
 
 # A power of two scales exactly; 128 is what NVIDIA's ResNet-50 recipes use with fp16.
 LOSS_SCALES = {"fp16": 128.0}
 
-VARIABLES = {
-    "bn/scale": "gamma",
-    "bn/bias": "beta",
-    "bn/mean": "moving_mean",
-    "bn/variance": "moving_variance",
-}
-"""Keras's name of each canonical part of a batch normalisation."""
-
 
 def build(problem: Problem, framework: KerasFramework) -> ResNet50Training:
     """The training program, without weights and batches yet."""
     return ResNet50Training(problem, framework)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What the layers need to know beside their shapes."""
-
-    decay: float
-    epsilon: float
-    share: float
-    """Weight of the new batch in the running statistics."""
-
-    def convolve_and_normalise(self, conv: resnet50.Convolution, x_BHWC: Any) -> Any:
-        """The normalised convolution, BHWD."""
-        margin = (conv.kernel_size - 1) // 2
-        # Without stride `same` is the explicit padding; with stride it would pad one side only.
-        padding = "valid" if conv.stride > 1 else "same"
-        if conv.stride > 1 and margin > 0:
-            x_BHWC = layers.ZeroPadding2D(margin)(x_BHWC)
-        x_BHWD = layers.Conv2D(
-            conv.out_channels,
-            conv.kernel_size,
-            strides=conv.stride,
-            padding=padding,
-            use_bias=False,
-            kernel_initializer="zeros",  # `load` brings the weights: draw none
-            kernel_regularizer=self.penalty(),
-            name=_layer_name(conv.name),
-        )(x_BHWC)
-        return layers.BatchNormalization(
-            momentum=1 - self.share,  # Keras's is the weight of the old value
-            epsilon=self.epsilon,
-            name=_layer_name(f"{conv.name}/bn"),
-        )(x_BHWD)
-
-    def penalty(self) -> Any:
-        """The penalty on a kernel whose gradient is decay * kernel.
-
-        The optimizer's own `weight_decay` is another one, which shrinks the weights past the
-        momentum, https://keras.io/api/optimizers/sgd/. An optimizer that adds the decayed weights
-        to the gradients was no faster than this penalty, on any backend.
-        """
-        return keras.regularizers.L2(self.decay / 2)
-
-
-def model_of(network: resnet50.Network, recipe: Recipe, *, batch_size: int) -> TrainedModel:
-    """ResNet-50 v1.5 from images to logits, in the configured dtype policy."""
-    size, wide = network.stem.input_size, keras.config.floatx()
-    images_BHWC = keras.Input((size, size, 3), batch_size=batch_size)
-    x_BHWC = layers.ReLU()(recipe.convolve_and_normalise(network.stem, images_BHWC))
-    # Padded apart and by zeros: what comes out of a rectifier is never less.
-    x_BHWC = layers.MaxPooling2D(3, strides=2)(layers.ZeroPadding2D(1)(x_BHWC))
-    for block in network.blocks:
-        x_BHWC = _bottleneck(block, recipe, x_BHWC)
-    x_BC = layers.GlobalAveragePooling2D(dtype=wide)(x_BHWC)
-    head = layers.Dense(
-        network.num_classes,
-        kernel_initializer="zeros",
-        kernel_regularizer=recipe.penalty(),
-        name="head",
-    )
-    logits_BD = layers.Activation("linear", dtype=wide, name="logits")(head(x_BC))
-    return TrainedModel(images_BHWC, logits_BD)
-
-
-def _bottleneck(block: resnet50.Block, recipe: Recipe, x_BHWC: Any) -> Any:
-    first, second, third = block.convolutions
-    y_BHWC = layers.ReLU()(recipe.convolve_and_normalise(first, x_BHWC))
-    y_BHWC = layers.ReLU()(recipe.convolve_and_normalise(second, y_BHWC))
-    y_BHWC = recipe.convolve_and_normalise(third, y_BHWC)
-    if block.projection is not None:
-        x_BHWC = recipe.convolve_and_normalise(block.projection, x_BHWC)
-    return layers.ReLU(name=_layer_name(third.name, "out"))(layers.Add()([y_BHWC, x_BHWC]))
 
 
 class ResNet50Training:
@@ -124,9 +44,10 @@ class ResNet50Training:
             decay=constants["weight_decay"],
             epsilon=constants["batch_norm_epsilon"],
             share=constants["batch_norm_momentum"],
+            image_format=keras.config.image_data_format(),
         )
-        self._model = model_of(self._network, recipe, batch_size=work.batch_size)
-        self._variables = _canonical_variables(self._model, self._network)
+        self._model = model_of(self._network, recipe, batch_size=work.batch_size, kind=TrainedModel)
+        self._variables = canonical_variables(self._model, self._network)
         self._optimizer = _optimizer(constants, LOSS_SCALES.get(problem.case.way.precision))
         self._training = framework.training(
             self._model,
@@ -135,7 +56,7 @@ class ResNet50Training:
         )
         self._initial: dict[str, np.ndarray] = {}
         self._batches: list[tuple[Any, Any]] = []
-        self._next = 0
+        self._turns = itertools.cycle(self._batches)
         self._loss: Any = None
 
     def load(self, weights: Arrays) -> None:
@@ -160,12 +81,11 @@ class ResNet50Training:
             )
             for batch in batches
         ]
-        self._next = 0
+        self._turns = itertools.cycle(self._batches)
 
     def step(self) -> Any:
         """Enqueue one training step on the next batch; its loss."""
-        images_BHWC, labels_B = self._batches[self._next]
-        self._next = (self._next + 1) % len(self._batches)
+        images_BHWC, labels_B = next(self._turns)
         self._loss = self._training.step(images_BHWC, labels_B)
         return self._loss
 
@@ -195,7 +115,7 @@ class ResNet50Training:
         self._training.sync()
         middle = self._network.blocks[0].convolutions[2].name
         activations = keras.Model(
-            self._model.inputs, self._model.get_layer(_layer_name(middle, "out")).output
+            self._model.inputs, self._model.get_layer(layer_name(middle, "out")).output
         )(images_BHWC)
         return Effective(
             parameters=self._variables["head/kernel"].dtype,
@@ -232,20 +152,3 @@ def _optimizer(constants: Mapping[str, float], loss_scale: float | None) -> Any:
         momentum=momentum,
         loss_scale_factor=loss_scale,
     )
-
-
-def _canonical_variables(model: Any, network: resnet50.Network) -> dict[str, Any]:
-    """The model's variables by canonical name."""
-    head = model.get_layer("head")
-    found = {"head/kernel": head.kernel, "head/bias": head.bias}
-    for conv in network.convolutions():
-        found[f"{conv.name}/kernel"] = model.get_layer(_layer_name(conv.name)).kernel
-        normalisation = model.get_layer(_layer_name(f"{conv.name}/bn"))
-        for name, own in VARIABLES.items():
-            found[f"{conv.name}/{name}"] = getattr(normalisation, own)
-    return found
-
-
-def _layer_name(*parts: str) -> str:
-    """A layer's name, in which Keras allows no slash."""
-    return "_".join(parts).replace("/", "_")
