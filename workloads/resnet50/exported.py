@@ -1,18 +1,55 @@
-"""The models that engines run, made of canonical weights: by exporters in processes of their own.
+"""What engines run: models made of canonical weights, by exporters in processes of their own.
 
 Everything lies in the launch's private folder. NumPy, the contract and the exporters' names only.
+
+Shapes: B batch, H height, W width, C channels. Images are BHWC.
 """
 
 from __future__ import annotations
 
+import itertools
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.program import Arrays, Exporter, Problem
+from benchmarks.contract.program import Arrays, Exporter, Problem, RequestProgram
 from benchmarks.frameworks.export_process import export
 from workloads.resnet50 import inference_spec as spec
+
+
+class EngineProgram(RequestProgram):
+    """An exported model that an engine has loaded, and its requests.
+
+    `export` sets `_file`; `step` takes the next of `_requests` and sets `_logits`.
+    """
+
+    def __init__(self, problem: Problem, framework: Any) -> None:
+        self._framework = framework
+        """The engine's adapter, which offers more than every `Framework` does."""
+        self._problem = problem
+        self._is_int8 = problem.case.way.precision == "int8"
+        self._file = Path()
+        self._requests: Iterator[Any] = iter(())
+        self._logits: Any = None
+
+    @abstractmethod
+    def request_of(self, images_BHWC: np.ndarray) -> Any:
+        """These images as `step` takes them, on the device."""
+
+    def feed(self, batches: Sequence[Arrays]) -> None:
+        """Put these requests on the device."""
+        self._requests = itertools.cycle([self.request_of(one["images"]) for one in batches])
+
+    def read(self) -> dict[str, np.ndarray]:
+        """The logits of the last request."""
+        return {"logits": self._framework.get(self._logits)}
+
+    def artefact_bytes(self) -> int:
+        """Size of the exported model."""
+        return self._file.stat().st_size
 
 
 def write_onnx(problem: Problem, weights: Arrays) -> Path:

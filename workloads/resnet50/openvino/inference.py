@@ -10,19 +10,21 @@ take them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.openvino.adapter import Adapter
-from workloads.resnet50.exported import write_onnx
+from workloads.resnet50.exported import EngineProgram, write_onnx
 
 IMPLEMENTS = {"resnet50_infer"}
 EXPORTED_FROM = {"pytorch": "workloads.resnet50.pytorch.export"}
-QUANTISED_BY = {"onnxruntime": "workloads.resnet50.onnxruntime.inference"}
+QUANTISED_BY = {"onnxruntime": "workloads.resnet50.onnxruntime.quantise"}
+
+
+NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "uint8"}
+"""NumPy's name of each of OpenVINO's types."""
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
@@ -30,18 +32,13 @@ def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
     return ResNet50Inference(problem, framework)
 
 
-class ResNet50Inference:
-    """The compiled model, device-resident requests, and the answer; see `RequestProgram`."""
+class ResNet50Inference(EngineProgram):
+    """The compiled model, device-resident requests, and the answer; see `EngineProgram`."""
 
     def __init__(self, problem: Problem, framework: Adapter) -> None:
-        self._framework = framework
-        self._problem = problem
-        self._file = Path()
+        super().__init__(problem, framework)
         self._compiled: Any = None
         self._request: Any = None
-        self._requests: list[Any] = []
-        self._next = 0
-        self._logits: Any = None
 
     def export(self, weights: Arrays) -> None:
         """Have PyTorch's implementation write the model, in a process of its own."""
@@ -54,26 +51,15 @@ class ResNet50Inference:
         self._request = self._compiled.create_infer_request()
         self._logits = self._request.get_output_tensor(0)
 
-    def feed(self, batches: Sequence[Arrays]) -> None:
-        """Keep these requests as tensors."""
-        put = self._framework.put
-        self._requests = [put(batch["images"].transpose(0, 3, 1, 2)) for batch in batches]
-        self._next = 0
-
-    def prepare(self) -> None:
-        """Do nothing: a request stands by itself."""
+    def request_of(self, images_BHWC: np.ndarray) -> Any:
+        """The images as a tensor, BCHW."""
+        return self._framework.put(images_BHWC.transpose(0, 3, 1, 2))
 
     def step(self) -> Any:
         """Run the next request; its logits."""
-        images = self._requests[self._next]
-        self._next = (self._next + 1) % len(self._requests)
-        self._request.set_input_tensor(0, images)
+        self._request.set_input_tensor(0, next(self._requests))
         self._request.infer()
         return self._logits
-
-    def read(self) -> dict[str, np.ndarray]:
-        """The logits of the last request."""
-        return {"logits": self._framework.get(self._logits)}
 
     def inspect(self) -> Effective:
         """What the compiled model's layers are computed in, as it says itself."""
@@ -85,21 +71,12 @@ class ResNet50Inference:
         )
         ((computed, _),) = found.most_common(1)
         name = NAMES.get(computed, computed)
-        is_int8 = self._problem.case.way.precision == "int8"
         num_integer = found["u8"] + found["i8"]
         return Effective(
             parameters="int8" if num_integer else name,  # kernels are signed
             activations=name,
-            integer_products=(num_integer, found.total()) if is_int8 else None,
+            integer_products=(num_integer, found.total()) if self._is_int8 else None,
             flop_per_step=None,
             layout="NCHW",
             folded="batch normalisation",
         )
-
-    def artefact_bytes(self) -> int:
-        """Size of the exported model."""
-        return self._file.stat().st_size
-
-
-NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "uint8"}
-"""NumPy's name of each of OpenVINO's types."""
