@@ -6,12 +6,13 @@ normalisation by its running statistics, one jitted function of a dictionary of 
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.contract.program import Effective
+from benchmarks.contract.program import Effective, RequestProgram
 from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_infer"}
@@ -65,7 +66,7 @@ def predict(params, images, *, layers, epsilon):
     return x @ params["head/kernel"] + params["head/bias"]
 
 
-class PlainInference:
+class PlainInference(RequestProgram):
     """The jitted function, its requests, and the harness's protocol around them."""
 
     def __init__(self, problem, framework):
@@ -79,9 +80,6 @@ class PlainInference:
             )
         )
 
-    def export(self, weights):
-        pass
-
     def load(self, weights):
         self.params = {
             name: self.framework.put(array.astype(self.dtype_of(name)))
@@ -89,17 +87,12 @@ class PlainInference:
         }
 
     def feed(self, batches):
-        self.requests = [
-            self.framework.put(batch["images"].astype(self.dtype)) for batch in batches
-        ]
-        self.next = 0
-
-    def prepare(self):
-        pass
+        self.requests = itertools.cycle(
+            [self.framework.put(batch["images"].astype(self.dtype)) for batch in batches]
+        )
 
     def step(self):
-        images = self.requests[self.next]
-        self.next = (self.next + 1) % len(self.requests)
+        images = next(self.requests)
         self.logits = self.predict(self.params, images)
         return self.logits
 
@@ -113,9 +106,6 @@ class PlainInference:
             layout="NHWC",
             flop_per_step=None,
         )
-
-    def artefact_bytes(self):
-        return None
 
     def dtype_of(self, name):
         """Batch normalisation is computed in float32, as Flax does it."""

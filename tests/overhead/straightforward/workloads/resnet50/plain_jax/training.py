@@ -6,6 +6,8 @@ SGD, one jitted step that donates its state.
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -136,12 +138,12 @@ class PlainTraining:
 
     def feed(self, batches):
         put = self.framework.put
-        self.batches = [(put(batch["images"]), put(batch["labels"])) for batch in batches]
-        self.next = 0
+        self.batches = itertools.cycle(
+            [(put(batch["images"]), put(batch["labels"])) for batch in batches]
+        )
 
     def step(self):
-        images, labels = self.batches[self.next]
-        self.next = (self.next + 1) % len(self.batches)
+        images, labels = next(self.batches)
         self.num_steps += 1
         self.state, self.loss = self.train_step(self.state, images, labels)
         return self.loss

@@ -6,10 +6,12 @@ applications put them together, and `predict_on_batch`.
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 from keras import layers
 
-from benchmarks.contract.program import Effective
+from benchmarks.contract.program import Effective, RequestProgram
 from benchmarks.frameworks.keras.model import image_layout
 from workloads.resnet50 import network as resnet50
 
@@ -63,7 +65,7 @@ def model_of(network, epsilon):
     return keras.Model(images, layers.Activation("linear", dtype=keras.config.floatx())(logits))
 
 
-class PlainInference:
+class PlainInference(RequestProgram):
     """The model, its requests, and the harness's protocol around them."""
 
     def __init__(self, problem, framework):
@@ -72,9 +74,6 @@ class PlainInference:
         self.network = resnet50.network(problem.parameters)
         self.model = model_of(self.network, problem.hyperparameters["batch_norm_epsilon"])
         self.model.compile(run_eagerly=execution == "eager", jit_compile=execution == "compiled")
-
-    def export(self, weights):
-        pass
 
     def load(self, weights):
         self.model.get_layer("head").set_weights([weights["head/kernel"], weights["head/bias"]])
@@ -86,15 +85,10 @@ class PlainInference:
             normalisation.set_weights([weights[part] for part in parts])
 
     def feed(self, batches):
-        self.requests = [self.framework.put(batch["images"]) for batch in batches]
-        self.next = 0
-
-    def prepare(self):
-        pass
+        self.requests = itertools.cycle([self.framework.put(batch["images"]) for batch in batches])
 
     def step(self):
-        images = self.requests[self.next]
-        self.next = (self.next + 1) % len(self.requests)
+        images = next(self.requests)
         # The harness takes the backend's tensors; Keras answers with an array.
         self.logits = self.framework.put(self.model.predict_on_batch(images))
         return self.logits
@@ -109,6 +103,3 @@ class PlainInference:
             layout=image_layout(),
             flop_per_step=None,
         )
-
-    def artefact_bytes(self):
-        return None

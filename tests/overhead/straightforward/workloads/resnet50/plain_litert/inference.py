@@ -6,13 +6,14 @@ converted from a saved model, and an interpreter; for int8 quantised by the conv
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from benchmarks.contract.program import Effective
+from benchmarks.contract.program import Effective, RequestProgram
 from benchmarks.frameworks.export_process import export
 from workloads.resnet50 import inference_spec as spec
 
@@ -24,7 +25,7 @@ def build(problem, framework):
     return PlainInference(problem, framework)
 
 
-class PlainInference:
+class PlainInference(RequestProgram):
     """The interpreter, its requests, and the harness's protocol around them."""
 
     def __init__(self, problem, framework):
@@ -58,15 +59,10 @@ class PlainInference:
         self.output = self.interpreter.get_output_details()[0]["index"]
 
     def feed(self, batches):
-        self.requests = [np.array(batch["images"]) for batch in batches]
-        self.next = 0
-
-    def prepare(self):
-        pass
+        self.requests = itertools.cycle([np.array(batch["images"]) for batch in batches])
 
     def step(self):
-        self.interpreter.set_tensor(self.input, self.requests[self.next])
-        self.next = (self.next + 1) % len(self.requests)
+        self.interpreter.set_tensor(self.input, next(self.requests))
         self.interpreter.invoke()
         self.logits = self.interpreter.get_tensor(self.output)
         return self.logits

@@ -6,10 +6,12 @@ mode, and `mx.compile` of the model.
 
 from __future__ import annotations
 
+import itertools
+
 import mlx.core as mx
 import mlx.nn as nn
 
-from benchmarks.contract.program import Effective
+from benchmarks.contract.program import Effective, RequestProgram
 from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_infer"}
@@ -70,7 +72,7 @@ class ResNet50(nn.Module):
         return self.head(x.mean((1, 2)))
 
 
-class PlainInference:
+class PlainInference(RequestProgram):
     """The model, its requests, and the harness's protocol around them."""
 
     def __init__(self, problem, framework):
@@ -83,9 +85,6 @@ class PlainInference:
         self.run = self.model
         if problem.case.way.execution == "compiled":
             self.run = mx.compile(self.model, inputs=self.model.state)
-
-    def export(self, weights):
-        pass
 
     def load(self, weights):
         modules = [(self.layers.stem, self.model.stem)]
@@ -103,15 +102,10 @@ class PlainInference:
         mx.eval(self.model.parameters())
 
     def feed(self, batches):
-        self.requests = [self.framework.put(batch["images"]) for batch in batches]
-        self.next = 0
-
-    def prepare(self):
-        pass
+        self.requests = itertools.cycle([self.framework.put(batch["images"]) for batch in batches])
 
     def step(self):
-        images = self.requests[self.next]
-        self.next = (self.next + 1) % len(self.requests)
+        images = next(self.requests)
         self.logits = self.run(images)
         mx.eval(self.logits)
         return self.logits
@@ -123,6 +117,3 @@ class PlainInference:
         return Effective(
             parameters="float32", activations="float32", layout="NHWC", flop_per_step=None
         )
-
-    def artefact_bytes(self):
-        return None

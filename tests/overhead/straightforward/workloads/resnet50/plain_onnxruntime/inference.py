@@ -6,6 +6,7 @@ as it is, and `session.run` on NumPy arrays; for int8 quantised as ONNX Runtime'
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from pathlib import Path
@@ -16,7 +17,7 @@ import onnxruntime as ort
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from benchmarks.contract.program import Effective
+from benchmarks.contract.program import Effective, RequestProgram
 from benchmarks.frameworks.export_process import export
 from workloads.resnet50 import inference_spec as spec
 
@@ -55,7 +56,7 @@ def quantise(file, work):
     )
 
 
-class PlainInference:
+class PlainInference(RequestProgram):
     """The session, its requests, and the harness's protocol around them."""
 
     def __init__(self, problem, framework):
@@ -86,17 +87,12 @@ class PlainInference:
         self.session = ort.InferenceSession(self.file, options, providers=["CPUExecutionProvider"])
 
     def feed(self, batches):
-        self.requests = [
-            np.ascontiguousarray(batch["images"].transpose(0, 3, 1, 2)) for batch in batches
-        ]
-        self.next = 0
-
-    def prepare(self):
-        pass
+        self.requests = itertools.cycle(
+            [np.ascontiguousarray(batch["images"].transpose(0, 3, 1, 2)) for batch in batches]
+        )
 
     def step(self):
-        images = self.requests[self.next]
-        self.next = (self.next + 1) % len(self.requests)
+        images = next(self.requests)
         (logits,) = self.session.run(None, {"images": images})
         # The harness takes values of ONNX Runtime's own; this one is the array itself.
         self.logits = ort.OrtValue.ortvalue_from_numpy(logits)

@@ -7,13 +7,14 @@ Runtime's tool quantises it: what OpenVINO's own, NNCF, makes of it is as fast (
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
 
-from benchmarks.contract.program import Effective
+from benchmarks.contract.program import Effective, RequestProgram
 from benchmarks.frameworks.export_process import export
 
 IMPLEMENTS = {"resnet50_infer"}
@@ -28,7 +29,7 @@ def build(problem, framework):
     return PlainInference(problem, framework)
 
 
-class PlainInference:
+class PlainInference(RequestProgram):
     """The compiled model, its requests, and the harness's protocol around them."""
 
     def __init__(self, problem, framework):
@@ -64,17 +65,12 @@ class PlainInference:
         self.compiled = core.compile_model(core.read_model(self.file), "CPU", options)
 
     def feed(self, batches):
-        self.requests = [
-            np.ascontiguousarray(batch["images"].transpose(0, 3, 1, 2)) for batch in batches
-        ]
-        self.next = 0
-
-    def prepare(self):
-        pass
+        self.requests = itertools.cycle(
+            [np.ascontiguousarray(batch["images"].transpose(0, 3, 1, 2)) for batch in batches]
+        )
 
     def step(self):
-        images = self.requests[self.next]
-        self.next = (self.next + 1) % len(self.requests)
+        images = next(self.requests)
         logits = self.compiled(images)[0]
         # The harness takes values of OpenVINO's own; this one is the array itself.
         self.logits = ov.Tensor(logits, shared_memory=True)

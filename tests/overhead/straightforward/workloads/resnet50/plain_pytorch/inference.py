@@ -9,6 +9,7 @@ Shapes: B batch, H height, W width, C channels in, D channels out.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.contract.program import Effective
+from benchmarks.contract.program import Effective, RequestProgram
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name
 from workloads.resnet50 import network as resnet50
 
@@ -80,7 +81,7 @@ class ResNet50(nn.Module):
         return self.head(torch.flatten(x, 1))
 
 
-class PlainInference:
+class PlainInference(RequestProgram):
     """The model, its requests, and the harness's protocol around them."""
 
     def __init__(self, problem, framework):
@@ -97,22 +98,14 @@ class PlainInference:
             torch._inductor.config.freezing = self.dtype != torch.float64
             self.run = torch.compile(self.model)
 
-    def export(self, weights):
-        pass
-
     def load(self, weights):
         load_weights(self.model, self.layers, weights)
 
     def feed(self, batches):
-        self.requests = [self.images(batch) for batch in batches]
-        self.next = 0
-
-    def prepare(self):
-        pass
+        self.requests = itertools.cycle([self.images(batch) for batch in batches])
 
     def step(self):
-        images = self.requests[self.next]
-        self.next = (self.next + 1) % len(self.requests)
+        images = next(self.requests)
         with torch.no_grad():
             self.logits = self.run(images)
         return self.logits
@@ -127,9 +120,6 @@ class PlainInference:
             layout="NHWC",
             flop_per_step=None,
         )
-
-    def artefact_bytes(self):
-        return None
 
     def images(self, batch):
         images_BCHW = self.framework.put(batch["images"]).permute(0, 3, 1, 2)

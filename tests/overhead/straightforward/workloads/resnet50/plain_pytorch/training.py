@@ -8,6 +8,8 @@ Shapes: B batch, H height, W width, C channels in, D channels out.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -118,18 +120,21 @@ class PlainTraining:
         )
 
     def feed(self, batches):
-        self.batches = [
-            (
-                self.framework.put(batch["images"]).permute(0, 3, 1, 2).contiguous().to(self.dtype),
-                self.framework.put(batch["labels"]).long(),
-            )
-            for batch in batches
-        ]
-        self.next = 0
+        self.batches = itertools.cycle(
+            [
+                (
+                    self.framework.put(batch["images"])
+                    .permute(0, 3, 1, 2)
+                    .contiguous()
+                    .to(self.dtype),
+                    self.framework.put(batch["labels"]).long(),
+                )
+                for batch in batches
+            ]
+        )
 
     def step(self):
-        images, labels = self.batches[self.next]
-        self.next = (self.next + 1) % len(self.batches)
+        images, labels = next(self.batches)
         self.optimizer.zero_grad()
         with torch.autocast(
             self.device, self.autocast_dtype, enabled=self.autocast_dtype is not None

@@ -7,6 +7,7 @@ converts the model for LiteRT.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.contract.program import Effective
+from benchmarks.contract.program import Effective, RequestProgram
 from workloads.resnet50 import network as resnet50
 
 IMPLEMENTS = {"resnet50_infer"}
@@ -73,7 +74,7 @@ class ResNet50(tf.Module):
         return self.wide_dtype if "/bn/" in name else self.dtype
 
 
-class PlainInference:
+class PlainInference(RequestProgram):
     """The model, its requests, and the harness's protocol around them."""
 
     def __init__(self, problem, framework):
@@ -83,9 +84,6 @@ class PlainInference:
         self.dtype = COMPUTE_DTYPES.get(problem.case.way.precision, tf.float32)
         self.execution = problem.case.way.execution
 
-    def export(self, weights):
-        pass
-
     def load(self, weights):
         self.model = ResNet50(self.layers, self.epsilon, weights, self.dtype)
         self.run = self.model
@@ -93,17 +91,12 @@ class PlainInference:
             self.run = tf.function(self.model, jit_compile=self.execution == "compiled")
 
     def feed(self, batches):
-        self.requests = [
-            tf.cast(self.framework.put(batch["images"]), self.dtype) for batch in batches
-        ]
-        self.next = 0
-
-    def prepare(self):
-        pass
+        self.requests = itertools.cycle(
+            [tf.cast(self.framework.put(batch["images"]), self.dtype) for batch in batches]
+        )
 
     def step(self):
-        images = self.requests[self.next]
-        self.next = (self.next + 1) % len(self.requests)
+        images = next(self.requests)
         self.logits = self.run(images)
         return self.logits
 
@@ -117,9 +110,6 @@ class PlainInference:
             layout="NHWC",
             flop_per_step=None,
         )
-
-    def artefact_bytes(self):
-        return None
 
 
 def convert_to_litert(request_file):

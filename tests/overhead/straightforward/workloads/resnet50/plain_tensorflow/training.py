@@ -6,6 +6,8 @@ padding, batch normalisation from `tf.nn.moments`, updates by `assign`, one `tf.
 
 from __future__ import annotations
 
+import itertools
+
 import tensorflow as tf
 
 from benchmarks.contract.program import Effective
@@ -51,12 +53,12 @@ class PlainTraining:
 
     def feed(self, batches):
         put = self.framework.put
-        self.batches = [(put(batch["images"]), put(batch["labels"])) for batch in batches]
-        self.next = 0
+        self.batches = itertools.cycle(
+            [(put(batch["images"]), put(batch["labels"])) for batch in batches]
+        )
 
     def step(self):
-        images, labels = self.batches[self.next]
-        self.next = (self.next + 1) % len(self.batches)
+        images, labels = next(self.batches)
         self.loss = self.run(images, labels)
         return self.loss
 
