@@ -83,15 +83,15 @@ def pytorch_same_padding(implementation):
             (size, _), (stride, _) = self.kernel_size, self.stride
             return F.conv2d(padded(x, size, stride), self.weight, self.bias, stride)
 
-    def made(layer, _kind):
+    def made(layer, **_):
         sizes = (layer.in_channels, layer.out_channels, layer.kernel_size)
         return Same(*sizes, stride=layer.stride)
 
     def max_pool2d(x, *, kernel_size, stride, padding):
         return F.max_pool2d(padded(x, kernel_size, stride), kernel_size, stride)
 
-    replace_in(implementation, _made=made)
-    replace_in_copy(implementation, "F", max_pool2d=max_pool2d)
+    replace_in(implementation.network, made=made)
+    replace_in_copy(implementation.network, "F", max_pool2d=max_pool2d)
 
 
 def jax_same_padding(implementation):
@@ -159,15 +159,15 @@ def unfrozen(program):
         import tensorflow as tf
 
         from workloads.resnet50 import network as resnet50
-        from workloads.resnet50.keras import inference
+        from workloads.resnet50.keras import network
 
         problem = program._problem
         layers = resnet50.network(problem.parameters)
         size, batch_size = layers.stem.input_size, problem.case.work.batch_size
         epsilon = problem.hyperparameters["batch_norm_epsilon"]
-        recipe = inference.Recipe(epsilon, "channels_last")
-        model = inference.model_of(layers, recipe, batch_size=batch_size)
-        for name, variable in inference._canonical_variables(model, layers).items():
+        recipe = network.Recipe(epsilon, "channels_last")
+        model = network.model_of(layers, recipe, batch_size=batch_size)
+        for name, variable in network.canonical_variables(model, layers).items():
             variable.assign(weights[name])
         images = tf.TensorSpec((batch_size, size, size, 3), tf.float32)
         traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(images)
