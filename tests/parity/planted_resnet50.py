@@ -9,6 +9,11 @@ import numpy as np
 
 from tests.parity.planting import replace_in, replace_in_copy
 
+IMPLEMENTATION = "workloads.resnet50.{}.training"
+"""The module of a framework."""
+LAYERS = "resnet50"
+"""Its name of the module of the layers, which MATHEMATICS replaces members of."""
+
 SCALED = "stage2/block1/conv2/kernel"
 """The parameter whose gradient is scaled."""
 
@@ -58,7 +63,7 @@ WRAPPERS = {"transposed_dense": TransposedDense, "constant_batch": ConstantBatch
 
 def v1_strides() -> dict[str, Any]:
     """The stride of a block in its first 1x1 convolution, as in the first paper."""
-    from workloads.resnet50 import spec
+    from workloads.resnet50 import network as resnet50
 
     def moved(block: Any) -> Any:
         first, second, third = block.convolutions
@@ -69,7 +74,7 @@ def v1_strides() -> dict[str, Any]:
         return dataclasses.replace(block, convolutions=(first, second, third))
 
     def network(parameters: Any) -> Any:
-        layers = spec.network(parameters)
+        layers = resnet50.network(parameters)
         return dataclasses.replace(layers, blocks=tuple(map(moved, layers.blocks)))
 
     return {"network": network}

@@ -7,6 +7,11 @@ from typing import Any
 
 from tests.parity.planting import replace_in, replace_in_copy
 
+IMPLEMENTATION = "workloads.transformer.{}_impl"
+"""The module of a framework."""
+LAYERS = "spec"
+"""Its name of the module of the layers, which MATHEMATICS replaces members of."""
+
 CONSTANTS = {
     "norm_epsilon": {"rms_norm_epsilon": 1e-6},
     "beta2": {"beta2": 0.999},

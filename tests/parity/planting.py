@@ -65,7 +65,7 @@ def write_extension(
 def planted(model: str, fault: str, framework: str) -> Callable[[Any, Any], Any]:
     """The `build` of the framework's implementation, with this fault in it."""
     faults = importlib.import_module(f"tests.parity.planted_{model}")
-    implementation = importlib.import_module(f"workloads.{model}.{framework}_impl")
+    implementation = importlib.import_module(faults.IMPLEMENTATION.format(framework))
     if fault in faults.CONSTANTS:
         return lambda problem, adapter: implementation.build(
             dataclasses.replace(
@@ -77,7 +77,7 @@ def planted(model: str, fault: str, framework: str) -> Callable[[Any, Any], Any]
         wrap = faults.WRAPPERS[fault]
         return lambda problem, adapter: wrap(implementation.build(problem, adapter))
     if fault in faults.MATHEMATICS:
-        replace_in_copy(implementation, "spec", **faults.MATHEMATICS[fault]())
+        replace_in_copy(implementation, faults.LAYERS, **faults.MATHEMATICS[fault]())
     else:
         getattr(faults, f"{framework}_{fault}")(implementation)
     return implementation.build

@@ -1,7 +1,7 @@
 """ResNet-50's training step in plain float64 PyTorch: what the oracle itself is tested with.
 
-It follows the mathematics of workloads/resnet50/spec.py and nothing else: it shares no code with
-the implementations, spells out batch normalisation and the optimizer, and is written to be read.
+It follows the mathematics of workloads/resnet50 and nothing else: it shares no code with the
+implementations, spells out batch normalisation and the optimizer, and is written to be read.
 Run as `python -m tests.parity.resnet50_reference FOLDER` it saves its results there.
 
 Shapes: B batch, H height, W width, C channels in, D channels out.
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.contract.case import Work
-from workloads.resnet50 import spec
+from workloads.resnet50 import training_spec as spec
 
 Tensors = dict[str, torch.Tensor]
 

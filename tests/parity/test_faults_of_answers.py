@@ -17,7 +17,7 @@ import pytest
 from tests.parity import parity_cli, planted_resnet50
 from tests.parity.planting import ADAPTER_FILE, FRAMEWORK_FILE, replace_in, replace_in_copy
 
-WORKLOAD, MODEL = "resnet50_infer", "resnet50_inference"
+WORKLOAD, MODEL = "resnet50_infer", "resnet50"
 NAMED = {
     "epsilon": "epsilon of batch normalisation",
     "v1_strides": "the stride of a block is in its first 1x1 convolution (v1)",
@@ -42,9 +42,10 @@ build = planted({fault!r}, {own!r})
 
 def planted(fault, framework):
     """The `build` of the framework's implementation, with this fault in it."""
-    package = "straightforward." if fault in IN_PLAIN_CODE else ""
-    file = f"plain_{framework}_impl" if fault in IN_PLAIN_CODE else f"{framework}_impl"
-    implementation = importlib.import_module(f"{package}workloads.{MODEL}.{file}")
+    package = f"workloads.{MODEL}.{framework}"
+    if fault in IN_PLAIN_CODE:
+        package = f"straightforward.workloads.{MODEL}.plain_{framework}"
+    implementation = importlib.import_module(f"{package}.inference")
     if fault in IN_THE_PROGRAM:
         plant = IN_THE_PROGRAM[fault]
         return lambda problem, adapter: plant(implementation.build(problem, adapter))
@@ -64,8 +65,8 @@ def v1_strides(implementation):
 
 
 def same_padding(implementation):
-    own = {"pytorch_impl": pytorch_same_padding, "jax_impl": jax_same_padding}
-    own[implementation.__name__.rpartition(".")[2]](implementation)
+    own = {"pytorch": pytorch_same_padding, "jax": jax_same_padding}
+    own[implementation.__name__.split(".")[-2]](implementation)
 
 
 def pytorch_same_padding(implementation):
@@ -82,15 +83,15 @@ def pytorch_same_padding(implementation):
             (size, _), (stride, _) = self.kernel_size, self.stride
             return F.conv2d(padded(x, size, stride), self.weight, self.bias, stride)
 
-    def made(layer, _kind):
+    def made(layer, **_):
         sizes = (layer.in_channels, layer.out_channels, layer.kernel_size)
         return Same(*sizes, stride=layer.stride)
 
     def max_pool2d(x, *, kernel_size, stride, padding):
         return F.max_pool2d(padded(x, kernel_size, stride), kernel_size, stride)
 
-    replace_in(implementation, _made=made)
-    replace_in_copy(implementation, "F", max_pool2d=max_pool2d)
+    replace_in(implementation.network, made=made)
+    replace_in_copy(implementation.network, "F", max_pool2d=max_pool2d)
 
 
 def jax_same_padding(implementation):
@@ -157,16 +158,16 @@ def unfrozen(program):
     def export(weights):
         import tensorflow as tf
 
-        from workloads.resnet50 import spec
-        from workloads.resnet50_inference import keras_impl
+        from workloads.resnet50 import network as resnet50
+        from workloads.resnet50.keras import network
 
         problem = program._problem
-        layers = spec.network(problem.parameters)
+        layers = resnet50.network(problem.parameters)
         size, batch_size = layers.stem.input_size, problem.case.work.batch_size
         epsilon = problem.hyperparameters["batch_norm_epsilon"]
-        recipe = keras_impl.Recipe(epsilon, "channels_last")
-        model = keras_impl.resnet50(layers, recipe, batch_size=batch_size)
-        for name, variable in keras_impl._canonical_variables(model, layers).items():
+        recipe = network.Recipe(epsilon, "channels_last")
+        model = network.model_of(layers, recipe, batch_size=batch_size)
+        for name, variable in network.canonical_variables(model, layers).items():
             variable.assign(weights[name])
         images = tf.TensorSpec((batch_size, size, size, 3), tf.float32)
         traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(images)

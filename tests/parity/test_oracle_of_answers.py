@@ -17,10 +17,11 @@ SPECS = discover().specs()
 
 def resnet50(work, weights, batch):
     """The logits of its one request, RBV."""
-    from workloads.resnet50 import spec as layers
-    from workloads.resnet50_inference import forward, spec
+    from workloads.resnet50 import inference_spec as spec
+    from workloads.resnet50 import network as layers
+    from workloads.resnet50 import reference
 
-    full = forward.Forward(spec.HYPERPARAMETERS["batch_norm_epsilon"])
+    full = reference.Forward(spec.HYPERPARAMETERS["batch_norm_epsilon"])
     return full.logits(layers.network(spec.SIZES[work.size]), weights, batch["images"])[None]
 
 

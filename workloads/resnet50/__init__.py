@@ -1,1 +1,1 @@
-"""ResNet-50 v1.5: the mathematics in spec.py, one implementation file for each framework."""
+"""ResNet-50 v1.5: the mathematics of training and inference, and a folder for each framework."""

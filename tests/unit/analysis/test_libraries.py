@@ -9,7 +9,7 @@ from benchmarks.contract.evidence import NOT_COMPARABLE, ParityVerdict
 from benchmarks.documents.encoding import to_json
 from benchmarks.documents.run import document
 from tests.unit.analysis.records import case, cohorts, plan, record
-from workloads.resnet50.spec import SPECS
+from workloads.resnet50.training_spec import SPECS
 
 TORCH, JAX = case(), case("jax", "compiled")
 

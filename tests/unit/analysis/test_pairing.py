@@ -11,7 +11,7 @@ from benchmarks.analysis.tables import block_frame
 from benchmarks.documents.encoding import to_json
 from benchmarks.documents.run import document
 from tests.unit.analysis.records import blocks, case, cohorts, failed, plan, record, serial
-from workloads.resnet50.spec import SPECS
+from workloads.resnet50.training_spec import SPECS
 
 BASE, CASE = case(), case("jax", "compiled")
 TIMES = {BASE: 0.2, CASE: 0.1}

@@ -24,7 +24,7 @@ from tests.unit.analysis.records import (
     products,
     record,
 )
-from workloads.resnet50.spec import SPECS
+from workloads.resnet50.training_spec import SPECS
 
 BASE = case()
 FAST = case("pytorch", "compiled")

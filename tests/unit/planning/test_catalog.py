@@ -23,7 +23,7 @@ def environment(settings):
 """
 SPEC = """
 import dataclasses
-from workloads.resnet50.spec import SPECS as OTHERS
+from workloads.resnet50.training_spec import SPECS as OTHERS
 SPECS = {{{name!r}: dataclasses.replace(OTHERS["resnet50_train"], name={own!r})}}
 """
 
@@ -62,9 +62,9 @@ def test_the_built_in_workload_and_framework_are_found():
     catalog = discover()
     entry = catalog.frameworks["pytorch"]
     assert entry.module == "benchmarks.frameworks.pytorch"
-    assert catalog.workloads["resnet50_train"].spec_module == "workloads.resnet50.spec"
+    assert catalog.workloads["resnet50_train"].spec_module == "workloads.resnet50.training_spec"
     implementation = catalog.implementations["resnet50_train", "pytorch"]
-    assert implementation.module == "workloads.resnet50.pytorch_impl"
+    assert implementation.module == "workloads.resnet50.pytorch.training"
     assert implementation.file.is_file()
     assert catalog.python_path == ()
 

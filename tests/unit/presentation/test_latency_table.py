@@ -13,7 +13,7 @@ from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.record import Block
 from benchmarks.presentation.terminal import render_summary
 from tests.unit.analysis.records import case, plan, record
-from workloads.resnet50_inference.spec import SPECS
+from workloads.resnet50.inference_spec import SPECS
 
 
 def requests_of(framework, execution="graph"):

@@ -22,7 +22,7 @@ from tests.unit.analysis.records import (
     record,
     serial,
 )
-from workloads.resnet50.spec import SPECS
+from workloads.resnet50.training_spec import SPECS
 
 BASE, FAST, SLOW = case(), case("pytorch", "compiled"), case("jax", "compiled")
 TIMES = {BASE: 0.2, FAST: 0.15, SLOW: 0.4}

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.contract.case import Work
 from benchmarks.worker import canonical
-from workloads.resnet50 import spec
+from workloads.resnet50 import training_spec as spec
 
 WORK = Work("resnet50_train", 1, "tiny", 2)
 SPEC = spec.SPECS["resnet50_train"]

@@ -5,9 +5,9 @@ import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.task import NUM_REQUESTS, WITHHELD
-from workloads.resnet50 import spec as resnet50
-from workloads.resnet50_inference import spec
-from workloads.resnet50_inference.forward import Forward, suspected_logits
+from workloads.resnet50 import inference_spec as spec
+from workloads.resnet50 import network as resnet50
+from workloads.resnet50.reference import Forward, suspected_logits
 
 WORK = Work("resnet50_infer", 1, "tiny", 2)
 ARRAYS = dict(spec.weights(WORK))

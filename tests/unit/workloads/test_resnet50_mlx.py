@@ -10,14 +10,14 @@ import pytest
 from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.workload import problem_of
 from tests.unit.launch_settings import SETTINGS
-from workloads.resnet50 import spec
+from workloads.resnet50 import training_spec as spec
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 
 from mlx import nn  # noqa: E402 - needs mlx
 
 from benchmarks.frameworks.mlx.adapter import Adapter  # noqa: E402 - needs mlx
-from workloads.resnet50 import mlx_impl  # noqa: E402 - needs mlx
+from workloads.resnet50.mlx import network, training  # noqa: E402 - needs mlx
 
 EPSILON = 1e-5
 WORK = Work("resnet50_train", 1, "tiny", 2)
@@ -35,7 +35,7 @@ def adapter():
 @pytest.fixture
 def program(adapter):
     case = Case(WORK, Way("mlx", "eager", "fp32"), Place("cpu"))
-    program = mlx_impl.build(problem_of(case, spec.SPECS["resnet50_train"]), adapter)
+    program = training.build(problem_of(case, spec.SPECS["resnet50_train"]), adapter)
     program.load(dict(spec.weights(WORK)))
     program.feed([spec.batch(WORK, index) for index in range(2)])
     return program
@@ -51,7 +51,7 @@ def test_batch_normalisation_and_its_gradient_are_the_definitions(adapter):
     generator = np.random.default_rng(0)
     x, dy = (adapter.put(generator.standard_normal((2, 4, 4, 3))) for _ in range(2))
     scale, bias = (adapter.put(generator.standard_normal(3)) for _ in range(2))
-    own = mlx_impl.batch_normalisation(EPSILON)
+    own = training.batch_normalisation(EPSILON)
     y, mean, variance = own(x, scale, bias)
     np.testing.assert_allclose(y, plain_normalisation(x, scale, bias), rtol=0, atol=1e-13)
     np.testing.assert_allclose(mean, np.array(x).mean((0, 1, 2)), rtol=1e-13)
@@ -67,7 +67,7 @@ def test_batch_normalisation_and_its_gradient_are_the_definitions(adapter):
 def test_batch_normalisation_computes_in_the_precision_of_its_parameters(adapter):
     x = adapter.put(np.random.default_rng(0).standard_normal((2, 4, 4, 3)) + 100)
     narrow, parameters = x.astype(mx.bfloat16), (mx.ones(3), mx.zeros(3))
-    y, mean, variance = mlx_impl.batch_normalisation(EPSILON)(narrow, *parameters)
+    y, mean, variance = training.batch_normalisation(EPSILON)(narrow, *parameters)
     assert (y.dtype, mean.dtype, variance.dtype) == (mx.bfloat16, mx.float32, mx.float32)
     exact = np.array(narrow.astype(mx.float32)).var((0, 1, 2))
     np.testing.assert_allclose(variance, exact, rtol=1e-4)
@@ -76,24 +76,23 @@ def test_batch_normalisation_computes_in_the_precision_of_its_parameters(adapter
 @pytest.mark.parametrize("size", [6, 7, 8])
 def test_max_pool_is_the_module_s(adapter, size):
     x = adapter.put(np.random.default_rng(0).random((2, size, size, 3)))
-    dy = adapter.put(np.random.default_rng(1).random(mlx_impl._max_pool(x).shape))
+    dy = adapter.put(np.random.default_rng(1).random(network.max_pool(x).shape))
     right = nn.MaxPool2d(3, stride=2, padding=1)
-    np.testing.assert_array_equal(mlx_impl._max_pool(x), right(x))
+    np.testing.assert_array_equal(network.max_pool(x), right(x))
     own_gradient, right_gradient = (
-        mx.grad(lambda x, pool=pool: (pool(x) * dy).sum())(x)
-        for pool in (mlx_impl._max_pool, right)
+        mx.grad(lambda x, pool=pool: (pool(x) * dy).sum())(x) for pool in (network.max_pool, right)
     )
     np.testing.assert_allclose(own_gradient, right_gradient, rtol=1e-7)
 
 
 def test_max_pool_s_gradient_goes_to_one_of_equal_maxima(adapter):
-    gradient = mx.grad(lambda x: mlx_impl._max_pool(x).sum())(mx.ones((1, 4, 4, 1)))
+    gradient = mx.grad(lambda x: network.max_pool(x).sum())(mx.ones((1, 4, 4, 1)))
     assert set(np.unique(gradient)) <= {0.0, 1.0, 2.0, 4.0}
     assert np.array(gradient).sum() == 4
 
 
 def test_rectifier_s_gradient_is_zero_at_zero(adapter):
-    gradient = mx.grad(lambda x: mlx_impl._relu(x).sum())(mx.array([-1.0, 0.0, 2.0]))
+    gradient = mx.grad(lambda x: network.relu(x).sum())(mx.array([-1.0, 0.0, 2.0]))
     assert np.array(gradient).tolist() == [0, 0, 1]
 
 
@@ -104,7 +103,7 @@ def test_cross_entropy_and_its_gradient_have_the_precision_of_the_logits(adapter
     exponentials = np.exp(logits)
     softmax = exponentials / exponentials.sum(-1, keepdims=True)
     expected = (softmax - np.eye(7)[labels]) / 5
-    loss, gradient = mx.value_and_grad(mlx_impl._cross_entropy)(
+    loss, gradient = mx.value_and_grad(training._cross_entropy)(
         adapter.put(logits.astype(dtype)), adapter.put(labels)
     )
     assert float(adapter.get(loss)) == pytest.approx(
@@ -115,7 +114,7 @@ def test_cross_entropy_and_its_gradient_have_the_precision_of_the_logits(adapter
 
 def test_step_enqueues_the_loss_and_the_whole_state(program, monkeypatch):
     enqueued = []
-    monkeypatch.setattr(mlx_impl.mx, "async_eval", lambda *trees: enqueued.extend(trees))
+    monkeypatch.setattr(training.mx, "async_eval", lambda *trees: enqueued.extend(trees))
     loss = program.step()
     arrays = {id(array) for group in enqueued[1] for array in group.values()}
     state = {id(array) for group in program._state for array in group.values()}

@@ -13,7 +13,7 @@ from benchmarks.worker.oracle_files import Oracle
 from benchmarks.worker.precision import precision_checks
 from benchmarks.worker.tasks.protocol import final_verdict
 from benchmarks.worker.tasks.training import proof
-from workloads.resnet50 import spec
+from workloads.resnet50 import training_spec as spec
 
 SPEC = spec.SPECS["resnet50_train"]
 WEIGHTS = spec.weights(Work("resnet50_train", 1, "tiny", 2))

@@ -1,0 +1,109 @@
+"""What engines run: models made of canonical weights, by exporters in processes of their own.
+
+Everything lies in the launch's private folder. NumPy, the contract and the exporters' names only.
+
+Shapes: B batch, H height, W width, C channels. Images are BHWC.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contract.program import Arrays, Exporter, Problem, RequestProgram
+from benchmarks.frameworks.export_process import export
+from workloads.resnet50 import inference_spec as spec
+
+
+class EngineProgram(RequestProgram):
+    """An exported model that an engine has loaded, and its requests.
+
+    `export` sets `_file`; `step` takes the next of `_requests` and sets `_logits`.
+    """
+
+    def __init__(self, problem: Problem, framework: Any) -> None:
+        self._framework = framework
+        """The engine's adapter, which offers more than every `Framework` does."""
+        self._problem = problem
+        self._is_int8 = problem.case.way.precision == "int8"
+        self._file = Path()
+        self._requests: Iterator[Any] = iter(())
+        self._logits: Any = None
+
+    @abstractmethod
+    def request_of(self, images_BHWC: np.ndarray) -> Any:
+        """These images as `step` takes them, on the device."""
+
+    def feed(self, batches: Sequence[Arrays]) -> None:
+        """Put these requests on the device."""
+        self._requests = itertools.cycle([self.request_of(one["images"]) for one in batches])
+
+    def read(self) -> dict[str, np.ndarray]:
+        """The logits of the last request."""
+        return {"logits": self._framework.get(self._logits)}
+
+    def artefact_bytes(self) -> int:
+        """Size of the exported model."""
+        return self._file.stat().st_size
+
+
+def write_onnx(problem: Problem, weights: Arrays) -> Path:
+    """The model as ONNX, which PyTorch writes in float32; for int8 quantised by ONNX Runtime.
+
+    Its quantised ONNX is every engine's that takes ONNX: they run the same integers.
+    """
+    folder = Path(problem.scratch_folder)
+    file = folder / "model.onnx"
+    exporter = problem.exporters["pytorch"]
+    if problem.case.way.precision != "int8":
+        return _written(problem, weights, file, exporter=exporter)
+    whole = _written(problem, weights, folder / "float32.onnx", exporter=exporter)
+    images = calibration_file(problem)
+    request = {
+        "model": str(whole),
+        "images": str(images),
+        "batch_size": problem.case.work.batch_size,
+        "output": str(file),
+    }
+    export(problem.exporters["onnxruntime"], request, folder=str(folder))
+    for used in (images, whole):
+        used.unlink()
+    return file
+
+
+def write_litert(problem: Problem, weights: Arrays) -> Path:
+    """The model as LiteRT takes it, which TensorFlow converts; for int8 quantised by the same."""
+    file, further = Path(problem.scratch_folder) / "model.tflite", {}
+    if problem.case.way.precision == "int8":
+        further = {"images": str(calibration_file(problem))}
+    return _written(problem, weights, file, exporter=problem.exporters["tensorflow"], **further)
+
+
+def calibration_file(problem: Problem) -> Path:
+    """The images by which the ranges of activations are found, HWC, in an .npy file."""
+    file = Path(problem.scratch_folder) / "calibration.npy"
+    np.save(file, spec.calibration_images(problem.case.work), allow_pickle=False)
+    return file
+
+
+def _written(
+    problem: Problem, weights: Arrays, file: Path, *, exporter: Exporter, **further: Any
+) -> Path:
+    archive = Path(problem.scratch_folder) / "weights.npz"
+    np.savez(archive, allow_pickle=False, **weights)
+    request = {
+        "parameters": dict(problem.parameters),
+        "batch_size": problem.case.work.batch_size,
+        "epsilon": problem.hyperparameters["batch_norm_epsilon"],
+        "weights": str(archive),
+        "output": str(file),
+        **further,
+    }
+    export(exporter, request, folder=problem.scratch_folder)
+    archive.unlink()
+    return file

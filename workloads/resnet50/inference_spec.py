@@ -1,0 +1,225 @@
+"""ResNet-50 v1.5 answering requests, as mathematics: weights, requests, folding, FLOP, tolerances.
+
+The network is that of training, with batch normalisation on its running statistics. The README
+beside this file states what a request is. NumPy, the contract and the network only.
+
+Shapes: B batch, H height, W width, C channels in, D channels out, V classes, R requests of a batch.
+Images are BHWC, kernels HWCD.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from benchmarks.contract.case import Case, Work
+from benchmarks.contract.precision import PRECISIONS
+from benchmarks.contract.program import Arrays
+from benchmarks.contract.task import NUM_REQUESTS, NUM_WITHHELD, Inference
+from benchmarks.contract.workload import WorkloadSpec
+from workloads.resnet50.network import (
+    BATCH_NORM_EPSILON,
+    SIZES,
+    Convolution,
+    generator,
+    is_statistic,
+    network,
+    num_parameters,
+)
+from workloads.resnet50.network import weights as initial_weights
+from workloads.resnet50.reference import suspected_logits
+
+HYPERPARAMETERS = {"batch_norm_epsilon": BATCH_NORM_EPSILON}
+
+RECTIFIED_SQUARE = 0.5
+"""Mean square of what a rectifier leaves of N(0, 1)."""
+STATISTICS_SPREAD = 0.3
+"""Of the running statistics about what they would be: so wide that one that is dropped shows."""
+
+
+def weights(work: Work) -> Iterator[tuple[str, np.ndarray]]:
+    """Canonical parameters and running statistics, float32, kernels HWCD, dense CD.
+
+    Parameters are those of training. The running statistics are drawn about those that such
+    parameters would lead to: with means of 0 and variances of 1, as training begins, a program
+    that left them out would pass for right, and so would nearly any epsilon.
+    """
+    layers = network(SIZES[work.size])
+    convolutions = {conv.name: conv for conv in layers.convolutions()}
+    for name, array in initial_weights(work):
+        if is_statistic(name):
+            conv = convolutions[name.rpartition("/bn/")[0]]
+            yield name, _statistic(work, name, conv)
+        else:
+            yield name, array
+
+
+def _statistic(work: Work, name: str, conv: Convolution) -> np.ndarray:
+    square = 1.0 if conv.name == "stem/conv" else RECTIFIED_SQUARE
+    variance = 2.0 * conv.in_channels / conv.out_channels * square
+    drawn = generator(work, name).standard_normal(conv.out_channels) * STATISTICS_SPREAD
+    value = drawn * math.sqrt(variance) if name.endswith("/mean") else variance * np.exp(drawn)
+    return np.asarray(value, np.float32)
+
+
+def batch(work: Work, index: int) -> dict[str, np.ndarray]:
+    """The index-th request: `images` BHWC float32 ~ N(0, 1)."""
+    size = SIZES[work.size]["image_size"]
+    shape = (work.batch_size, size, size, 3)
+    return {"images": generator(work, f"batch{index}").standard_normal(shape, dtype=np.float32)}
+
+
+NUM_CALIBRATION_IMAGES = 16
+
+
+def calibration_images(work: Work) -> np.ndarray:
+    """Images by which the ranges of activations are found for int8, BHWC; no request holds one."""
+    size = SIZES[work.size]["image_size"]
+    shape = (NUM_CALIBRATION_IMAGES, size, size, 3)
+    return generator(work, "calibration").standard_normal(shape, dtype=np.float32)
+
+
+def folded(arrays: Arrays, epsilon: float) -> Iterator[tuple[str, np.ndarray]]:
+    """Kernels and biases with which the convolutions alone compute what they do normalised.
+
+    `<convolution>/kernel` HWCD and `<convolution>/bias` D, `head/kernel` and `head/bias`, float64:
+    y = (k * x - mean) * slope + bias with slope = scale / sqrt(variance + epsilon). Computed once,
+    before there are requests, as every deployment does (Jacob et al. 2018, section 3.2).
+    """
+    for name in arrays:
+        if name.startswith("head/"):
+            yield name, np.asarray(arrays[name], np.float64)
+        elif name.endswith("/kernel"):
+            conv = name.rpartition("/")[0]
+            scale, bias, mean, variance = (
+                np.asarray(arrays[f"{conv}/bn/{part}"], np.float64)
+                for part in ("scale", "bias", "mean", "variance")
+            )
+            slope = scale / np.sqrt(variance + epsilon)
+            yield name, np.asarray(arrays[name], np.float64) * slope
+            yield f"{conv}/bias", bias - mean * slope
+
+
+def flop_per_request(work: Work) -> int:
+    """FLOP of the convolutions and the dense layer: 8.18 GFLOP an image at 224 px."""
+    return work.batch_size * 2 * network(SIZES[work.size]).num_multiply_adds
+
+
+FOOTPRINT_BYTES = 2**30
+"""Of the framework itself."""
+
+
+def num_weight_bytes(case: Case) -> int:
+    """Bytes of the kernels in the case's precision."""
+    layers = network(SIZES[case.work.size])
+    num_weights = layers.head_channels * layers.num_classes + sum(
+        conv.kernel_size**2 * conv.in_channels * conv.out_channels for conv in layers.convolutions()
+    )
+    return num_weights * PRECISIONS[case.way.precision].num_bytes
+
+
+def memory_bytes(case: Case) -> int:
+    """An upper estimate for one launch: weights, requests, activations, the framework itself.
+
+    Weights as they came, folded, and as a session packs them; every request lies on the device;
+    of activations four of the largest live at a time.
+    """
+    work = case.work
+    parameters = SIZES[work.size]
+    layers = network(parameters)
+    bytes_per_value = {"fp64": 8}.get(case.way.precision, 4)
+    image = parameters["image_size"] ** 2 * 3
+    largest = max(conv.output_size**2 * conv.out_channels for conv in layers.convolutions())
+    num_images = work.batch_size * (NUM_REQUESTS + NUM_WITHHELD)
+    values = 3 * num_parameters(parameters) + num_images * image
+    return (values + 4 * largest * work.batch_size) * bytes_per_value + FOOTPRINT_BYTES
+
+
+def answer_error(answer: np.ndarray, read: Arrays) -> float:
+    """How far the logits that the client got are from these, relative."""
+    logits = np.asarray(read["logits"], np.float64)
+    return float(np.linalg.norm(answer - logits) / np.linalg.norm(logits))
+
+
+def known_mistakes(work: Work, arrays: Arrays, request: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+    """Known mistakes, each with the logits RBV that it leads to."""
+    epsilon = HYPERPARAMETERS["batch_norm_epsilon"]
+    layers = network(SIZES[work.size])
+    for mistake, logits in suspected_logits(layers, arrays, request["images"], epsilon=epsilon):
+        yield mistake, logits[None]
+
+
+TOLERANCES = {
+    # By check of equivalence.answers; `timed` is that of `logits_worst`. `loss` is for work whose
+    # oracle cannot be computed.
+    #
+    # Every framework that has it agrees with the oracle to 8e-16 (tiny).
+    "fp64": {"logits": 1e-10, "logits_worst": 1e-10, "timed": 1e-10, "loss": 1e-10},
+    # Four times the worst error of every framework and execution on a CPU, at tiny (seeds 0 to 2,
+    # batches of 1 and 4), small and full: it grows with the width. The loss: between any two at
+    # full. On a GPU it is not measured.
+    "fp32": {
+        "logits": 3.8e-6,  # worst 9.4e-7, LiteRT's at small
+        "logits_worst": 3.9e-6,  # 9.7e-7
+        "timed": 3.9e-6,
+        "loss": 2.6e-6,  # 6.5e-7
+    },
+    # Four times the worst of PyTorch on a CPU with the operands of every convolution rounded as
+    # TF32 does, at the same sizes: what bf16 is off by at least, 3.2e-3, does not pass for it.
+    "tf32": {
+        "logits": 1.9e-3,  # worst 4.8e-4
+        "logits_worst": 2.3e-3,  # 5.7e-4
+        "timed": 2.3e-3,
+        "loss": 6.4e-4,  # 1.6e-4
+    },
+    # The same with operands and results in float16, and sums in float32.
+    "fp16": {
+        "logits": 2.2e-3,  # worst 5.4e-4
+        "logits_worst": 2.3e-3,  # 5.7e-4
+        "timed": 2.3e-3,
+        "loss": 8.8e-4,  # 2.2e-4
+    },
+    # As in fp32, but twice the worst: int8's products, which are off by 1.9e-2 at least, do not
+    # pass for bf16's. An epsilon of 1e-3 (7e-3 off) does. The loss: as in fp16, in bfloat16.
+    "bf16": {
+        "logits": 1.3e-2,  # worst 6.4e-3, TensorFlow's at tiny; 4.7e-3 at full
+        "logits_worst": 1.5e-2,  # 7.4e-3
+        "timed": 1.5e-2,
+        "loss": 7.6e-3,  # 1.9e-3
+    },
+    # Twice the worst of the three engines: the stride of v1 is 8.6e-2 off.
+    "int8": {
+        "logits": 5.8e-2,  # worst 2.9e-2, LiteRT's at small; 2.0e-2 at full
+        "logits_worst": 6.6e-2,  # 3.3e-2
+        "timed": 6.6e-2,
+        "loss": 5.2e-2,  # four times 1.3e-2
+    },
+}
+
+SPECS = {
+    "resnet50_infer": WorkloadSpec(
+        name="resnet50_infer",
+        version=1,
+        unit="request",
+        sizes=SIZES,
+        default_batch_size=dict.fromkeys(SIZES, 1),
+        precisions=("fp32", "tf32", "bf16", "fp16", "fp64", "int8"),
+        hyperparameters=HYPERPARAMETERS,
+        weights=weights,
+        batch=batch,
+        items_per_step=lambda work: work.batch_size,
+        flop_per_step=flop_per_request,
+        flop_convention="convolutions and the dense layer, forward, 2 for a multiply-add",
+        memory_bytes=memory_bytes,
+        tolerances=TOLERANCES,
+        proxies=("small", "full"),
+        task=Inference(
+            per_batch=lambda work: 1,
+            answer_error=answer_error,
+            known_mistakes=known_mistakes,
+            num_weight_bytes=num_weight_bytes,
+        ),
+    ),
+}

@@ -1,0 +1,154 @@
+"""ResNet-50 training in Keras 3, for every backend: Keras's layers, optimizer and train step.
+
+Layouts are Keras's own and the canonical ones: nothing is transposed.
+
+Shapes: B batch, H height, W width, C channels, D channels out. Images are BHWC.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from benchmarks.contract.program import Arrays, Effective, Problem
+from benchmarks.frameworks.keras.framework import KerasFramework
+from benchmarks.frameworks.keras.model import TrainedModel, image_layout
+from workloads.resnet50 import network as resnet50
+from workloads.resnet50.keras.network import Recipe, canonical_variables, layer_name, model_of
+
+IMPLEMENTS = {"resnet50_train"}
+
+# A power of two scales exactly; 128 is what NVIDIA's ResNet-50 recipes use with fp16.
+LOSS_SCALES = {"fp16": 128.0}
+
+
+def build(problem: Problem, framework: KerasFramework) -> ResNet50Training:
+    """The training program, without weights and batches yet."""
+    return ResNet50Training(problem, framework)
+
+
+class ResNet50Training:
+    """The model, its optimizer, the batches, and Keras's train step; see `Program`."""
+
+    def __init__(self, problem: Problem, framework: KerasFramework) -> None:
+        constants, work = problem.hyperparameters, problem.case.work
+        self._framework = framework
+        self._constants = constants
+        self._batch_size = work.batch_size
+        self._network = resnet50.network(problem.parameters)
+        recipe = Recipe(
+            decay=constants["weight_decay"],
+            epsilon=constants["batch_norm_epsilon"],
+            share=constants["batch_norm_momentum"],
+            image_format=keras.config.image_data_format(),
+        )
+        self._model = model_of(self._network, recipe, batch_size=work.batch_size, kind=TrainedModel)
+        self._variables = canonical_variables(self._model, self._network)
+        self._optimizer = _optimizer(constants, LOSS_SCALES.get(problem.case.way.precision))
+        self._training = framework.training(
+            self._model,
+            optimizer=self._optimizer,
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        self._initial: dict[str, np.ndarray] = {}
+        self._batches: list[tuple[Any, Any]] = []
+        self._turns = itertools.cycle(self._batches)
+        self._loss: Any = None
+
+    def load(self, weights: Arrays) -> None:
+        """Take canonical weights and statistics; reset the optimizer's state and the metrics."""
+        self._training.sync()
+        for name, variable in self._variables.items():
+            array = weights[name].astype(variable.dtype)
+            variable.assign(self._framework.put(array))
+            if resnet50.is_statistic(name):
+                self._initial[name] = array
+        for variable in self._optimizer.variables:
+            variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
+        self._model.reset_metrics()
+
+    def feed(self, batches: Sequence[Arrays]) -> None:
+        """Put these batches on the device; the next step uses the first, and steps rotate."""
+        wide = keras.config.floatx()
+        self._batches = [
+            (
+                self._framework.put(batch["images"].astype(wide)),
+                self._framework.put(batch["labels"].astype(np.int64)),  # Keras's losses' index type
+            )
+            for batch in batches
+        ]
+        self._turns = itertools.cycle(self._batches)
+
+    def step(self) -> Any:
+        """Enqueue one training step on the next batch; its loss."""
+        images_BHWC, labels_B = next(self._turns)
+        self._loss = self._training.step(images_BHWC, labels_B)
+        return self._loss
+
+    def read(self) -> dict[str, np.ndarray]:
+        """Copies of the last loss, the weights, the momentum buffers and the statistics."""
+        self._training.sync()
+        get, rate = self._framework.get, self._constants["learning_rate"]
+        momenta = zip(self._model.trainable_variables, self._optimizer.momentums)
+        momentum_of = {id(variable): momentum for variable, momentum in momenta}
+        arrays = {"loss": get(self._loss)}
+        for name, variable in self._variables.items():
+            if resnet50.is_statistic(name):
+                arrays[f"statistics/{name}"] = get(variable.value)
+                continue
+            arrays[f"weights/{name}"] = get(variable.value)
+            # Keras's velocity moves the weights as it is: it has the learning rate in it.
+            arrays[f"optimizer/{name}"] = get(momentum_of[id(variable)].value) / -rate
+        for conv in self._network.convolutions():
+            name = f"statistics/{conv.name}/bn/variance"
+            arrays[name] = self._unbiased(conv, arrays[name])
+        return arrays
+
+    def inspect(self) -> Effective:
+        """What the model's variables are, and what its layers return."""
+        images_BHWC, labels_B = self._batches[0]
+        examined = self._training.examine(images_BHWC, labels_B)
+        self._training.sync()
+        middle = self._network.blocks[0].convolutions[2].name
+        activations = keras.Model(
+            self._model.inputs, self._model.get_layer(layer_name(middle, "out")).output
+        )(images_BHWC)
+        return Effective(
+            parameters=self._variables["head/kernel"].dtype,
+            gradients=examined.gradients,
+            optimizer=self._optimizer.momentums[0].dtype,
+            activations=keras.backend.standardize_dtype(activations.dtype),
+            layout=image_layout(),
+            flop_per_step=examined.flop_per_step,
+        )
+
+    def _unbiased(self, conv: resnet50.Convolution, variance_D: np.ndarray) -> np.ndarray:
+        """The running variance that unbiased variances of the batches would have made.
+
+        Differs: Keras averages the biased ones, n of n / (n - 1). The average is linear, so that
+        what the steps have contributed to it is rescaled here, outside of them.
+        """
+        num_steps = int(self._framework.get(self._optimizer.iterations.value))
+        num_samples = self._batch_size * conv.output_size**2
+        kept = (1 - self._constants["batch_norm_momentum"]) ** num_steps
+        remainder_D = self._initial[f"{conv.name}/bn/variance"] * kept
+        return remainder_D + (variance_D - remainder_D) * (num_samples / (num_samples - 1))
+
+
+def _optimizer(constants: Mapping[str, float], loss_scale: float | None) -> Any:
+    """SGD with momentum; every kernel's penalty decays it.
+
+    The constants are NumPy's, because TensorFlow takes a Python number for one of 32 bits.
+    """
+    rate, momentum = (np.float64(constants[name]) for name in ("learning_rate", "momentum"))
+    return keras.optimizers.SGD(
+        # A constant by way of a function: a number becomes a variable, which torch's update would
+        # fetch from the device in each step.
+        learning_rate=lambda: rate,
+        momentum=momentum,
+        loss_scale_factor=loss_scale,
+    )
