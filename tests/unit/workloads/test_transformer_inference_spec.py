@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.workload import NUM_REQUESTS, WITHHELD
-from workloads.transformer_inference import forward, spec
+from workloads.transformer import inference_reference as forward
+from workloads.transformer import inference_spec as spec
 
 SPEC = spec.SPECS["transformer_infer"]
 PHASES = ("decode", "prefill")

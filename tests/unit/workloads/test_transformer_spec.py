@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
-from workloads.transformer import forward, spec
+from workloads.transformer import training_reference as forward
+from workloads.transformer import training_spec as spec
 
 FINETUNE, LORA = spec.SPECS["transformer_finetune"], spec.SPECS["transformer_lora"]
 

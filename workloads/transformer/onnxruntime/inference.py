@@ -17,10 +17,10 @@ import numpy as np
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.export_process import export
 from benchmarks.frameworks.onnxruntime.adapter import Adapter
-from workloads.transformer_inference import spec
+from workloads.transformer import inference_spec as spec
 
 IMPLEMENTS = {"transformer_infer"}
-EXPORTED_FROM = {"pytorch": "workloads.transformer_inference.onnx_export"}
+EXPORTED_FROM = {"pytorch": "workloads.transformer.onnxruntime.export"}
 
 
 def build(problem: Problem, framework: Adapter) -> DecoderInference:

@@ -28,7 +28,7 @@ from flax import traverse_util
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Program, Reading
 from benchmarks.frameworks.jax.adapter import count_flop
-from workloads.transformer import spec
+from workloads.transformer import training_spec as spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 

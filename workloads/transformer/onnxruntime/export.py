@@ -5,7 +5,7 @@ One graph serves a prompt and a new token. What a KV cache takes is ONNX Runtime
 so are the normalisations, with what is added before them
 (https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md).
 
-Run as `python -m workloads.transformer_inference.onnx_export FILE`.
+Run as `python -m workloads.transformer.onnxruntime.export FILE`.
 
 Shapes: B batch, T tokens of a pass, S slots of the cache, D width, H heads, K head dimension, F
 width of the MLP, V vocabulary, I inputs and O outputs of a projection.
@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from workloads.transformer import spec as transformer
+from workloads.transformer import training_spec as transformer
 
 Arrays = Mapping[str, np.ndarray]
 

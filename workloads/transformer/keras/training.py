@@ -25,7 +25,7 @@ from keras import layers, ops
 from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.keras.framework import KerasFramework
 from benchmarks.frameworks.keras.model import TrainedModel
-from workloads.transformer import spec
+from workloads.transformer import training_spec as spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 

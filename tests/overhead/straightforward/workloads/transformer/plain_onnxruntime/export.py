@@ -1,7 +1,7 @@
 """Writes the plain decoder as ONNX in two graphs, as exporters of language models do.
 
 One of a prompt, and one of a token after keys and values so far, which it answers with the new ones
-added. Run as `python -m straightforward.workloads.transformer_inference.plain_onnx_export FILE`.
+added. Run as `python -m straightforward.workloads.transformer.plain_onnxruntime.export FILE`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from straightforward.workloads.transformer_inference.plain_pytorch_impl import (
+from straightforward.workloads.transformer.plain_pytorch.inference import (
     Decoder,
     load_weights,
     rotate_half,

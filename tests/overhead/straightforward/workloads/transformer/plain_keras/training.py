@@ -13,7 +13,7 @@ from keras import layers, ops
 
 from benchmarks.contract.program import Effective
 from benchmarks.frameworks.keras.model import TrainedModel
-from workloads.transformer import spec
+from workloads.transformer import training_spec as spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 

@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.contract.case import Case, Work
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import WorkloadSpec
-from workloads.transformer.forward import suspected_losses
-from workloads.transformer.tolerances import TOLERANCES
+from workloads.transformer.training_reference import suspected_losses
+from workloads.transformer.training_tolerances import TOLERANCES
 
 SIZES: Mapping[str, Mapping[str, int]] = {
     "tiny": {

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.contract.program import Effective
-from workloads.transformer import spec
+from workloads.transformer import training_spec as spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name, multiplies_bf16
-from workloads.transformer import spec
+from workloads.transformer import training_spec as spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 

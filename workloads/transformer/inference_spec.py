@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.contract.case import Case, Work
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import NUM_REQUESTS, Requests, Tolerance, WorkloadSpec
-from workloads.transformer import spec as transformer
-from workloads.transformer_inference import forward
+from workloads.transformer import inference_reference as forward
+from workloads.transformer import training_spec as transformer
 
 SIZES = transformer.SIZES
 HYPERPARAMETERS = {

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.mlx.adapter import dtype_name
-from workloads.transformer import spec
+from workloads.transformer import training_spec as spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 

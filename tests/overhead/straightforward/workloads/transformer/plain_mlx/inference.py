@@ -13,8 +13,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from benchmarks.contract.program import Effective
-from workloads.transformer import spec as transformer
-from workloads.transformer_inference import spec
+from workloads.transformer import inference_spec as spec
+from workloads.transformer import training_spec as transformer
 
 IMPLEMENTS = {"transformer_infer"}
 

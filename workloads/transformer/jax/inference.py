@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.jax.adapter import COMPUTE_DTYPES, count_flop
-from workloads.transformer import spec as transformer
-from workloads.transformer_inference import spec
+from workloads.transformer import inference_spec as spec
+from workloads.transformer import training_spec as transformer
 
 IMPLEMENTS = {"transformer_infer"}
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contract.program import Effective
-from workloads.transformer_inference import spec
+from workloads.transformer import inference_spec as spec
 
 IMPLEMENTS = {"transformer_infer"}
 

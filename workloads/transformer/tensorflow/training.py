@@ -22,7 +22,7 @@ import tensorflow as tf
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.tensorflow.adapter import count_flop, multiplies_bf16
-from workloads.transformer import spec
+from workloads.transformer import training_spec as spec
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 

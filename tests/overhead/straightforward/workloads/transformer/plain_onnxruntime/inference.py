@@ -14,10 +14,10 @@ import onnxruntime as ort
 
 from benchmarks.contract.program import Effective
 from benchmarks.frameworks.export_process import export
-from workloads.transformer_inference import spec
+from workloads.transformer import inference_spec as spec
 
 IMPLEMENTS = {"transformer_infer"}
-EXPORTED_FROM = {"pytorch": "straightforward.workloads.transformer_inference.plain_onnx_export"}
+EXPORTED_FROM = {"pytorch": "straightforward.workloads.transformer.plain_onnxruntime.export"}
 
 
 def build(problem, framework):

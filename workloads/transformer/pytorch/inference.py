@@ -30,8 +30,8 @@ from benchmarks.frameworks.pytorch.adapter import (
     dtype_name,
     multiplies_bf16,
 )
-from workloads.transformer import spec as transformer
-from workloads.transformer_inference import spec
+from workloads.transformer import inference_spec as spec
+from workloads.transformer import training_spec as transformer
 
 IMPLEMENTS = {"transformer_infer"}
 
