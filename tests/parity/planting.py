@@ -15,6 +15,13 @@ from pathlib import Path
 from typing import Any
 
 FRAMEWORKS = ("pytorch", "jax")
+PROGRAMS = {
+    "resnet50": "workloads.resnet50.{framework}_impl",
+    "resnet50_inference": "workloads.resnet50_inference.{framework}_impl",
+    "transformer": "workloads.transformer.{framework}.training",
+    "transformer_inference": "workloads.transformer.{framework}.inference",
+}
+"""By the name of its faults' module, planted_<name>: the program that they are planted into."""
 
 FRAMEWORK_FILE = """\
 import dataclasses
@@ -65,7 +72,7 @@ def write_extension(
 def planted(model: str, fault: str, framework: str) -> Callable[[Any, Any], Any]:
     """The `build` of the framework's implementation, with this fault in it."""
     faults = importlib.import_module(f"tests.parity.planted_{model}")
-    implementation = importlib.import_module(f"workloads.{model}.{framework}_impl")
+    implementation = importlib.import_module(PROGRAMS[model].format(framework=framework))
     if fault in faults.CONSTANTS:
         return lambda problem, adapter: implementation.build(
             dataclasses.replace(
