@@ -10,7 +10,6 @@ batch.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator
 from functools import partial
 
@@ -19,14 +18,21 @@ import numpy as np
 from benchmarks.contract.case import Case, Work
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import NUM_REQUESTS, Requests, Tolerance, WorkloadSpec
-from workloads.transformer import inference_reference as forward
-from workloads.transformer import training_spec as transformer
+from workloads.transformer import inference_reference as reference
+from workloads.transformer import network
+from workloads.transformer.memory import (
+    BYTES_PER_VALUE,
+    FOOTPRINT_BYTES,
+    FUSED_ATTENTION,
+    value_bytes,
+)
+from workloads.transformer.network import SIZES
+from workloads.transformer.weights import canonical_weights, generator
 
-SIZES = transformer.SIZES
 HYPERPARAMETERS = {
-    name: transformer.HYPERPARAMETERS[name] for name in ("rms_norm_epsilon", "rotary_base")
+    name: network.HYPERPARAMETERS[name] for name in ("rms_norm_epsilon", "rotary_base")
 }
-RIGHT = forward.Mathematics(
+RIGHT = reference.Mathematics(
     rms_norm_epsilon=HYPERPARAMETERS["rms_norm_epsilon"],
     rotary_base=HYPERPARAMETERS["rotary_base"],
 )
@@ -69,8 +75,8 @@ def batch(work: Work, index: int) -> dict[str, np.ndarray]:
     from P on, in place of the program's own answers, so that the oracle knows what follows.
     """
     num_prompt, shape = prompt_length(work), (work.batch_size, cache_length(work))
-    generator = np.random.Generator(np.random.PCG64([work.seed, zlib.crc32(b"batch%d" % index)]))
-    tokens = generator.integers(0, SIZES[work.size]["vocabulary_size"], shape, dtype=np.int32)
+    drawn = generator(work, f"batch{index}")
+    tokens = drawn.integers(0, SIZES[work.size]["vocabulary_size"], shape, dtype=np.int32)
     found = {"tokens": np.ascontiguousarray(tokens[:, :num_prompt])}
     if is_decode(work) and index >= NUM_REQUESTS:
         found["forced"] = np.ascontiguousarray(tokens[:, num_prompt:])
@@ -91,30 +97,22 @@ def flop_per_token(work: Work) -> int:
     """FLOP of one token more for each sequence, as if it were the last."""
     parameters = SIZES[work.size]
     attention = 4 * parameters["num_layers"] * parameters["width"] * cache_length(work)
-    return work.batch_size * (2 * transformer.num_multiplying(parameters) + attention)
+    return work.batch_size * (2 * network.num_multiplying(parameters) + attention)
 
 
 def flop_per_prompt(work: Work) -> int:
     """FLOP of the prompts of a batch, up to one answer for each."""
     parameters, num_prompt = SIZES[work.size], prompt_length(work)
-    head = 2 * transformer.head(parameters).num_weights
-    kernels = 2 * transformer.num_multiplying(parameters) - head
+    head = 2 * network.head(parameters).num_weights
+    kernels = 2 * network.num_multiplying(parameters) - head
     attention = 4 * parameters["num_layers"] * parameters["width"] * num_prompt
     return work.batch_size * (num_prompt * (kernels + attention) + head)
 
 
-VALUE_BYTES = {"fp64": 8, "bf16": 2, "int8": 1}
-"""Of one weight, or one value of the cache; 4 in the other precisions."""
-WIDENED_BYTES = 4
-"""Of a bf16 value besides, on a CPU that multiplies in fp32."""
-FOOTPRINT_BYTES = 2**30
-"""Of the framework itself."""
-
-
 def num_weight_bytes(case: Case) -> int:
     """Bytes of all weights in the case's precision."""
-    num_weights = transformer.num_parameters(SIZES[case.work.size])
-    return num_weights * VALUE_BYTES.get(case.way.precision, 4)
+    num_weights = network.num_parameters(SIZES[case.work.size])
+    return num_weights * BYTES_PER_VALUE.get(case.way.precision, 4)
 
 
 def memory_bytes(case: Case) -> int:
@@ -125,17 +123,15 @@ def memory_bytes(case: Case) -> int:
     the weights.
     """
     work, way, parameters = case.work, case.way, SIZES[case.work.size]
-    widened = WIDENED_BYTES * (case.place.device == "cpu" and way.precision == "bf16")
-    value_bytes = VALUE_BYTES.get(way.precision, 4) + widened
     num_cached = 2 * parameters["num_layers"] * parameters["width"] * cache_length(work)
     per_token = 12 * parameters["width"] + 3 * parameters["mlp_width"]
-    fused = transformer.FUSED_ATTENTION.get(way.framework, {}).get(case.place.device, ())
+    fused = FUSED_ATTENTION.get(way.framework, {}).get(case.place.device, ())
     if way.precision not in fused:
         per_token += 2 * parameters["num_heads"] * prompt_length(work)
     values = num_cached + prompt_length(work) * per_token + 2 * parameters["vocabulary_size"]
     num_copies = 2 if case.place.device == "cpu" else 1
-    num_weights = num_copies * transformer.num_parameters(parameters)
-    return (num_weights + work.batch_size * values) * value_bytes + FOOTPRINT_BYTES
+    num_weights = num_copies * network.num_parameters(parameters)
+    return (num_weights + work.batch_size * values) * value_bytes(case) + FOOTPRINT_BYTES
 
 
 def answer_error(answer: np.ndarray, read: Arrays) -> float:
@@ -153,12 +149,12 @@ def answer_error(answer: np.ndarray, read: Arrays) -> float:
 
 def known_mistakes(work: Work, weights: Arrays, one: Arrays) -> Iterator[tuple[str, np.ndarray]]:
     """Known mistakes, each with the logits RBV that it leads to."""
-    return forward.suspected_logits(SIZES[work.size], RIGHT, weights, one)
+    return reference.suspected_logits(SIZES[work.size], RIGHT, weights, one)
 
 
 def recompute(work: Work, weights: Arrays, one: Arrays) -> np.ndarray:
     """The logits of a batch's requests from whole sequences, without a cache, RBV float64."""
-    return forward.logits(SIZES[work.size], RIGHT, weights, one)
+    return reference.logits(SIZES[work.size], RIGHT, weights, one)
 
 
 def free_running(
@@ -170,8 +166,8 @@ def free_running(
     tolerance: Tolerance,
 ) -> np.ndarray:
     """The logits RBV float64 that follow from these answers RB, without a cache."""
-    own = forward.OwnAnswers(answers, logits)
-    return forward.continued_logits(SIZES[work.size], RIGHT, weights, one, own, tolerance)
+    own = reference.OwnAnswers(answers, logits)
+    return reference.continued_logits(SIZES[work.size], RIGHT, weights, one, own, tolerance)
 
 
 TOLERANCES = {
@@ -217,7 +213,7 @@ SPECS = {
         default_batch_size=dict.fromkeys(SIZES, 1),
         precisions=("fp32", "tf32", "bf16", "fp64"),
         hyperparameters=HYPERPARAMETERS,
-        weights=partial(transformer.weights, lora=False),
+        weights=partial(canonical_weights, lora=False),
         batch=batch,
         items_per_step=lambda work: (
             work.batch_size * (1 if is_decode(work) else prompt_length(work))

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.workload import NUM_REQUESTS, WITHHELD
-from workloads.transformer import inference_reference as forward
+from workloads.transformer import inference_reference as reference
 from workloads.transformer import inference_spec as spec
 
 SPEC = spec.SPECS["transformer_infer"]
@@ -170,10 +170,10 @@ def test_whole_sequences_have_the_logits_of_steps_with_a_cache():
     arrays = small_arrays(generator)
     tokens = generator.integers(0, SIZE["vocabulary_size"], (2, 9))
     expected = np.array([list(logits_by_steps(arrays, one)) for one in tokens]).swapaxes(0, 1)
-    right = forward.Mathematics()
+    right = reference.Mathematics()
     forced = {"tokens": tokens[:, :5], "forced": tokens[:, 5:]}
-    np.testing.assert_allclose(forward.logits(SIZE, right, arrays, forced), expected[5:], 1e-12)
-    prompt = forward.logits(SIZE, right, arrays, {"tokens": tokens})
+    np.testing.assert_allclose(reference.logits(SIZE, right, arrays, forced), expected[5:], 1e-12)
+    prompt = reference.logits(SIZE, right, arrays, {"tokens": tokens})
     np.testing.assert_allclose(prompt, expected[-1:], 1e-12)
 
 
@@ -184,8 +184,8 @@ def test_every_known_mistake_has_logits_of_its_own(phase):
     requests = SPEC.requests
     found = {"right": requests.recompute(own, weights, batch)}
     found.update(requests.known_mistakes(own, weights, batch))
-    assert len(found) == 1 + len(forward.MISTAKES) + len(
-        forward.DECODE_MISTAKES if phase == "decode" else forward.PREFILL_MISTAKES
+    assert len(found) == 1 + len(reference.MISTAKES) + len(
+        reference.DECODE_MISTAKES if phase == "decode" else reference.PREFILL_MISTAKES
     )
     shape = (requests.per_batch(own), 2, spec.SIZES["tiny"]["vocabulary_size"])
     limit = 10 * spec.TOLERANCES["fp32"]["logits"]

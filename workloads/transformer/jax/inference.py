@@ -24,7 +24,7 @@ from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.jax.adapter import COMPUTE_DTYPES, count_flop
 from workloads.transformer import inference_spec as spec
-from workloads.transformer import training_spec as transformer
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_infer"}
 
@@ -228,8 +228,8 @@ def groups_of(parameters: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
     for index in range(parameters["num_layers"]):
         name = f"layer{index}"
         yield from ((f"{name}/{norm}/scale", [f"{name}/{norm}/scale"]) for norm in NORMS)
-        *inputs, output = transformer.attention_projections(parameters, index)
-        *gate_up, down = transformer.mlp_projections(parameters, index)
+        *inputs, output = network.attention_projections(parameters, index)
+        *gate_up, down = network.mlp_projections(parameters, index)
         groups = {"query_key_value": inputs, "output": [output], "gate_up": gate_up, "down": [down]}
         for group, parts in groups.items():
             yield f"{name}/{group}", [f"{part.name}/kernel" for part in parts]

@@ -28,7 +28,7 @@ from flax import traverse_util
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Program, Reading
 from benchmarks.frameworks.jax.adapter import count_flop
-from workloads.transformer import training_spec as spec
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
@@ -180,7 +180,7 @@ class WeightedModule(nn.Module):  # type: ignore[misc]  # flax is untyped here
 class Projections(WeightedModule):
     """Projections of one input without bias, as one product; with LoRA frozen, beside adapters."""
 
-    parts: Sequence[spec.Projection]
+    parts: Sequence[network.Projection]
 
     @nn.compact
     def __call__(self, x_BTI: jax.Array) -> list[jax.Array]:
@@ -263,14 +263,14 @@ class Decoder(WeightedModule):
         return product(x_BTD, self.weight("head", *shape)).astype(recipe.numerics.wide)
 
 
-def groups_of(parameters: Mapping[str, int], layer: int) -> dict[str, list[spec.Projection]]:
+def groups_of(parameters: Mapping[str, int], layer: int) -> dict[str, list[network.Projection]]:
     """A layer's projections, those of one input together."""
-    *inputs, output = spec.attention_projections(parameters, layer)
-    gate, up, down = spec.mlp_projections(parameters, layer)
+    *inputs, output = network.attention_projections(parameters, layer)
+    gate, up, down = network.mlp_projections(parameters, layer)
     return {"query_key_value": inputs, "output": [output], "gate_up": [gate, up], "down": [down]}
 
 
-def _adapter_name(part: spec.Projection) -> str:
+def _adapter_name(part: network.Projection) -> str:
     return f"{part.name.rpartition('/')[2]}_lora_b"
 
 
@@ -295,7 +295,7 @@ def canonical(recipe: Recipe) -> Iterator[tuple[str, Held]]:
 
 
 def _canonical_group(
-    path: str, parts: Sequence[spec.Projection], recipe: Recipe
+    path: str, parts: Sequence[network.Projection], recipe: Recipe
 ) -> Iterator[tuple[str, Held]]:
     row = 0
     for part in parts:
@@ -414,7 +414,7 @@ class DecoderTraining:
         )
 
     def _is_frozen(self, name: str) -> bool:
-        return self._recipe.has_adapters and not spec.is_adapter(name)
+        return self._recipe.has_adapters and not network.is_adapter(name)
 
     def _get_part(self, name: str, arrays: Mapping[str, Any]) -> np.ndarray:
         path, rows = self._held[name]
@@ -461,7 +461,9 @@ def _optimizer(constants: Mapping[str, float]) -> optax.GradientTransformation:
 
 
 def _decayed(parameters: Any) -> Any:
-    return traverse_util.path_aware_map(lambda path, _: spec.is_decayed("/".join(path)), parameters)
+    return traverse_util.path_aware_map(
+        lambda path, _: network.is_decayed("/".join(path)), parameters
+    )
 
 
 def _turned(name: str, array: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from keras import layers, ops
 from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.keras.framework import KerasFramework
 from benchmarks.frameworks.keras.model import TrainedModel
-from workloads.transformer import training_spec as spec
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
@@ -92,7 +92,7 @@ class Recipe:
         Keras's own layers have no option: TensorFlow watches a variable that is frozen later, and
         computes its gradient in vain.
         """
-        is_trained = not self.lora or spec.is_adapter(names[0])
+        is_trained = not self.lora or network.is_adapter(names[0])
         is_turned = self.turns_kernels and not names[0].endswith(("/table", "/scale"))
         shape = (*shape, sum(sizes))
         variable = layer.add_weight(
@@ -122,7 +122,7 @@ def recipe_of(problem: Problem, framework: KerasFramework) -> Recipe:
     operand = wide if widens_products else compute
     num_heads, work = problem.parameters["num_heads"], problem.case.work
     heads = (num_heads, problem.parameters["width"] // num_heads)
-    shape = (work.batch_size, spec.sequence_length(work), *heads)
+    shape = (work.batch_size, network.sequence_length(work), *heads)
     return Recipe(
         problem,
         compute=compute,
@@ -168,7 +168,7 @@ class Projections(layers.Layer):
     """
 
     def __init__(
-        self, recipe: Recipe, parts: Sequence[spec.Projection], *, adapts: bool = True
+        self, recipe: Recipe, parts: Sequence[network.Projection], *, adapts: bool = True
     ) -> None:
         names, num_inputs = [part.name for part in parts], parts[0].num_inputs
         super().__init__(name=_keras_name(names[0]))
@@ -208,7 +208,7 @@ class Attention(layers.Layer):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(name="attention")
         self.recipe = recipe
-        length = spec.sequence_length(recipe.problem.case.work)
+        length = network.sequence_length(recipe.problem.case.work)
         dimension = recipe.parameters["width"] // recipe.parameters["num_heads"]
         exponents_K = np.arange(0, dimension, 2) / dimension
         frequencies_K = recipe.problem.hyperparameters["rotary_base"] ** -exponents_K
@@ -268,8 +268,8 @@ class DecoderLayer(layers.Layer):
 
     def __init__(self, recipe: Recipe, index: int, attention: Attention) -> None:
         super().__init__(name=f"layer{index}")
-        *inputs, output = spec.attention_projections(recipe.parameters, index)
-        gate, up, down = spec.mlp_projections(recipe.parameters, index)
+        *inputs, output = network.attention_projections(recipe.parameters, index)
+        gate, up, down = network.mlp_projections(recipe.parameters, index)
         self.recomputes = dict(recipe.problem.case.way.options)["recompute"] == "full"
         self.num_heads = recipe.parameters["num_heads"]
         self.attention = attention
@@ -306,13 +306,13 @@ class DecoderLayer(layers.Layer):
 def decoder(recipe: Recipe) -> TrainedModel:
     """The decoder from tokens to logits, NV in the wide dtype."""
     work, parameters = recipe.problem.case.work, recipe.parameters
-    length = spec.sequence_length(work)
+    length = network.sequence_length(work)
     attention = Attention(recipe)
     tokens_BT = keras.Input((length,), batch_size=work.batch_size, dtype="int64")
     x_BTD = Embedding(recipe)(tokens_BT)
     for index in range(parameters["num_layers"]):
         x_BTD = DecoderLayer(recipe, index, attention)(x_BTD)
-    head = Projections(recipe, [spec.head(parameters)], adapts=False)
+    head = Projections(recipe, [network.head(parameters)], adapts=False)
     (logits_BTV,) = head(RMSNorm(recipe, "final_norm")(x_BTD))
     # Flat: where positions have an axis of their own, Keras's loss on torch transposes the logits.
     logits_NV = ops.reshape(logits_BTV, (-1, parameters["vocabulary_size"]))
@@ -329,7 +329,7 @@ class DecoderTraining:
         names = {id(held.variable): held.names for held in self._recipe.held}
         trained = [names[id(variable)][0] for variable in self._model.trainable_variables]
         self._optimizer = framework.adamw(
-            problem.hyperparameters, is_decayed=[spec.is_decayed(name) for name in trained]
+            problem.hyperparameters, is_decayed=[network.is_decayed(name) for name in trained]
         )
         self._training = framework.training(
             self._model,

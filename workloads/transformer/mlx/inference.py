@@ -24,7 +24,7 @@ from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.mlx.adapter import COMPUTE_DTYPES, dtype_name
 from workloads.transformer import inference_spec as spec
-from workloads.transformer import training_spec as transformer
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_infer"}
 
@@ -252,8 +252,8 @@ def groups_of(parameters: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
     for index in range(parameters["num_layers"]):
         for norm in ("attention_norm", "mlp_norm"):
             yield f"layer{index}/{norm}/scale", [f"layer{index}/{norm}/scale"]
-        *inputs, output = transformer.attention_projections(parameters, index)
-        *gate_up, down = transformer.mlp_projections(parameters, index)
+        *inputs, output = network.attention_projections(parameters, index)
+        *gate_up, down = network.mlp_projections(parameters, index)
         groups = {"query_key_value": inputs, "output": [output], "gate_up": gate_up, "down": [down]}
         for group, parts in groups.items():
             yield f"layer{index}/{group}", [f"{part.name}/kernel" for part in parts]

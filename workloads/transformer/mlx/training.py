@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.mlx.adapter import dtype_name
-from workloads.transformer import training_spec as spec
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
@@ -160,7 +160,7 @@ def _below_largest(x: mx.array) -> mx.array:
 class Group(NamedTuple):
     """Projections of one input: their kernels are one, and so are their adapters' A."""
 
-    parts: tuple[spec.Projection, ...]
+    parts: tuple[network.Projection, ...]
 
     @property
     def name(self) -> str:
@@ -187,8 +187,8 @@ class Layer(NamedTuple):
 
 def layer_of(parameters: Mapping[str, int], index: int) -> Layer:
     """A layer of this size."""
-    *inputs, output = spec.attention_projections(parameters, index)
-    *gate_up, down = spec.mlp_projections(parameters, index)
+    *inputs, output = network.attention_projections(parameters, index)
+    *gate_up, down = network.mlp_projections(parameters, index)
     groups = (Group(tuple(parts)) for parts in (inputs, [output], gate_up, [down]))
     return Layer(f"layer{index}", *groups)
 
@@ -239,7 +239,7 @@ class Decoder:
 
     def is_trained(self, name: str) -> bool:
         """Whether an array is trained; the others are frozen."""
-        return self.rank is None or spec.is_adapter(name)
+        return self.rank is None or network.is_adapter(name)
 
     def loss(
         self,
@@ -443,7 +443,7 @@ class DecoderTraining:
         scale = (1 - self._powers["beta1"]) / rate
         root_scale = scale * mx.rsqrt(1 - self._powers["beta2"])
         change = first / (root_scale * mx.sqrt(second) + scale * constants["epsilon"])
-        if spec.is_decayed(name):
+        if network.is_decayed(name):
             weight = weight * (1 - rate * constants["weight_decay"])
         for state, value in zip(states, (weight - change, first, second)):
             state[name] = value.astype(numerics.master)

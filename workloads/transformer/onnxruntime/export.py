@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from workloads.transformer import training_spec as transformer
+from workloads.transformer import network
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -178,8 +178,8 @@ class Decoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
         return normalised, total
 
     def _keep_layer(self, parameters: Mapping[str, int], layer: int, weights: Arrays) -> None:
-        *inputs, output = transformer.attention_projections(parameters, layer)
-        *gate_up, down = transformer.mlp_projections(parameters, layer)
+        *inputs, output = network.attention_projections(parameters, layer)
+        *gate_up, down = network.mlp_projections(parameters, layer)
         for name, parts in (
             ("query_key_value", inputs),
             ("output", [output]),

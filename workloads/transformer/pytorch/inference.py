@@ -31,7 +31,7 @@ from benchmarks.frameworks.pytorch.adapter import (
     multiplies_bf16,
 )
 from workloads.transformer import inference_spec as spec
-from workloads.transformer import training_spec as transformer
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_infer"}
 
@@ -106,7 +106,7 @@ class Decoder:
             self._layer(parameters, index, cache_shape) for index in range(parameters["num_layers"])
         ]
         self.final_scale_D = self._scale(parameters["width"])
-        self.head_IO = self._kernel(transformer.head(parameters))
+        self.head_IO = self._kernel(network.head(parameters))
         self._cos_SK, self._sin_SK = self._rotation(length, constants["rotary_base"])
         self._slots_S = torch.arange(length, device=device)
         self.tokens_B = torch.zeros(work.batch_size, dtype=torch.int64, device=device)
@@ -208,8 +208,8 @@ class Decoder:
     def _layer(
         self, parameters: Mapping[str, int], index: int, cache_shape: Sequence[int]
     ) -> Layer:
-        *inputs, output = transformer.attention_projections(parameters, index)
-        *gate_up, down = transformer.mlp_projections(parameters, index)
+        *inputs, output = network.attention_projections(parameters, index)
+        *gate_up, down = network.mlp_projections(parameters, index)
         return Layer(
             attention_scale_D=self._scale(parameters["width"]),
             query_key_value_IO=self._kernel(*inputs),
@@ -221,7 +221,7 @@ class Decoder:
             values_BHSK=self._empty(*cache_shape).zero_(),
         )
 
-    def _kernel(self, *parts: transformer.Projection) -> torch.Tensor:
+    def _kernel(self, *parts: network.Projection) -> torch.Tensor:
         """The kernels of one input as one, IO, laid out as is fastest.
 
         They are parameters, which is what Inductor freezes.
@@ -259,8 +259,8 @@ def held_arrays(decoder: Decoder, parameters: Mapping[str, int]) -> Iterator[tup
     for index, layer in enumerate(decoder.layers):
         yield f"layer{index}/attention_norm/scale", layer.attention_scale_D
         yield f"layer{index}/mlp_norm/scale", layer.mlp_scale_D
-        *inputs, output = transformer.attention_projections(parameters, index)
-        *gate_up, down = transformer.mlp_projections(parameters, index)
+        *inputs, output = network.attention_projections(parameters, index)
+        *gate_up, down = network.mlp_projections(parameters, index)
         for parts, kernel_IO in (
             (inputs, layer.query_key_value_IO),
             ([output], layer.output_IO),

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name, multiplies_bf16
-from workloads.transformer import training_spec as spec
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
@@ -66,7 +66,9 @@ def build(problem: Problem, framework: Framework) -> DecoderTraining:
 class Adapters(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """LoRA of projections of one input: Hu et al. (2021), section 4.1."""
 
-    def __init__(self, parts: Sequence[spec.Projection], numerics: Numerics, *, rank: int) -> None:
+    def __init__(
+        self, parts: Sequence[network.Projection], numerics: Numerics, *, rank: int
+    ) -> None:
         super().__init__()
         num_inputs, master = parts[0].num_inputs, numerics.master
         self.rank = rank
@@ -89,7 +91,7 @@ class Projections(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """Projections of one input without bias, as one product; with LoRA frozen, beside adapters."""
 
     def __init__(
-        self, parts: Sequence[spec.Projection], numerics: Numerics, lora: Mapping[str, float]
+        self, parts: Sequence[network.Projection], numerics: Numerics, lora: Mapping[str, float]
     ) -> None:
         super().__init__()
         self.parts = tuple(parts)
@@ -155,7 +157,7 @@ class Recipe(NamedTuple):
         """The adapters' constants; empty where every weight is trained."""
         return {name: v for name, v in self.constants.items() if name.startswith("lora_")}
 
-    def projections(self, parts: Sequence[spec.Projection]) -> Projections:
+    def projections(self, parts: Sequence[network.Projection]) -> Projections:
         """Projections of one input, with adapters where the case has them."""
         return Projections(parts, self.numerics, self.lora)
 
@@ -165,8 +167,8 @@ class Layer(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
     def __init__(self, recipe: Recipe, index: int) -> None:
         super().__init__()
-        *inputs, output = spec.attention_projections(recipe.parameters, index)
-        gate, up, down = spec.mlp_projections(recipe.parameters, index)
+        *inputs, output = network.attention_projections(recipe.parameters, index)
+        gate, up, down = network.mlp_projections(recipe.parameters, index)
         self.num_heads = recipe.parameters["num_heads"]
         self.numerics = recipe.numerics
         self.attention_norm = RMSNorm(f"layer{index}/attention_norm", recipe)
@@ -314,7 +316,7 @@ class DecoderTraining:
         with torch.device("meta"):  # `load` brings the weights: draw none
             model = Decoder(recipe, recompute=dict(case.way.options)["recompute"] == "full")
         self._model = model.to_empty(device=self._device)
-        self._rotation = rotation_of(recipe, spec.sequence_length(case.work), self._device)
+        self._rotation = rotation_of(recipe, network.sequence_length(case.work), self._device)
         self._held = {name: Held(tensor, rows) for name, tensor, rows in model.canonical()}
         self._optimizer = self._fresh_optimizer()
         self._compute_loss = self._loss_of
@@ -435,7 +437,7 @@ class DecoderTraining:
         others: dict[torch.Tensor, None] = {}
         for name, (parameter, _) in self._held.items():
             if parameter.requires_grad:
-                (decayed if spec.is_decayed(name) else others)[parameter] = None
+                (decayed if network.is_decayed(name) else others)[parameter] = None
         groups: list[dict[str, Any]] = [
             {"params": list(decayed), "weight_decay": constants["weight_decay"]},
             {"params": list(others), "weight_decay": 0.0},

@@ -22,7 +22,7 @@ import tensorflow as tf
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Reading
 from benchmarks.frameworks.tensorflow.adapter import count_flop, multiplies_bf16
-from workloads.transformer import training_spec as spec
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
@@ -69,7 +69,7 @@ class Pack(NamedTuple):
     """Projections of one input, whose kernels are one variable, column after column."""
 
     name: str
-    parts: tuple[spec.Projection, ...]
+    parts: tuple[network.Projection, ...]
 
     def canonical(self, *, has_adapters: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Each variable's name with the canonical names of what it holds."""
@@ -99,8 +99,8 @@ class Layer(NamedTuple):
 
 def layer_of(parameters: Mapping[str, int], index: int) -> Layer:
     """The layer of this index."""
-    *inputs, output = spec.attention_projections(parameters, index)
-    gate, up, down = spec.mlp_projections(parameters, index)
+    *inputs, output = network.attention_projections(parameters, index)
+    gate, up, down = network.mlp_projections(parameters, index)
     name = f"layer{index}"
     return Layer(
         name,
@@ -126,7 +126,7 @@ def rotation_of(problem: Problem, dtype: Any) -> Rotation:
     dimension = problem.parameters["width"] // problem.parameters["num_heads"]
     exponents = np.arange(0, dimension, 2) / dimension
     frequencies = problem.hyperparameters["rotary_base"] ** -exponents
-    angles = np.arange(spec.sequence_length(problem.case.work))[:, None] * frequencies
+    angles = np.arange(network.sequence_length(problem.case.work))[:, None] * frequencies
     scales_2111 = np.array([1 / math.sqrt(dimension), 1.0]).reshape(2, 1, 1, 1, 1)
     cos_TK = np.concatenate([np.cos(angles), np.cos(angles)], axis=-1)
     sin_TK = np.concatenate([-np.sin(angles), np.sin(angles)], axis=-1)
@@ -149,7 +149,7 @@ class Decoder:
     def __init__(self, problem: Problem) -> None:
         place, way = problem.case.place, problem.case.way
         parameters, constants = problem.parameters, problem.hyperparameters
-        length = spec.sequence_length(problem.case.work)
+        length = network.sequence_length(problem.case.work)
         self.numerics = numerics_of(precision=way.precision, device=place.device)
         self.recomputes = dict(way.options)["recompute"] == "full"
         self.variables: dict[str, Any] = {}
@@ -172,7 +172,7 @@ class Decoder:
 
     def assign(self, name: str, value: Any) -> None:
         """Give a variable its value; it stays if it is there, so that nothing is traced anew."""
-        is_trained = self._rank is None or spec.is_adapter(name)
+        is_trained = self._rank is None or network.is_adapter(name)
         value = tf.cast(value, self.numerics.master if is_trained else self.numerics.compute)
         if name in self.variables:
             self.variables[name].assign(value)
@@ -349,7 +349,7 @@ class AdamW:
 
         https://www.tensorflow.org/api_docs/python/tf/raw_ops/ResourceApplyAdam
         """
-        if spec.is_decayed(name):
+        if network.is_decayed(name):
             with tf.control_dependencies([gradient]):  # not before: what it makes takes memory
                 variable.assign_sub(self._decay * variable)
         tf.raw_ops.ResourceApplyAdam(
@@ -384,7 +384,7 @@ class AdamW:
         root = tf.sqrt(second / (1 - powers.beta2))
         step = self._rate * (first / (1 - powers.beta1)) / (root + self._epsilon)
         weight = tf.cast(variable, wide)
-        if spec.is_decayed(name):
+        if network.is_decayed(name):
             step += self._decay * weight
         variable.assign(tf.cast(weight - step, dtype))
         moments.first.assign(tf.cast(first, dtype))

@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, path_aware_map, unflatten_dict
 
 from benchmarks.contract.program import Effective
-from workloads.transformer import training_spec as spec
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
@@ -196,7 +196,7 @@ class PlainTraining:
     def load(self, weights):
         trained, frozen = {}, {}
         for name, array in weights.items():
-            is_frozen = self.lora and not spec.is_adapter(name)
+            is_frozen = self.lora and not network.is_adapter(name)
             values, dtype = (frozen, self.dtype) if is_frozen else (trained, self.param_dtype)
             values[flax_path(name)] = self.framework.put(array.astype(dtype))
         params, self.frozen = unflatten_dict(trained), frozen

@@ -13,7 +13,7 @@ from keras import layers, ops
 
 from benchmarks.contract.program import Effective
 from benchmarks.frameworks.keras.model import TrainedModel
-from workloads.transformer import training_spec as spec
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
@@ -98,7 +98,7 @@ class PlainTraining:
         if (way.precision, dict(way.options)["recompute"]) != ("fp32", "none"):
             raise ValueError("the plain code is in fp32 and keeps every activation")
         self.framework = framework
-        self.model = decoder(problem, spec.sequence_length(problem.case.work))
+        self.model = decoder(problem, network.sequence_length(problem.case.work))
         if "lora_rank" in constants:
             for layer in self.model.layers:
                 layer.trainable = isinstance(layer, layers.Dense) and layer.name != "head"

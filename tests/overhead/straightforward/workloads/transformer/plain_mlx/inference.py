@@ -14,7 +14,7 @@ import mlx.nn as nn
 
 from benchmarks.contract.program import Effective
 from workloads.transformer import inference_spec as spec
-from workloads.transformer import training_spec as transformer
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_infer"}
 
@@ -113,8 +113,8 @@ class PlainInference:
             layer.attention_norm.weight = put(weights[f"layer{index}/attention_norm/scale"])
             layer.mlp_norm.weight = put(weights[f"layer{index}/mlp_norm/scale"])
             projections = [
-                *transformer.attention_projections(self.parameters, index),
-                *transformer.mlp_projections(self.parameters, index),
+                *network.attention_projections(self.parameters, index),
+                *network.mlp_projections(self.parameters, index),
             ]
             own = ("query", "key", "value", "output", "gate", "up", "down")
             for projection, name in zip(projections, own, strict=True):

@@ -14,7 +14,7 @@ from torch import nn
 from benchmarks.contract.program import Effective
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name
 from workloads.transformer import inference_spec as spec
-from workloads.transformer import training_spec as transformer
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_infer"}
 
@@ -194,8 +194,8 @@ def load_weights(model, parameters, weights):
         tensors[f"layer{index}/attention_norm/scale"] = layer.attention_norm.weight
         tensors[f"layer{index}/mlp_norm/scale"] = layer.mlp_norm.weight
         projections = [
-            *transformer.attention_projections(parameters, index),
-            *transformer.mlp_projections(parameters, index),
+            *network.attention_projections(parameters, index),
+            *network.mlp_projections(parameters, index),
         ]
         own = (layer.query, layer.key, layer.value, layer.output, layer.gate, layer.up, layer.down)
         for projection, linear in zip(projections, own, strict=True):

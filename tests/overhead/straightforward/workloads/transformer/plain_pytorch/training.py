@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.contract.program import Effective
-from workloads.transformer import training_spec as spec
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
@@ -73,9 +73,9 @@ class Layer(nn.Module):
             return LoraLinear(one.name, one.num_inputs, one.num_outputs, constants)
 
         self.query, self.key, self.value, self.output = map(
-            linear, spec.attention_projections(parameters, index)
+            linear, network.attention_projections(parameters, index)
         )
-        self.gate, self.up, self.down = map(linear, spec.mlp_projections(parameters, index))
+        self.gate, self.up, self.down = map(linear, network.mlp_projections(parameters, index))
 
     def forward(self, x, cos, sin):
         y = self.attention_norm(x)
@@ -147,7 +147,7 @@ class PlainTraining:
         self.model = Decoder(
             problem.parameters,
             problem.hyperparameters,
-            length=spec.sequence_length(problem.case.work),
+            length=network.sequence_length(problem.case.work),
             recompute=dict(way.options).get("recompute") == "full",
         ).to(self.device)
         self.is_lora = "lora_rank" in problem.hyperparameters
@@ -157,7 +157,7 @@ class PlainTraining:
             self.model.cos, self.model.sin = self.model.cos.float(), self.model.sin.float()
         self.tensors = self.model.canonical()
         for name, tensor in self.tensors.items():
-            tensor.requires_grad_(not self.is_lora or spec.is_adapter(name))
+            tensor.requires_grad_(not self.is_lora or network.is_adapter(name))
             if not tensor.requires_grad and way.precision == "bf16":
                 tensor.data = tensor.data.bfloat16()
         self.forward = self.compute_loss
@@ -170,8 +170,8 @@ class PlainTraining:
                 tensor.copy_(turned(name, self.framework.put(weights[name])))
         trained = {n: t for n, t in self.tensors.items() if t.requires_grad}
         decay = self.constants["weight_decay"]
-        decayed = [t for n, t in trained.items() if spec.is_decayed(n)]
-        others = [t for n, t in trained.items() if not spec.is_decayed(n)]
+        decayed = [t for n, t in trained.items() if network.is_decayed(n)]
+        others = [t for n, t in trained.items() if not network.is_decayed(n)]
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": decay},

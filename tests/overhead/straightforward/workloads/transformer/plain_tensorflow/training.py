@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.contract.program import Effective
-from workloads.transformer import training_spec as spec
+from workloads.transformer import network
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
@@ -35,7 +35,7 @@ class PlainTraining:
         self.wide_dtype = tf.float64 if way.precision == "fp64" else tf.float32
         self.is_lora = "lora_rank" in problem.hyperparameters
         self.recomputes = dict(way.options)["recompute"] == "full"
-        self.make_tables(spec.sequence_length(problem.case.work))
+        self.make_tables(network.sequence_length(problem.case.work))
         self.variables = {}
         self.first_moments = {}
         self.second_moments = {}
@@ -56,7 +56,7 @@ class PlainTraining:
 
     def load(self, weights):
         for name, array in weights.items():
-            trainable = spec.is_adapter(name) or not self.is_lora
+            trainable = network.is_adapter(name) or not self.is_lora
             dtype = self.param_dtype if trainable else self.compute_dtype
             value = tf.cast(self.framework.put(array), dtype)
             if name not in self.variables:
@@ -127,7 +127,7 @@ class PlainTraining:
         m_hat = m / (1 - beta1**self.num_steps)
         v_hat = v / (1 - beta2**self.num_steps)
         step = learning_rate * m_hat / (tf.sqrt(v_hat) + constants["epsilon"])
-        if spec.is_decayed(name):
+        if network.is_decayed(name):
             step += learning_rate * constants["weight_decay"] * tf.cast(weight, wide)
         first_moment.assign(tf.cast(m, first_moment.dtype))
         second_moment.assign(tf.cast(v, second_moment.dtype))
