@@ -14,7 +14,7 @@ NumPy and standard library only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,6 +68,9 @@ class Capabilities:
     family: str | None = None
     """The name that implementation files carry where several frameworks share them: keras for
     keras_jax; None: the framework's own name."""
+    fused_attention: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each device the precisions in which attention is one kernel that keeps no matrix of
+    attention weights, neither in inference nor for the backward pass."""
     holds_oracle: bool = False
     """Whether its float64 on the CPU can hold the oracle: independent of the others that
     are (not another's code on top), and fast enough."""

@@ -13,6 +13,7 @@ from typing import Any, Callable, Union
 import numpy as np
 
 from benchmarks.contract.case import Case, Option, Work
+from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.program import (
     Arrays,
     Effective,
@@ -112,8 +113,9 @@ class WorkloadSpec:
     items_per_step: Callable[[Work], int]
     flop_per_step: Callable[[Work], int]
     """FLOP of the model's tensor operations in one step, 2 per multiply-add, analytic."""
-    memory_bytes: Callable[[Case], int]
-    """An upper estimate of one launch's memory for weights, gradients, states and activations."""
+    memory_bytes: Callable[[Case, Capabilities], int]
+    """An upper estimate of one launch's memory for weights, gradients, states and activations, from
+    the case and the capabilities of the framework that computes it."""
     tolerances: Mapping[str, Tolerance]
     gradients: Callable[[Arrays, Arrays], Iterator[tuple[str, np.ndarray]]] = _no_gradients
     """(initial weights, `Program.read` after step 1) to the gradient of each parameter, taken from

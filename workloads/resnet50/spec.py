@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
+from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import WorkloadSpec
 
@@ -219,7 +220,7 @@ def train_flop_per_image(parameters: Mapping[str, int]) -> int:
     return 2 * (3 * forward - layers.stem.num_multiply_adds)
 
 
-def train_memory_bytes(case: Case) -> int:
+def train_memory_bytes(case: Case, _: Capabilities) -> int:
     """An upper estimate for one launch: states, activations and the framework's own footprint.
 
     Weights, gradients, momentum and one copy for updates, in fp32; four values in the compute

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
+from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import NUM_REQUESTS, Requests, Tolerance, WorkloadSpec
 from workloads.transformer import inference_reference as reference
@@ -23,7 +24,7 @@ from workloads.transformer import network
 from workloads.transformer.memory import (
     BYTES_PER_VALUE,
     FOOTPRINT_BYTES,
-    FUSED_ATTENTION,
+    has_fused_attention,
     value_bytes,
 )
 from workloads.transformer.network import SIZES
@@ -115,18 +116,17 @@ def num_weight_bytes(case: Case) -> int:
     return num_weights * BYTES_PER_VALUE.get(case.way.precision, 4)
 
 
-def memory_bytes(case: Case) -> int:
+def memory_bytes(case: Case, capabilities: Capabilities) -> int:
     """An upper estimate for one launch: weights, cache, a layer's activations, the framework.
 
     A prompt's activations are 12 vectors of the width and 3 of the MLP's a token, and the matrix of
     attention weights, twice, where no fused kernel does without. On a CPU there is a packed copy of
     the weights.
     """
-    work, way, parameters = case.work, case.way, SIZES[case.work.size]
+    work, parameters = case.work, SIZES[case.work.size]
     num_cached = 2 * parameters["num_layers"] * parameters["width"] * cache_length(work)
     per_token = 12 * parameters["width"] + 3 * parameters["mlp_width"]
-    fused = FUSED_ATTENTION.get(way.framework, {}).get(case.place.device, ())
-    if way.precision not in fused:
+    if not has_fused_attention(case, capabilities):
         per_token += 2 * parameters["num_heads"] * prompt_length(work)
     values = num_cached + prompt_length(work) * per_token + 2 * parameters["vocabulary_size"]
     num_copies = 2 if case.place.device == "cpu" else 1

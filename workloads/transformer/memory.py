@@ -7,9 +7,8 @@ The contract and this folder only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from benchmarks.contract.case import Case
+from benchmarks.contract.framework import Capabilities
 from workloads.transformer.network import (
     SIZES,
     num_adapter_parameters,
@@ -27,19 +26,6 @@ WIDENED_BYTES = 4
 """What products take besides, on a CPU that multiplies rounded bf16 operands in fp32."""
 FOOTPRINT_BYTES = 2**30
 """Of the framework itself."""
-TORCH_FUSED_ATTENTION = {
-    "cpu": ("fp32", "bf16", "bf16_pure", "fp64"),
-    "cuda": ("fp32", "tf32", "bf16", "bf16_pure"),
-}
-CUDNN_ATTENTION = {"cuda": ("bf16", "bf16_pure")}
-FUSED_ATTENTION: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "pytorch": TORCH_FUSED_ATTENTION,
-    "keras_torch": TORCH_FUSED_ATTENTION,
-    "jax": CUDNN_ATTENTION,
-    "keras_jax": CUDNN_ATTENTION,
-}
-"""For each framework the devices and precisions where a trained attention keeps no matrix of its
-weights. On Metal PyTorch's does."""
 
 
 def value_bytes(case: Case) -> int:
@@ -47,7 +33,12 @@ def value_bytes(case: Case) -> int:
     return BYTES_PER_VALUE.get(case.way.precision, 4) + _widened_bytes(case)
 
 
-def memory_bytes(case: Case, *, lora: bool) -> int:
+def has_fused_attention(case: Case, capabilities: Capabilities) -> bool:
+    """Whether the case's attention keeps no matrix of its weights."""
+    return case.way.precision in capabilities.fused_attention.get(case.place.device, ())
+
+
+def memory_bytes(case: Case, capabilities: Capabilities, *, lora: bool) -> int:
     """An upper estimate for one launch: states, activations and the framework's own footprint."""
     work, precision = case.work, case.way.precision
     parameters = SIZES[work.size]
@@ -61,12 +52,12 @@ def memory_bytes(case: Case, *, lora: bool) -> int:
     return (
         trained * state_bytes
         + frozen * value_bytes(case)
-        + num_tokens * _activation_bytes_per_token(case)
+        + num_tokens * _activation_bytes_per_token(case, capabilities)
         + FOOTPRINT_BYTES
     )
 
 
-def _activation_bytes_per_token(case: Case) -> int:
+def _activation_bytes_per_token(case: Case, capabilities: Capabilities) -> int:
     """What the backward pass needs of the forward pass, and the logits.
 
     Of a layer: 12 vectors of the width, 5 of the MLP's, and the matrix of attention weights, as the
@@ -77,7 +68,7 @@ def _activation_bytes_per_token(case: Case) -> int:
     wide_bytes = 8 if precision == "fp64" else 4
     vectors = 12 * parameters["width"] + 5 * parameters["mlp_width"]
     layer_bytes = vectors * value_bytes(case)
-    if not _has_fused_attention(case):
+    if not has_fused_attention(case, capabilities):
         weight_bytes = wide_bytes + 2 * precision.startswith("bf16")
         layer_bytes += parameters["num_heads"] * sequence_length(case.work) * weight_bytes
     num_layers = parameters["num_layers"]
@@ -90,8 +81,3 @@ def _activation_bytes_per_token(case: Case) -> int:
 
 def _widened_bytes(case: Case) -> int:
     return WIDENED_BYTES * (case.place.device == "cpu" and case.way.precision.startswith("bf16"))
-
-
-def _has_fused_attention(case: Case) -> bool:
-    fused = FUSED_ATTENTION.get(case.way.framework, {})
-    return case.way.precision in fused.get(case.place.device, ())

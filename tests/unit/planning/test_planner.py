@@ -129,7 +129,7 @@ def test_what_nobody_wrote_is_not_implemented_and_is_not_probed(world):
 
 
 def test_what_does_not_fit_says_both_figures(world):
-    world.specs["toy"] = spec(memory_bytes=lambda case: 20 * GIB)
+    world.specs["toy"] = spec(memory_bytes=lambda case, capabilities: 20 * GIB)
     plan = world.plan("framework=alpha", "machine.memory_limit_gib=12")
     assert actions(plan) == {"alpha": "does_not_fit"}
     assert "20.0 GiB" in reasons(plan)["alpha"]
@@ -139,7 +139,7 @@ def test_what_does_not_fit_says_both_figures(world):
 def test_an_accelerators_own_memory_is_its_limit(world):
     world.machine["accelerators"] = [{"name": "a device", "memory_bytes": 10 * GIB}]
     world.interpreters["alpha"] = Interpreter("/python", {}, CUDA)
-    world.specs["toy"] = spec(memory_bytes=lambda case: case.work.batch_size * GIB)
+    world.specs["toy"] = spec(memory_bytes=lambda case, capabilities: case.work.batch_size * GIB)
     plan = world.plan("framework=alpha", "device=cuda", "batch_size=9,10")
     assert [cell.action for cell in plan.cells] == ["run", "skip"]
 
@@ -353,7 +353,7 @@ def test_a_group_of_too_many_is_split_and_each_part_holds_the_base(world):
 
 
 def test_a_group_that_does_not_fit_is_split(world):
-    world.specs["toy"] = spec(memory_bytes=lambda case: 5 * GIB)
+    world.specs["toy"] = spec(memory_bytes=lambda case, capabilities: 5 * GIB)
     plan = world.plan(THREE, "machine.memory_limit_gib=12", "protocol.num_cohorts=1")
     assert launched(plan) == ["alpha beta", "alpha gamma"]
     whole = world.plan(THREE, "machine.memory_limit_gib=15", "protocol.num_cohorts=1")
@@ -369,7 +369,9 @@ def test_a_split_run_that_is_complete_is_had(world):
 def test_pools_of_an_accelerator_are_equal_shares(world):
     world.machine["accelerators"] = [{"name": "a device", "memory_bytes": 10 * GIB}]
     sizes = {"alpha": 2, "beta": 4, "gamma": 2}
-    world.specs["toy"] = spec(memory_bytes=lambda case: sizes[case.way.framework] * GIB)
+    world.specs["toy"] = spec(
+        memory_bytes=lambda case, capabilities: sizes[case.way.framework] * GIB
+    )
     for name in sizes:
         world.interpreters[name] = Interpreter("/python", {}, CUDA)
     plan = world.plan(THREE, "device=cuda", "protocol.num_cohorts=1")

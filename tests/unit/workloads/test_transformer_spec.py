@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.planning.catalog import discover
 from workloads.transformer import memory, network, weights
 from workloads.transformer import training_reference as reference
 from workloads.transformer.training_spec import SPECS
 
+FRAMEWORKS = discover().frameworks
 FINETUNE, LORA = SPECS["transformer_finetune"], SPECS["transformer_lora"]
 
 
@@ -16,10 +18,13 @@ def work(own=FINETUNE, size="tiny", length=None, batch_size=2, seed=0):
     return Work(own.name, 1, size, batch_size, (("sequence_length", length),), seed)
 
 
-def memory_bytes(work, precision="fp32", recompute="none", *, framework="any", device="cuda"):
+def memory_bytes(
+    work, precision="fp32", recompute="none", *, framework="tensorflow", device="cuda"
+):
     own = LORA if work.workload == LORA.name else FINETUNE
     way = Way(framework, "eager", precision, (("recompute", recompute),))
-    return own.memory_bytes(Case(work, way, Place(device)))
+    capabilities = FRAMEWORKS[framework].capabilities
+    return own.memory_bytes(Case(work, way, Place(device)), capabilities)
 
 
 def test_seven_billion_is_llama_2s():
