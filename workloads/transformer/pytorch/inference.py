@@ -23,37 +23,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.program import Arrays, Effective, Problem
-from benchmarks.frameworks.pytorch.adapter import (
-    COMPUTE_DTYPES,
-    TORCH_DEVICES,
-    dtype_name,
-    multiplies_bf16,
-)
+from benchmarks.contract.program import Arrays, Effective, Problem, RequestProgram
+from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name
 from workloads.transformer import inference_spec as spec
 from workloads.transformer import network
+from workloads.transformer.pytorch.network import cast, normalised, numerics_of, rotary_angles
 
 IMPLEMENTS = {"transformer_infer"}
-
-
-class Numerics(NamedTuple):
-    """What a precision means here."""
-
-    compute: torch.dtype
-    """What activations are rounded to."""
-    held: torch.dtype
-    """Weights, the cache, and the operands of products. On a CPU without bf16 units bf16's are held
-    in float32, which is what they would be multiplied in: torch's own products are slower there."""
-    wide: torch.dtype
-    """Normalisation, rotation and logits."""
-
-
-def numerics_of(*, precision: str, device: str) -> Numerics:
-    """The dtypes of a precision on a device."""
-    compute = COMPUTE_DTYPES[precision]
-    wide = torch.promote_types(compute, torch.float32)
-    widens = compute == torch.bfloat16 and device == "cpu" and not multiplies_bf16()
-    return Numerics(compute, wide if widens else compute, wide)
 
 
 def build(problem: Problem, framework: Framework) -> DecoderInference:
@@ -94,7 +70,7 @@ class Decoder:
         work, parameters = problem.case.work, problem.parameters
         constants, place = problem.hyperparameters, problem.case.place
         self.numerics = numerics_of(precision=problem.case.way.precision, device=place.device)
-        self._is_turned = place.device != "cpu" or self.numerics.held == torch.bfloat16
+        self._is_turned = place.device != "cpu" or self.numerics.operand == torch.bfloat16
         self._device = device
         self._epsilon = constants["rms_norm_epsilon"]
         self._num_heads = parameters["num_heads"]
@@ -170,7 +146,7 @@ class Decoder:
         parts_3BHTK = parts_RO.view(shape).permute(2, 0, 3, 1, 4)
         query_BHTK, key_BHTK = self._rotated(parts_3BHTK[:2], window).unbind()
         layer.keys_BHSK[:, :, window.own] = key_BHTK
-        layer.values_BHSK[:, :, window.own] = cast(parts_3BHTK[2], self.numerics.held)
+        layer.values_BHSK[:, :, window.own] = cast(parts_3BHTK[2], self.numerics.operand)
         mixed_BHTK = F.scaled_dot_product_attention(
             query_BHTK,
             layer.keys_BHSK[:, :, window.seen],
@@ -183,40 +159,36 @@ class Decoder:
 
     def _rotated(self, x_2BHTK: torch.Tensor, window: Window) -> torch.Tensor:
         """RoPE on pairs of the head's halves, Su et al. (2021), section 3.4.2."""
-        compute, held, wide = self.numerics
-        x = cast(x_2BHTK, wide)
+        x = cast(x_2BHTK, self.numerics.wide)
         swapped = x.roll(self.dimension // 2, -1)
         turned = torch.addcmul(x * window.cos_TK, swapped, window.sin_TK)
-        return cast(cast(turned, compute), held)
+        return cast(cast(turned, self.numerics.compute), self.numerics.operand)
 
     def _normalised(self, x_RD: torch.Tensor, scale_D: torch.Tensor) -> torch.Tensor:
-        """RMSNorm, Zhang and Sennrich (2019)."""
-        x = cast(x_RD, self.numerics.wide)
-        normalised = F.rms_norm(x, scale_D.shape, scale_D, self._epsilon)
-        return cast(normalised, self.numerics.compute)
+        return normalised(x_RD, scale_D, epsilon=self._epsilon, numerics=self.numerics)
 
     def _product(self, x_RI: torch.Tensor, kernel_IO: torch.Tensor) -> torch.Tensor:
-        return cast(cast(x_RI, self.numerics.held) @ kernel_IO, self.numerics.compute)
+        return cast(cast(x_RI, self.numerics.operand) @ kernel_IO, self.numerics.compute)
 
     def _added(
         self, x_RO: torch.Tensor, y_RI: torch.Tensor, kernel_IO: torch.Tensor
     ) -> torch.Tensor:
         """The product added to what is there, rounded once."""
-        compute, held, _ = self.numerics
-        return cast(torch.addmm(cast(x_RO, held), cast(y_RI, held), kernel_IO), compute)
+        operand = self.numerics.operand
+        summed_RO = torch.addmm(cast(x_RO, operand), cast(y_RI, operand), kernel_IO)
+        return cast(summed_RO, self.numerics.compute)
 
     def _layer(
         self, parameters: Mapping[str, int], index: int, cache_shape: Sequence[int]
     ) -> Layer:
-        *inputs, output = network.attention_projections(parameters, index)
-        *gate_up, down = network.mlp_projections(parameters, index)
+        parts = network.layer_projections(parameters, index)
         return Layer(
             attention_scale_D=self._scale(parameters["width"]),
-            query_key_value_IO=self._kernel(*inputs),
-            output_IO=self._kernel(output),
+            query_key_value_IO=self._kernel(*parts.query_key_value),
+            output_IO=self._kernel(*parts.output),
             mlp_scale_D=self._scale(parameters["width"]),
-            gate_up_IO=self._kernel(*gate_up),
-            down_IO=self._kernel(down),
+            gate_up_IO=self._kernel(*parts.gate_up),
+            down_IO=self._kernel(*parts.down),
             keys_BHSK=self._empty(*cache_shape).zero_(),
             values_BHSK=self._empty(*cache_shape).zero_(),
         )
@@ -234,21 +206,15 @@ class Decoder:
         return torch.empty(width, dtype=self.numerics.wide, device=self._device)
 
     def _empty(self, *shape: int) -> torch.Tensor:
-        return torch.empty(shape, dtype=self.numerics.held, device=self._device)
+        return torch.empty(shape, dtype=self.numerics.operand, device=self._device)
 
     def _rotation(self, length: int, base: float) -> Iterator[torch.Tensor]:
         """Cosines and signed sines for whole heads, SK."""
-        frequencies = base ** (-np.arange(0, self.dimension, 2) / self.dimension)
-        angles = np.arange(length)[:, None] * frequencies
+        angles = rotary_angles(length, dimension=self.dimension, base=base)
         cos, sin = np.cos(angles), np.sin(angles)
         for halves in ((cos, cos), (-sin, sin)):
             table = np.concatenate(halves, -1)
             yield torch.tensor(table, dtype=self.numerics.wide, device=self._device)
-
-
-def cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The tensor in this dtype. A call of torch that changes nothing takes its time as well."""
-    return x if x.dtype == dtype else x.to(dtype)
 
 
 def held_arrays(decoder: Decoder, parameters: Mapping[str, int]) -> Iterator[tuple[str, Any]]:
@@ -259,19 +225,13 @@ def held_arrays(decoder: Decoder, parameters: Mapping[str, int]) -> Iterator[tup
     for index, layer in enumerate(decoder.layers):
         yield f"layer{index}/attention_norm/scale", layer.attention_scale_D
         yield f"layer{index}/mlp_norm/scale", layer.mlp_scale_D
-        *inputs, output = network.attention_projections(parameters, index)
-        *gate_up, down = network.mlp_projections(parameters, index)
-        for parts, kernel_IO in (
-            (inputs, layer.query_key_value_IO),
-            ([output], layer.output_IO),
-            (gate_up, layer.gate_up_IO),
-            ([down], layer.down_IO),
-        ):
+        kernels = layer.query_key_value_IO, layer.output_IO, layer.gate_up_IO, layer.down_IO
+        for parts, kernel_IO in zip(network.layer_projections(parameters, index), kernels):
             columns = kernel_IO.split([part.num_outputs for part in parts], dim=1)
             yield from zip((f"{part.name}/kernel" for part in parts), columns)
 
 
-class DecoderInference:
+class DecoderInference(RequestProgram):
     """The decoder, device-resident prompts, and the answer to a request; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
@@ -290,9 +250,6 @@ class DecoderInference:
         self._batches: list[tuple[torch.Tensor, torch.Tensor | None]] = []
         self._next = 0
         self._logits: torch.Tensor | None = None
-
-    def export(self, weights: Arrays) -> None:
-        """Do nothing: the weights are loaded as they are."""
 
     def load(self, weights: Arrays) -> None:
         """Take canonical weights."""
@@ -372,9 +329,6 @@ class DecoderInference:
         else:
             chosen = torch._fused_sdp_choice(*operands)
         return f"sdpa {SDPBackend(chosen).name.lower()}"
-
-    def artefact_bytes(self) -> None:
-        """Nothing is exported."""
 
     def _compile(self, device: str) -> None:
         """Compile what is timed.
