@@ -17,7 +17,7 @@ def causal_attention(query, key, value):
 @pytest.mark.parametrize("max_queries", [7, 20, 64])
 def test_jax_attends_in_blocks_as_in_one(max_queries):
     jax = pytest.importorskip("jax", reason="jax is not installed")
-    from workloads.transformer.jax.training import attend
+    from workloads.transformer.jax.network import attend
 
     rng = np.random.default_rng(0)
     operands = rng.standard_normal((3, 2, 20, 2, 4)).astype(np.float32)

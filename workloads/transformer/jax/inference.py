@@ -21,31 +21,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contract.framework import Framework
-from benchmarks.contract.program import Arrays, Effective, Problem
-from benchmarks.frameworks.jax.adapter import COMPUTE_DTYPES, count_flop
+from benchmarks.contract.program import Arrays, Effective, Problem, RequestProgram
+from benchmarks.frameworks.jax.adapter import count_flop
 from workloads.transformer import inference_spec as spec
 from workloads.transformer import network
+from workloads.transformer.jax.network import (
+    Numerics,
+    Rotation,
+    attend_by_cudnn,
+    normalised,
+    numerics_of,
+    rotate,
+    rotation_of,
+)
 
 IMPLEMENTS = {"transformer_infer"}
-
-
-class Numerics(NamedTuple):
-    """What a precision means here."""
-
-    compute: Any
-    """What activations are rounded to."""
-    held: Any
-    """Weights, the cache and the operands of products. Of bf16 on the CPU float32, in which XLA
-    multiplies there: it would widen all of them at each step, which took seven times as long."""
-    wide: Any
-    """Normalisation, rotation, softmax and logits."""
-
-
-def numerics_of(*, precision: str, device: str) -> Numerics:
-    """The dtypes of a precision on a device."""
-    compute = COMPUTE_DTYPES[precision]
-    wide = jnp.promote_types(compute, jnp.float32)
-    return Numerics(compute, wide if device == "cpu" else compute, wide)
 
 
 def build(problem: Problem, framework: Framework) -> DecoderInference:
@@ -98,6 +88,10 @@ class Decoder:
     parameters: Mapping[str, int]
     constants: Mapping[str, float]
     numerics: Numerics
+    held: Any
+    """Dtype of weights, of the cache and of the operands of products. For bf16 on a CPU it is
+    float32, in which XLA multiplies there: it would widen all of them at each step, which took
+    seven times as long."""
     cache_length: int
     has_cudnn: bool
     """Whether cuDNN's flash attention takes a prompt: it takes operands of 16 bits only."""
@@ -168,7 +162,7 @@ class Decoder:
         heads = (-1, window.length, 3, self.parameters["num_heads"])
         parts_BT3HK = parts_RO.reshape(*heads, parts_RO.shape[1] // (3 * heads[-1]))
         query, key = (self._rotated(parts_BT3HK[:, :, part], window) for part in (0, 1))
-        value = parts_BT3HK[:, :, 2].astype(self.numerics.held)
+        value = parts_BT3HK[:, :, 2].astype(self.held)
         update = jax.lax.dynamic_update_slice_in_dim
         kept = (heads_first(x) for x in (key, value))
         cache = Cache(*(update(old, one, window.start, axis=1) for old, one in zip(cache, kept)))
@@ -176,27 +170,25 @@ class Decoder:
         return Passed(mixed_BTHK.reshape(len(parts_RO), -1), cache)
 
     def _rotated(self, x_BTHK: jax.Array, window: Window) -> jax.Array:
-        """RoPE on pairs of the head's halves, Su et al. (2021), section 3.4.2."""
-        dimension, (compute, held, wide) = x_BTHK.shape[-1], self.numerics
-        frequencies_K = self.constants["rotary_base"] ** (-np.arange(0, dimension, 2) / dimension)
-        angles_S1K = (np.arange(self.cache_length)[:, None] * frequencies_K)[:, None]
-        cos, sin = (
-            jax.lax.dynamic_slice_in_dim(jnp.asarray(table, wide), window.start, window.length)
-            for table in (np.cos(angles_S1K), np.sin(angles_S1K))
+        """RoPE at the window's positions."""
+        tables = rotation_of(
+            self.cache_length,
+            dimension=x_BTHK.shape[-1],
+            base=self.constants["rotary_base"],
+            wide=self.numerics.wide,
         )
-        first, second = jnp.split(x_BTHK.astype(wide), 2, axis=-1)
-        turned = (first * cos - second * sin, second * cos + first * sin)
-        return jnp.concatenate(turned, axis=-1).astype(compute).astype(held)
+        rows = (
+            jax.lax.dynamic_slice_in_dim(table_S1K, window.start, window.length)
+            for table_S1K in tables
+        )
+        return rotate(x_BTHK, Rotation(*rows)).astype(self.held)
 
     def _normalised(self, x_RD: jax.Array, scale_D: jax.Array) -> jax.Array:
-        """RMSNorm, Zhang and Sennrich (2019)."""
-        x = x_RD.astype(self.numerics.wide)
-        mean_R1 = jnp.square(x).mean(-1, keepdims=True)
-        normalised = x * jax.lax.rsqrt(mean_R1 + self.constants["rms_norm_epsilon"])
-        return (normalised * scale_D).astype(x_RD.dtype)
+        epsilon = self.constants["rms_norm_epsilon"]
+        return normalised(x_RD, scale_D, epsilon=epsilon, wide=self.numerics.wide)
 
     def _project(self, weights: Weights, name: str, x_RI: jax.Array) -> jax.Array:
-        return (x_RI.astype(self.numerics.held) @ weights[name]).astype(self.numerics.compute)
+        return (x_RI.astype(self.held) @ weights[name]).astype(self.numerics.compute)
 
 
 def heads_first(x_BTHK: jax.Array) -> jax.Array:
@@ -216,10 +208,6 @@ def attend_by_products(
     return jax.lax.dot_general(attention_NTS, values_NSK, over_S)
 
 
-attend_by_cudnn = partial(jax.nn.dot_product_attention, is_causal=True, implementation="cudnn")
-"""Causal attention BTHK by cuDNN."""
-
-
 def groups_of(parameters: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
     """Every array that is held, and the canonical ones side by side in it."""
     yield "embedding/table", ["embedding/table"]
@@ -228,17 +216,14 @@ def groups_of(parameters: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
     for index in range(parameters["num_layers"]):
         name = f"layer{index}"
         yield from ((f"{name}/{norm}/scale", [f"{name}/{norm}/scale"]) for norm in NORMS)
-        *inputs, output = network.attention_projections(parameters, index)
-        *gate_up, down = network.mlp_projections(parameters, index)
-        groups = {"query_key_value": inputs, "output": [output], "gate_up": gate_up, "down": [down]}
-        for group, parts in groups.items():
+        for group, parts in network.layer_projections(parameters, index)._asdict().items():
             yield f"{name}/{group}", [f"{part.name}/kernel" for part in parts]
 
 
 NORMS = ("attention_norm", "mlp_norm")
 
 
-class DecoderInference:
+class DecoderInference(RequestProgram):
     """Weights, caches and prompts on the device, and the programs; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
@@ -247,13 +232,15 @@ class DecoderInference:
         self._problem = problem
         self._is_decode = spec.is_decode(work)
         self._per_batch = spec.per_batch(work)
-        numerics = numerics_of(precision=case.way.precision, device=case.place.device)
+        numerics = numerics_of(case.way.precision)
+        held = numerics.wide if case.place.device == "cpu" else numerics.compute
         self._decoder = Decoder(
             problem.parameters,
             problem.hyperparameters,
             numerics,
+            held,
             spec.cache_length(work),
-            has_cudnn=case.place.device == "cuda" and numerics.held == jnp.bfloat16,
+            has_cudnn=case.place.device == "cuda" and held == jnp.bfloat16,
         )
         self._prefill = jax.jit(self._decoder.prefill, donate_argnums=1)
         self._decode = jax.jit(self._decoder.decode, donate_argnums=1)
@@ -264,12 +251,9 @@ class DecoderInference:
         self._state: Any = None
         """The last answer, with the caches."""
 
-    def export(self, weights: Arrays) -> None:
-        """Do nothing: the weights are loaded as they are."""
-
     def load(self, weights: Arrays) -> None:
         """Take canonical weights; the caches are empty then."""
-        put, (_, held, wide) = self._framework.put, self._decoder.numerics
+        put, held, wide = self._framework.put, self._decoder.held, self._decoder.numerics.wide
         for name, parts in groups_of(self._problem.parameters):
             dtype = wide if name.endswith("/scale") else held
             whole = np.concatenate([weights[part] for part in parts], axis=-1)
@@ -342,6 +326,3 @@ class DecoderInference:
             flop_per_step=count_flop(program, weights, caches, *arguments),
             attention="cudnn flash" if "__cudnn$fmha" in text else "xla products",
         )
-
-    def artefact_bytes(self) -> None:
-        """Nothing is exported."""
