@@ -178,14 +178,7 @@ class Decoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
         return normalised, total
 
     def _keep_layer(self, parameters: Mapping[str, int], layer: int, weights: Arrays) -> None:
-        *inputs, output = network.attention_projections(parameters, layer)
-        *gate_up, down = network.mlp_projections(parameters, layer)
-        for name, parts in (
-            ("query_key_value", inputs),
-            ("output", [output]),
-            ("gate_up", gate_up),
-            ("down", [down]),
-        ):
+        for name, parts in network.layer_projections(parameters, layer)._asdict().items():
             kernels_IO = [weights[f"{part.name}/kernel"] for part in parts]
             self._keep(f"{name}{layer}", np.concatenate(kernels_IO, axis=1).T)
         for norm in ("attention", "mlp"):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.program import Arrays, Effective, Problem
+from benchmarks.contract.program import Arrays, Effective, Problem, RequestProgram
 from benchmarks.frameworks.export_process import export
 from benchmarks.frameworks.onnxruntime.adapter import Adapter
 from workloads.transformer import inference_spec as spec
@@ -28,7 +28,7 @@ def build(problem: Problem, framework: Adapter) -> DecoderInference:
     return DecoderInference(problem, framework)
 
 
-class DecoderInference:
+class DecoderInference(RequestProgram):
     """A session of the exported graph, its bindings, and the answer; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Adapter) -> None:
