@@ -26,7 +26,7 @@ NumPy and standard library only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,6 +83,9 @@ class Capabilities:
     base: str | None = None
     """The name of the framework that it computes with, if it is a library on one: its cost beside
     that framework is shown. It holds no oracle, and a base is no library itself."""
+    fused_attention: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each device the precisions in which attention is one kernel that keeps no matrix of
+    attention weights, neither in inference nor for the backward pass."""
     holds_oracle: bool = False
     """Whether its float64 on the CPU can hold the oracle: independent of the others that
     are (not another's code on top), and fast enough."""

@@ -13,6 +13,7 @@ from typing import Any, Callable, Union
 import numpy as np
 
 from benchmarks.contract.case import Case, Option, Work
+from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.program import (
     Arrays,
     Effective,
@@ -67,9 +68,10 @@ class WorkloadSpec:
     flop_per_step: Callable[[Work], int]
     """FLOP of the model's tensor operations in one step over all devices, 2 per multiply-add,
     analytic."""
-    memory_bytes: Callable[[Case], int]
-    """An upper estimate of what a case on one device holds: weights, gradients, states and
-    activations. It is asked about one device of several by `device_memory_bytes`."""
+    memory_bytes: Callable[[Case, Capabilities], int]
+    """An upper estimate of what a case on one device holds, by the framework with these
+    capabilities: weights, gradients, states and activations. It is asked about one device of
+    several by `device_memory_bytes`."""
     tolerances: Mapping[str, Tolerance]
     gradients: Callable[[Arrays, Arrays], Iterator[tuple[str, np.ndarray]]] = _no_gradients
     """(initial weights, `Program.read` after step 1) to the gradient of each parameter, taken from
@@ -110,14 +112,15 @@ class WorkloadSpec:
         return self.size_options.get(size, {}).get(name, values[0])
 
 
-def device_memory_bytes(spec: WorkloadSpec, case: Case) -> int:
+def device_memory_bytes(spec: WorkloadSpec, case: Case, capabilities: Capabilities) -> int:
     """An upper estimate of what each device of a launch holds: all states, its share of the batch.
 
     That is what a case of one device holds with that share.
     """
     num_devices = case.place.num_devices
     share = replace(case.work, batch_size=-(-case.work.batch_size // num_devices), num_replicas=1)
-    return spec.memory_bytes(replace(case, work=share, place=replace(case.place, num_devices=1)))
+    own = replace(case, work=share, place=replace(case.place, num_devices=1))
+    return spec.memory_bytes(own, capabilities)
 
 
 def problem_of(

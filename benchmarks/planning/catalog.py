@@ -15,6 +15,7 @@ No framework is imported.
 from __future__ import annotations
 
 import ast
+import inspect
 import keyword
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -224,10 +225,23 @@ def _workloads(root: Root) -> Iterator[WorkloadEntry]:
         for name, spec in specs.items():
             if spec.name != name:
                 raise UsageError(f"{file}: SPECS[{name!r}] is called {spec.name!r}")
-            wrong = _wrong_option(spec)
+            wrong = _wrong_memory(spec) or _wrong_option(spec)
             if wrong:
                 raise UsageError(f"{file}: SPECS[{name!r}]: {wrong}")
             yield WorkloadEntry(name, spec, module, file.parent)
+
+
+def _wrong_memory(spec: WorkloadSpec) -> str | None:
+    """Why a workload's memory cannot be estimated as the planner asks for it, or None."""
+    signature = inspect.signature(spec.memory_bytes)
+    try:
+        signature.bind("case", "capabilities")
+    except TypeError:
+        return (
+            f"memory_bytes{signature} cannot be called: expected memory_bytes(case, capabilities),"
+            " whose second argument is the Capabilities of the framework that computes the case"
+        )
+    return None
 
 
 def _wrong_option(spec: WorkloadSpec) -> str | None:

@@ -48,7 +48,8 @@ class Drafting:
     def draft(self, case: Case) -> Cell:
         """The case with why it is skipped, or as one that can run, with its result key."""
         spec = self._catalog.workloads[case.work.workload].spec
-        memory_bytes = launch_memory_bytes(case, spec)
+        capabilities = self._catalog.frameworks[case.way.framework].capabilities
+        memory_bytes = launch_memory_bytes(case, spec, capabilities)
         skip = skip_of(case, memory_bytes, self._offer)
         if skip:
             return Cell(case, "skip", skip.kind, skip.reason, memory_bytes=memory_bytes)

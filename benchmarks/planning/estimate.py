@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.device import DEVICE_KINDS, DeviceRules
+from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.plan import MEMORY_SHARE, MachineConfig
 from benchmarks.contract.protocol import NUM_FIRST_STEPS, MeasuringProtocol
 from benchmarks.contract.workload import WorkloadSpec, device_memory_bytes
@@ -68,13 +69,13 @@ class Estimator:
         return first_s + min(warm_up_s, protocol.max_warmup_s) + turns_s
 
 
-def launch_memory_bytes(case: Case, spec: WorkloadSpec) -> int:
+def launch_memory_bytes(case: Case, spec: WorkloadSpec, capabilities: Capabilities) -> int:
     """An upper estimate of what one launch takes of the memory that `memory_limit` is of.
 
     On devices with memory of their own that is what each of them holds, because the limit is one
     device's; in the host's memory it is what all devices of the launch hold.
     """
-    own = device_memory_bytes(spec, case)
+    own = device_memory_bytes(spec, case, capabilities)
     if DEVICE_KINDS[case.place.device].has_own_memory:
         return own
     return case.place.num_devices * own

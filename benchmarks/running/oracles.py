@@ -177,7 +177,15 @@ class Oracles:
                 f"its float64 oracle takes {flop:.1e} FLOP a {unit},"
                 f" more than {MAX_FLOP_PER_STEP:.0e}"
             )
-        needed = spec.memory_bytes(Case(work, Way("", "eager", PRECISION), Place("cpu")))
+        # Whichever two of the candidates come to hold it.
+        frameworks = self.prover.catalog.frameworks
+        needed = max(
+            (
+                spec.memory_bytes(case, frameworks[case.way.framework].capabilities)
+                for case in self._candidates(work)
+            ),
+            default=0,
+        )
         limit = self.prover.memory_limit_bytes
         if needed > limit:
             return f"its float64 oracle takes {in_gib(needed)}, the limit is {in_gib(limit)}"

@@ -47,8 +47,8 @@ NEWER_ARGUMENTS = {
     "zip": {"strict"},
 }
 """What later versions of Python added to calls, which no linter's target version tells."""
-FRAMEWORK_FILES = ("/adapter.py", "/keras/model.py", "_impl.py", "_export.py")
-"""Files that may import a framework; an exporter runs in a process of its own."""
+FRAMEWORK_FILES = ("/adapter.py", "/keras/model.py", "_impl.py")
+"""Files that may import a framework, beside those in a framework's folder of a model."""
 
 
 def may_import_framework(path: str) -> bool:

@@ -12,7 +12,8 @@ from benchmarks.contract.task import WITHHELD, Inference, Training
 from benchmarks.equivalence.checks import REQUIRED_OF_ANSWERS, gradient_block
 from benchmarks.planning.catalog import discover
 
-SPECS = {name: entry.spec for name, entry in discover().workloads.items()}
+CATALOG = discover()
+SPECS, FRAMEWORKS = CATALOG.specs(), CATALOG.frameworks
 
 
 TRAINING = [name for name, spec in SPECS.items() if isinstance(spec.task, Training)]
@@ -69,7 +70,9 @@ def test_requests_are_judged_in_each_precision_and_their_weights_counted(name):
         judged = {*REQUIRED_OF_ANSWERS, "timed", "loss"}  # the loss: where no oracle is computed
         assert judged <= set(spec.tolerances[precision]), precision
         case = Case(next(works_of(name)), Way("any", "graph", precision), Place("cpu"))
-        assert 0 < spec.task.num_weight_bytes(case) < spec.memory_bytes(case)
+        for framework in FRAMEWORKS.values():
+            memory_bytes = spec.memory_bytes(case, framework.capabilities)
+            assert 0 < spec.task.num_weight_bytes(case) < memory_bytes
 
 
 @pytest.mark.parametrize("name", [one for one in ANSWERING if SPECS[one].task.free_running])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from types import ModuleType
 from typing import Any
 
 from tests.parity.planting import replace_in, replace_in_copy
 
-IMPLEMENTATION = "workloads.transformer.{}_impl"
+IMPLEMENTATION = "workloads.transformer.{}.training"
 """The module of a framework."""
-LAYERS = "spec"
-"""Its name of the module of the layers, which MATHEMATICS replaces members of."""
 
 CONSTANTS = {
     "norm_epsilon": {"rms_norm_epsilon": 1e-6},
@@ -71,12 +71,20 @@ WRAPPERS = {
 }
 
 
-def decay_on_norm() -> dict[str, Any]:
+MATHEMATICS: dict[str, Any] = {}
+
+
+def network_of(implementation: Any) -> ModuleType:
+    """The module of the layers that this implementation trains, beside it in its folder."""
+    return importlib.import_module(f"{implementation.__name__.rpartition('.')[0]}.network")
+
+
+def pytorch_decay_on_norm(implementation: Any) -> None:
     """Weight decay on every parameter."""
-    return {"is_decayed": lambda name: True}
+    replace_in_copy(implementation, "network", is_decayed=lambda name: True)
 
 
-MATHEMATICS = {"decay_on_norm": decay_on_norm}
+jax_decay_on_norm = pytorch_decay_on_norm
 
 
 THAWED = "layer0/mlp/up/kernel"
@@ -126,20 +134,21 @@ def pytorch_rope_interleaved(implementation: Any) -> None:
         cos, sin = rotation
         return torch.stack((first * cos - second * sin, second * cos + first * sin), -1).flatten(-2)
 
-    replace_in(implementation, rotate=rotate)
+    replace_in(network_of(implementation), rotate=rotate)
 
 
 def pytorch_mask_off_by_one(implementation: Any) -> None:
     import torch
 
-    own = implementation.F.scaled_dot_product_attention
+    network = network_of(implementation)
+    own = network.F.scaled_dot_product_attention
 
     def attend(query, key, value, *, is_causal):
         length = query.shape[-2]
         mask = torch.ones(length, length, dtype=torch.bool, device=query.device).tril(1)
         return own(query, key, value, attn_mask=mask)
 
-    replace_in_copy(implementation, "F", scaled_dot_product_attention=attend)
+    replace_in_copy(network, "F", scaled_dot_product_attention=attend)
 
 
 def pytorch_adam_epsilon_outside(implementation: Any) -> None:
@@ -191,13 +200,14 @@ def pytorch_tf32_products(implementation: Any) -> None:
             y.register_hook(rounded)  # the operand that the products of both gradients share
         return y
 
-    replace_in(implementation, _product=product)
+    replace_in(network_of(implementation), _product=product)
 
 
 def jax_tf32_products(implementation: Any) -> None:
     import jax
 
-    own = implementation.product
+    network = network_of(implementation)
+    own = network.product
 
     @jax.custom_vjp
     def with_rounded_gradient(y):
@@ -211,7 +221,7 @@ def jax_tf32_products(implementation: Any) -> None:
     def product(x, kernel):
         return with_rounded_gradient(own(rounded(x), rounded(kernel)))
 
-    replace_in(implementation, product=product)
+    replace_in(network, product=product)
 
 
 def jax_rope_interleaved(implementation: Any) -> None:
@@ -223,16 +233,17 @@ def jax_rope_interleaved(implementation: Any) -> None:
         turned = (first * cos - second * sin, second * cos + first * sin)
         return jnp.stack(turned, -1).reshape(x.shape).astype(x.dtype)
 
-    replace_in(implementation, rotate=rotate)
+    replace_in(network_of(implementation), rotate=rotate)
 
 
 def jax_mask_off_by_one(implementation: Any) -> None:
-    own = implementation._attend_block
+    network = network_of(implementation)
+    own = network._attend_block
 
     def attend_block(query, key, value, *, start):
         return own(query, key, value, start=start + 1)
 
-    replace_in(implementation, _attend_block=attend_block)
+    replace_in(network, _attend_block=attend_block)
 
 
 def jax_adam_epsilon_outside(implementation: Any) -> None:

@@ -14,6 +14,9 @@ import numpy as np
 
 from tests.parity.planting import replace_in, replace_in_copy
 
+IMPLEMENTATION = "workloads.transformer.{}.inference"
+"""The module of a framework's program."""
+
 CONSTANTS: Mapping[str, Mapping[str, float]] = {"norm_epsilon": {"rms_norm_epsilon": 1e-6}}
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 FRAMEWORKS = ("pytorch", "jax")
-
 FRAMEWORK_FILE = """\
 import dataclasses
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.worker import oracle_files
 from tests.parity import resnet50_reference, transformer_reference
-from workloads.transformer.spec import SPECS
+from workloads.transformer.training_spec import SPECS
 
 LIMIT = 1e-9
 REFERENCES = {

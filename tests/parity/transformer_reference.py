@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.contract.case import Work
-from workloads.transformer import spec
+from workloads.transformer import training_spec as spec
 
 Tensors = dict[str, torch.Tensor]
 

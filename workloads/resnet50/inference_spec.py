@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
+from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.task import NUM_REQUESTS, NUM_WITHHELD, Inference
@@ -120,7 +121,7 @@ def num_weight_bytes(case: Case) -> int:
     return num_weights * PRECISIONS[case.way.precision].num_bytes
 
 
-def memory_bytes(case: Case) -> int:
+def memory_bytes(case: Case, _: Capabilities) -> int:
     """An upper estimate for one launch: weights, requests, activations, the framework itself.
 
     Weights as they came, folded, and as a session packs them; every request lies on the device;

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
+from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import WorkloadSpec
@@ -72,7 +73,7 @@ def train_flop_per_image(parameters: Mapping[str, int]) -> int:
     return 2 * (3 * layers.num_multiply_adds - layers.stem.num_multiply_adds)
 
 
-def train_memory_bytes(case: Case) -> int:
+def train_memory_bytes(case: Case, _: Capabilities) -> int:
     """An upper estimate for one launch: states, activations and the framework's own footprint.
 
     Weights, gradients, momentum and one copy for updates, in fp32; four values in the compute

@@ -1,1 +1,1 @@
-"""A causal decoder: the mathematics in spec.py, one implementation file for each framework."""
+"""A causal decoder: its mathematics, and a folder for each framework that implements it."""

@@ -31,6 +31,8 @@ CAPABILITIES = Capabilities(
     ),
     # Not on a TPU: it belongs to one process, and libtpu refuses the second.
     limits_memory_on=("cuda",),
+    # cuDNN's, which takes operands of 16 bits only.
+    fused_attention={"cuda": ("bf16", "bf16_pure")},
     holds_oracle=True,
     unsupported=(
         Unsupported(

@@ -26,6 +26,11 @@ CAPABILITIES = Capabilities(
     ),
     needs_compiler=(("compiled", "cpu"),),
     limits_memory_on=("cuda", "metal"),
+    # On Metal its attention keeps the matrix.
+    fused_attention={
+        "cpu": ("fp32", "bf16", "bf16_pure", "fp64"),
+        "cuda": ("fp32", "tf32", "bf16", "bf16_pure"),
+    },
     holds_oracle=True,
     unsupported=(
         Unsupported(

@@ -352,6 +352,19 @@ def test_a_misspelt_workload_that_takes_statistics_per_replica_is_refused(lab):
         discover([lab.folder])
 
 
+def test_memory_that_is_estimated_without_the_framework_is_refused(lab):
+    """As extension folders did before the framework's capabilities were passed."""
+    text = SPEC.format(name="toy", own="toy").replace(
+        "name='toy'", "name='toy', memory_bytes=lambda case: 2**30"
+    )
+    lab.write("workloads/toy/spec.py", text)
+    with pytest.raises(UsageError) as refused:
+        discover([lab.folder])
+    message = str(refused.value)
+    assert "workloads/toy/spec.py: SPECS['toy']: memory_bytes(case) cannot be called" in message
+    assert "expected memory_bytes(case, capabilities)" in message
+
+
 @pytest.mark.parametrize("literal", ["names()", "['a']", "{1}", "", "(", "{'a'} | {'b'}"])
 def test_what_is_no_literal_set_of_names_is_refused(literal, lab):
     lab.implementation("toy", "mine", literal)

@@ -84,7 +84,7 @@ def test_a_base_that_fails_keeps_no_library_from_being_had(lib):
 
 
 def test_those_that_no_part_holds_together_get_one_of_their_own(lib):
-    lib.specs["toy"] = spec(memory_bytes=lambda case: 4 * GIB)
+    lib.specs["toy"] = spec(memory_bytes=lambda case, _: 4 * GIB)
     plan = lib.plan("framework=alpha,aleph", "machine.memory_limit_gib=8")
     assert launched(plan) == ["alpha beta", "alpha aleph", "beta aleph"] * 3
     assert {case.rsplit("/")[3] for case in plan.bases.values()} == {"alpha"}
@@ -96,7 +96,7 @@ def test_those_that_no_part_holds_together_get_one_of_their_own(lib):
 
 def test_those_that_do_not_fit_together_are_launched_one_after_another(lib):
     sizes = {"alpha": 1, "beta": 6, "aleph": 6}
-    lib.specs["toy"] = spec(memory_bytes=lambda case: sizes[case.way.framework] * GIB)
+    lib.specs["toy"] = spec(memory_bytes=lambda case, _: sizes[case.way.framework] * GIB)
     plan = lib.plan("framework=alpha,aleph", "machine.memory_limit_gib=8")
     pairs = [one for one in plan.cohorts if one.resident == "serial"]
     assert len(pairs) == 3

@@ -31,7 +31,7 @@ def _new_kinds(monkeypatch):
 @pytest.fixture
 def plan(world):
     """The plan of the toy in the new precision, on the new device where a framework sees it."""
-    world.specs["toy"] = spec(precisions=("fp32", "fp8"), memory_bytes=lambda case: 9 * GIB)
+    world.specs["toy"] = spec(precisions=("fp32", "fp8"), memory_bytes=lambda case, _: 9 * GIB)
     world.add("alpha", devices=("cpu", "npu"), precisions={"cpu": ("fp32",), "npu": ("fp8",)})
     world.add("beta", devices=("cpu", "npu"), precisions={"npu": ("fp8",)})
     world.machine["accelerators"] = [{"name": "Abacus", "memory_bytes": 16 * GIB}]

@@ -129,7 +129,7 @@ def test_what_nobody_wrote_is_not_implemented_and_is_not_probed(world):
 
 
 def test_what_does_not_fit_says_both_figures(world):
-    world.specs["toy"] = spec(memory_bytes=lambda case: 20 * GIB)
+    world.specs["toy"] = spec(memory_bytes=lambda case, capabilities: 20 * GIB)
     plan = world.plan("framework=alpha", "machine.memory_limit_gib=12")
     assert actions(plan) == {"alpha": "does_not_fit"}
     assert "20.0 GiB" in reasons(plan)["alpha"]
@@ -139,7 +139,7 @@ def test_what_does_not_fit_says_both_figures(world):
 def test_an_accelerators_own_memory_is_its_limit(world):
     world.machine["accelerators"] = [{"name": "a device", "memory_bytes": 10 * GIB}]
     world.interpreters["alpha"] = Interpreter("/python", {}, CUDA)
-    world.specs["toy"] = spec(memory_bytes=lambda case: case.work.batch_size * GIB)
+    world.specs["toy"] = spec(memory_bytes=lambda case, capabilities: case.work.batch_size * GIB)
     plan = world.plan("framework=alpha", "device=cuda", "batch_size=9,10")
     assert [cell.action for cell in plan.cells] == ["run", "skip"]
 
@@ -173,7 +173,7 @@ def test_a_batch_that_the_devices_cannot_share_equally_is_unsupported(on_two):
 
 
 def test_an_accelerator_holds_its_share_of_the_batch(on_two):
-    on_two.specs["toy"] = spec(memory_bytes=lambda case: (1 + case.work.batch_size) * GIB)
+    on_two.specs["toy"] = spec(memory_bytes=lambda case, _: (1 + case.work.batch_size) * GIB)
     plan = on_two.plan("framework=alpha", "device=cuda", "num_devices=2", "batch_size=16,18")
     assert [cell.memory_bytes for cell in plan.cells] == [9 * GIB, 10 * GIB]
     assert [cell.action for cell in plan.cells] == ["run", "skip"]  # 9.0 of each one's 9.0 GiB
@@ -181,7 +181,7 @@ def test_an_accelerator_holds_its_share_of_the_batch(on_two):
 
 
 def test_devices_whose_memory_is_the_hosts_take_it_together(on_two):
-    on_two.specs["toy"] = spec(memory_bytes=lambda case: (1 + case.work.batch_size) * GIB)
+    on_two.specs["toy"] = spec(memory_bytes=lambda case, _: (1 + case.work.batch_size) * GIB)
     [cell] = on_two.plan("framework=alpha", "num_devices=2", "batch_size=4").cells
     assert cell.memory_bytes == 2 * (1 + 2) * GIB
 
@@ -406,7 +406,7 @@ def test_a_group_of_too_many_is_split_and_each_part_holds_the_base(world):
 
 
 def test_a_group_that_does_not_fit_is_split(world):
-    world.specs["toy"] = spec(memory_bytes=lambda case: 5 * GIB)
+    world.specs["toy"] = spec(memory_bytes=lambda case, capabilities: 5 * GIB)
     plan = world.plan(THREE, "machine.memory_limit_gib=12", "protocol.num_cohorts=1")
     assert launched(plan) == ["alpha beta", "alpha gamma"]
     whole = world.plan(THREE, "machine.memory_limit_gib=15", "protocol.num_cohorts=1")
@@ -422,7 +422,9 @@ def test_a_split_run_that_is_complete_is_had(world):
 def test_pools_of_an_accelerator_are_equal_shares(world):
     world.machine["accelerators"] = [{"name": "a device", "memory_bytes": 10 * GIB}]
     sizes = {"alpha": 2, "beta": 4, "gamma": 2}
-    world.specs["toy"] = spec(memory_bytes=lambda case: sizes[case.way.framework] * GIB)
+    world.specs["toy"] = spec(
+        memory_bytes=lambda case, capabilities: sizes[case.way.framework] * GIB
+    )
     for name in sizes:
         world.interpreters[name] = Interpreter("/python", {}, CUDA)
     plan = world.plan(THREE, "device=cuda", "protocol.num_cohorts=1")

@@ -15,7 +15,9 @@ ORDERS = ("alpha beta beta alpha", "beta alpha alpha beta")
 def large(world):
     """A world in which beta fits by itself and not beside the base, alpha."""
     sizes = {"alpha": 6, "beta": 8, "gamma": 2}
-    world.specs["toy"] = spec(memory_bytes=lambda case: sizes[case.way.framework] * GIB)
+    world.specs["toy"] = spec(
+        memory_bytes=lambda case, capabilities: sizes[case.way.framework] * GIB
+    )
     return world
 
 

@@ -60,7 +60,7 @@ def spec(name: str = "toy", **changes: object) -> WorkloadSpec:
         "batch": lambda work, index: {},
         "items_per_step": lambda work: work.batch_size,
         "flop_per_step": lambda work: 10**9 * work.batch_size,
-        "memory_bytes": lambda case: GIB,
+        "memory_bytes": lambda case, capabilities: GIB,
         "gradients": lambda initial, read: iter(()),
         "tolerances": {"fp32": {"loss": 1e-4, "gradient_norm": 1e-2}},
     }

@@ -7,9 +7,12 @@ import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
 from benchmarks.contract.task import NUM_REQUESTS, WITHHELD
-from workloads.transformer_inference import forward, spec
+from benchmarks.planning.catalog import discover
+from workloads.transformer import inference_reference as reference
+from workloads.transformer import inference_spec as spec
 
 SPEC = spec.SPECS["transformer_infer"]
+FRAMEWORKS = discover().frameworks
 PHASES = ("decode", "prefill")
 SIZE = {"num_layers": 2, "width": 8, "num_heads": 2, "mlp_width": 12, "vocabulary_size": 11}
 SEVEN_BILLION = 6_738_415_616
@@ -20,8 +23,12 @@ def work(phase="decode", size="tiny", length=None, batch_size=2, seed=0):
     return Work(SPEC.name, 1, size, batch_size, (("phase", phase), ("prompt_length", length)), seed)
 
 
-def case(own, precision="fp32", framework="any", device="cuda"):
-    return Case(own, Way(framework, "eager", precision), Place(device))
+def case(own, precision="fp32", framework="jax"):
+    return Case(own, Way(framework, "eager", precision), Place("cuda"))
+
+
+def memory_bytes(own, precision="fp32", framework="jax"):
+    return SPEC.memory_bytes(case(own, precision, framework), FRAMEWORKS[framework].capabilities)
 
 
 def products_of_a_layer(num_rows, num_seen, width, mlp_width):
@@ -57,16 +64,16 @@ def test_items_are_the_prompts_tokens_or_one_of_each_sequence():
 def test_memory_is_weights_and_cache_at_least(precision, value_bytes):
     short, long = (work(size="7b", length=n, batch_size=4) for n in (512, 1024))
     assert SPEC.task.num_weight_bytes(case(short, precision)) == value_bytes * SEVEN_BILLION
-    assert SPEC.memory_bytes(case(short, precision)) > value_bytes * SEVEN_BILLION
+    assert memory_bytes(short, precision) > value_bytes * SEVEN_BILLION
     cached = 2 * 32 * 4096 * 4 * 512 * value_bytes
-    added = SPEC.memory_bytes(case(long, precision)) - SPEC.memory_bytes(case(short, precision))
+    added = memory_bytes(long, precision) - memory_bytes(short, precision)
     assert cached < added
 
 
 def test_memory_has_attention_weights_where_no_fused_kernel_does_without():
     def above_linear(framework):
         one, two, three = (
-            SPEC.memory_bytes(case(work(length=n), framework=framework)) for n in (64, 128, 192)
+            memory_bytes(work(length=n), framework=framework) for n in (64, 128, 192)
         )
         return three - 2 * two + one
 
@@ -169,10 +176,10 @@ def test_whole_sequences_have_the_logits_of_steps_with_a_cache():
     arrays = small_arrays(generator)
     tokens = generator.integers(0, SIZE["vocabulary_size"], (2, 9))
     expected = np.array([list(logits_by_steps(arrays, one)) for one in tokens]).swapaxes(0, 1)
-    right = forward.Mathematics()
+    right = reference.Mathematics()
     forced = {"tokens": tokens[:, :5], "forced": tokens[:, 5:]}
-    np.testing.assert_allclose(forward.logits(SIZE, right, arrays, forced), expected[5:], 1e-12)
-    prompt = forward.logits(SIZE, right, arrays, {"tokens": tokens})
+    np.testing.assert_allclose(reference.logits(SIZE, right, arrays, forced), expected[5:], 1e-12)
+    prompt = reference.logits(SIZE, right, arrays, {"tokens": tokens})
     np.testing.assert_allclose(prompt, expected[-1:], 1e-12)
 
 
@@ -183,8 +190,8 @@ def test_every_known_mistake_has_logits_of_its_own(phase):
     requests = SPEC.task
     found = {"right": requests.recompute(own, weights, batch)}
     found.update(requests.known_mistakes(own, weights, batch))
-    assert len(found) == 1 + len(forward.MISTAKES) + len(
-        forward.DECODE_MISTAKES if phase == "decode" else forward.PREFILL_MISTAKES
+    assert len(found) == 1 + len(reference.MISTAKES) + len(
+        reference.DECODE_MISTAKES if phase == "decode" else reference.PREFILL_MISTAKES
     )
     shape = (requests.per_batch(own), 2, spec.SIZES["tiny"]["vocabulary_size"])
     limit = 10 * spec.TOLERANCES["fp32"]["logits"]

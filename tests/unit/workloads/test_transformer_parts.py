@@ -17,7 +17,7 @@ def causal_attention(query, key, value):
 @pytest.mark.parametrize("max_queries", [7, 20, 64])
 def test_jax_attends_in_blocks_as_in_one(max_queries):
     jax = pytest.importorskip("jax", reason="jax is not installed")
-    from workloads.transformer.jax_impl import attend
+    from workloads.transformer.jax.network import attend
 
     rng = np.random.default_rng(0)
     operands = rng.standard_normal((3, 2, 20, 2, 4)).astype(np.float32)
@@ -28,7 +28,7 @@ def test_jax_attends_in_blocks_as_in_one(max_queries):
 
 def test_tensorflow_pads_a_gradient_and_it_stays_the_same():
     tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
-    from workloads.transformer.tensorflow_impl import multiply_padded
+    from workloads.transformer.tensorflow.network import multiply_padded
 
     rng = np.random.default_rng(0)
     x, weight, dy = (tf.constant(rng.standard_normal(s)) for s in ((6, 5), (5, 8), (6, 8)))
@@ -44,7 +44,7 @@ def test_tensorflow_pads_a_gradient_and_it_stays_the_same():
 
 def test_tensorflow_masks_what_comes_later():
     tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
-    from workloads.transformer.tensorflow_impl import causal_mask
+    from workloads.transformer.tensorflow.network import causal_mask
 
     expected = np.triu(np.full((5, 5), -np.inf), 1)
     np.testing.assert_array_equal(causal_mask(5, tf.float64), expected)

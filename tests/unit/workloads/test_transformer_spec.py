@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 
 from benchmarks.contract.case import Case, Place, Way, Work
-from workloads.transformer import forward, spec
+from benchmarks.planning.catalog import discover
+from workloads.transformer import memory, network, weights
+from workloads.transformer import training_reference as reference
+from workloads.transformer.training_spec import SPECS
 
-FINETUNE, LORA = spec.SPECS["transformer_finetune"], spec.SPECS["transformer_lora"]
+FRAMEWORKS = discover().frameworks
+FINETUNE, LORA = SPECS["transformer_finetune"], SPECS["transformer_lora"]
 
 
 def work(own=FINETUNE, size="tiny", length=None, batch_size=2, seed=0):
@@ -14,24 +18,27 @@ def work(own=FINETUNE, size="tiny", length=None, batch_size=2, seed=0):
     return Work(own.name, 1, size, batch_size, (("sequence_length", length),), seed)
 
 
-def memory_bytes(work, precision="fp32", recompute="none", *, framework="any", device="cuda"):
+def memory_bytes(
+    work, precision="fp32", recompute="none", *, framework="tensorflow", device="cuda"
+):
     own = LORA if work.workload == LORA.name else FINETUNE
     way = Way(framework, "eager", precision, (("recompute", recompute),))
-    return own.memory_bytes(Case(work, way, Place(device)))
+    capabilities = FRAMEWORKS[framework].capabilities
+    return own.memory_bytes(Case(work, way, Place(device)), capabilities)
 
 
 def test_seven_billion_is_llama_2s():
-    assert spec.num_parameters(spec.SIZES["7b"]) == 6_738_415_616
+    assert network.num_parameters(network.SIZES["7b"]) == 6_738_415_616
 
 
 @pytest.mark.parametrize("own", [FINETUNE, LORA])
 def test_the_number_of_parameters_is_that_of_the_canonical_weights(own):
-    weights = dict(own.weights(work(own)))
-    adapters = sum(array.size for name, array in weights.items() if spec.is_adapter(name))
-    assert sum(a.size for a in weights.values()) - adapters == spec.num_parameters(
-        spec.SIZES["tiny"]
+    arrays = dict(own.weights(work(own)))
+    adapters = sum(array.size for name, array in arrays.items() if network.is_adapter(name))
+    assert sum(a.size for a in arrays.values()) - adapters == network.num_parameters(
+        network.SIZES["tiny"]
     )
-    assert adapters == (spec.num_adapter_parameters(spec.SIZES["tiny"]) if own is LORA else 0)
+    assert adapters == (network.num_adapter_parameters(network.SIZES["tiny"]) if own is LORA else 0)
 
 
 def test_flop_of_a_full_step_are_six_for_each_weight_and_the_attentions():
@@ -40,7 +47,8 @@ def test_flop_of_a_full_step_are_six_for_each_weight_and_the_attentions():
 
 
 def test_flop_of_lora_leave_out_what_is_frozen_and_what_nothing_needs():
-    length, width, rank, adapters = 512, 4096, 16, spec.num_adapter_parameters(spec.SIZES["7b"])
+    length, width, rank = 512, 4096, 16
+    adapters = network.num_adapter_parameters(network.SIZES["7b"])
     per_token = (
         4 * 6_607_077_376
         + 6 * adapters
@@ -57,7 +65,7 @@ def test_memory_grows_with_the_states_and_what_is_kept(precision, bytes_per_para
     small, large = (work(size="7b", length=512, batch_size=b) for b in (1, 2))
     one, two = memory_bytes(small, precision), memory_bytes(large, precision)
     states = bytes_per_parameter * 6_738_415_616
-    assert 2 * one - two - spec.FOOTPRINT_BYTES == states
+    assert 2 * one - two - memory.FOOTPRINT_BYTES == states
     assert states < memory_bytes(large, precision, "full") < two
 
 
@@ -111,7 +119,7 @@ def test_canonical_weights_are_exact_in_bf16_reproducible_and_another_for_anothe
 def test_rounding_to_bf16_is_to_the_nearest_and_halves_to_even():
     values = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-9], np.float32)
     expected = np.array([1.0, 1.0, 1 + 4 * 2**-8, 1 + 2**-7, -1.0], np.float32)
-    np.testing.assert_array_equal(spec._rounded_to_bf16(values), expected)
+    np.testing.assert_array_equal(weights._rounded_to_bf16(values), expected)
 
 
 def test_a_label_is_the_token_that_follows():
@@ -122,7 +130,7 @@ def test_a_label_is_the_token_that_follows():
 
 
 def test_decay_is_for_matrices():
-    decayed = {name for name, _ in FINETUNE.weights(work()) if spec.is_decayed(name)}
+    decayed = {name for name, _ in FINETUNE.weights(work()) if network.is_decayed(name)}
     assert "embedding/table" in decayed
     assert all(array.ndim == 2 for name, array in FINETUNE.weights(work()) if name in decayed)
     assert all(array.ndim == 1 for name, array in FINETUNE.weights(work()) if name not in decayed)
@@ -130,11 +138,11 @@ def test_decay_is_for_matrices():
 
 @pytest.mark.parametrize("own", [FINETUNE, LORA])
 def test_every_known_mistake_has_a_loss_of_its_own(own):
-    weights, batch = dict(own.weights(work(own))), own.batch(work(own), 0)
-    right = forward.loss(spec.SIZES["tiny"], forward.Mathematics(), weights, batch)
-    losses = [right, *dict(own.known_mistakes(work(own), weights, batch)).values()]
-    assert len(losses) == len(forward.MISTAKES) + 1 + (
-        len(forward.LORA_MISTAKES) if own is LORA else 0
+    arrays, batch = dict(own.weights(work(own))), own.batch(work(own), 0)
+    right = reference.loss(network.SIZES["tiny"], reference.Mathematics(), arrays, batch)
+    losses = [right, *dict(own.known_mistakes(work(own), arrays, batch)).values()]
+    assert len(losses) == len(reference.MISTAKES) + 1 + (
+        len(reference.LORA_MISTAKES) if own is LORA else 0
     )
     gaps = np.diff(np.sort(losses)) / right
     assert gaps.min() > 1e-7

@@ -37,7 +37,7 @@ SPECS = {
         batch=batch,
         items_per_step=lambda work: work.batch_size,
         flop_per_step=lambda work: 4 * work.batch_size,
-        memory_bytes=lambda case: 2**20,
+        memory_bytes=lambda case, _: 2**20,
         tolerances={"fp32": {"batch": 1e-5}, "fp64": {"batch": 1e-12}},
         task=Pipeline(),
     )

@@ -19,7 +19,7 @@ def weights(work):
     yield "base", np.ones(3, np.float32)
 
 
-def memory_bytes(case):
+def memory_bytes(case, capabilities):
     """Little, but for the oracle of the large size, which no machine has room for."""
     return 2**60 if (case.work.size, case.way.precision) == ("large", "fp64") else 2**20
 

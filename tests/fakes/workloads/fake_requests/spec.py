@@ -53,7 +53,7 @@ def spec(name):
         batch=batch,
         items_per_step=lambda work: work.batch_size,
         flop_per_step=lambda work: 1000,
-        memory_bytes=lambda case: 2**20,
+        memory_bytes=lambda case, capabilities: 2**20,
         tolerances={
             precision: dict.fromkeys(("logits", "logits_worst", "timed"), limit)
             for precision, limit in LIMITS.items()

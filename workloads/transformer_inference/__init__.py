@@ -1,1 +1,0 @@
-"""A causal decoder answering requests: prefill, and decoding with a KV cache."""
