@@ -13,10 +13,10 @@ from benchmarks.storage.store import Store
 
 CHEATS = {
     "fake_cheat_early": "the timed steps did not update weight",
-    "fake_cheat_forward": "no step was made: weight is unchanged",
+    "fake_cheat_forward": "the step left weight unchanged",
     "fake_cheat_batch": "the batch does not matter",
-    "fake_cheat_watched": "they left work out",
-    "fake_cheat_sly": "they left work out",
+    "fake_cheat_watched": "they skipped work",
+    "fake_cheat_sly": "they skipped work",
     "fake_cheat_thawed": "frozen weights that later steps changed (base)",
     "fake_astray": "gradient (weight): off by 0.01",
 }
@@ -72,7 +72,7 @@ def test_a_cell_that_does_other_work_fails_and_says_how(proven: cli.Outcome) -> 
     cell = cells_of(proven)["fake_astray", "fp64"]
     assert cell["status"] == "fail"
     assert cell["first_difference"] == "gradient of weight"
-    assert "every gradient is 1.01 times what it should be" in cell["causes"][0]
+    assert "every gradient is 1.01 times the expected one" in cell["causes"][0]
 
 
 def test_a_cell_that_cannot_be_built_fails_with_its_error(proven: cli.Outcome) -> None:
