@@ -1,8 +1,8 @@
-"""The precision that products really had, whatever it was called: operands that tell, and a scale.
+"""Measures the effective precision of a matmul and a convolution with chosen operands.
 
-Operands are chosen such that what is left after cancellation is just what rounding an operand to
-bf16 would take away: the error then shows the rounding of the operands, undisturbed by that of the
-result. NumPy only.
+The operands are chosen so that terms cancel, and the exact result is as small as the error of
+rounding an operand to bf16. The error of a result then shows how its operands were rounded, and the
+rounding of the result itself is negligible. NumPy only.
 
 Shapes: B batch, H height, W width, C channels in, D channels out; N rows, K inner, M columns.
 """
@@ -18,24 +18,25 @@ BF16_BITS = 8
 """Significant bits of bf16, the leading one included."""
 
 ROUNDING_ERRORS = {"bf16": 1.1e-3, "tf32": 1.4e-4, "fp32": 1e-7, "fp64": 1e-16}
-"""About the error of each kind of product on these operands, the coarsest first. Rounding to
-p bits leaves a relative error of 2**-p / sqrt(3) or a little less, rms; half of the terms have it.
-fp16 has the significant bits of TF32."""
+"""The approximate error of a matmul on these operands in each precision, the coarsest first.
+Rounding to p bits leaves an rms relative error of 2**-p / sqrt(3) or a little less, in half of the
+terms. fp16 has the significant bits of TF32."""
 
 RANKS = {"int8": 0, "bf16": 0, "bf16_pure": 0, "tf32": 1, "fp16": 1, "fp32": 2, "fp64": 3}
-"""Precisions by how finely they multiply; of int8 only its model does, and nothing else."""
+"""Precisions ranked by their matmuls. int8 applies to a quantised model alone, not to an adapter's
+matmul."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """A product to be made, with its exact result and the size of its terms."""
+    """The operands of a matmul or convolution, with its exact result and the size of its terms."""
 
     left_operand: np.ndarray
     right_operand: np.ndarray
     exact: np.ndarray
-    """In float64."""
+    """The result in float64."""
     scale: float
-    """Root mean square of the sum of as many independent terms."""
+    """Root mean square of a sum of as many independent terms of the same size."""
 
     def error(self, result: np.ndarray) -> float:
         """The rms error of a result, relative to the size of its terms."""
@@ -44,7 +45,7 @@ class Product:
 
 
 def matrix_product(*, size: int = 256) -> Product:
-    """A product of float32 matrices, N x 2K times 2K x M."""
+    """A matmul of float32 matrices, N x 2K times 2K x M."""
     generator = np.random.default_rng(1)
     x_NK = generator.standard_normal((size, size), dtype=np.float32)
     y_KM = rounded(generator.standard_normal((size, size), dtype=np.float32))
@@ -71,7 +72,7 @@ def convolution(*, image_size: int = 16, channels: int = 32) -> Product:
 
 
 def rounded(array: np.ndarray, *, bits: int = BF16_BITS) -> np.ndarray:
-    """float32 values rounded to as many significant bits, halves to even, as float32."""
+    """float32 values rounded to this many significant bits, halves to even, as float32."""
     dropped = 24 - bits
     pattern = array.astype(np.float32).view(np.uint32)
     half = np.uint32((1 << (dropped - 1)) - 1)
@@ -81,21 +82,21 @@ def rounded(array: np.ndarray, *, bits: int = BF16_BITS) -> np.ndarray:
 
 
 def precision_like(error: float) -> str:
-    """The precision whose products have such an error: bf16, tf32 (or fp16), fp32 or fp64."""
+    """The precision whose matmuls have an error of this size: bf16, tf32 (or fp16), fp32, fp64."""
     if not error > 0:
         return "fp64"
     return min(ROUNDING_ERRORS, key=lambda name: abs(math.log(error / ROUNDING_ERRORS[name])))
 
 
 def largest_error(asked: str) -> float:
-    """The error above which products are more like a coarser precision than like the one asked."""
+    """The largest error that is nearer to the requested precision than to a coarser one."""
     own = next(name for name in ROUNDING_ERRORS if RANKS[name] == RANKS[asked])
     coarser = [error for error in ROUNDING_ERRORS.values() if error > ROUNDING_ERRORS[own]]
     return math.sqrt(ROUNDING_ERRORS[own] * min(coarser, default=10 * ROUNDING_ERRORS[own]))
 
 
 def _convolve(images_BHWC: np.ndarray, kernel_HWCD: np.ndarray) -> np.ndarray:
-    """The convolution with one zero around the images, BHWD, as nine matrix products."""
+    """The convolution with one zero around the images, BHWD, as nine matmuls."""
     _, height, width, _ = images_BHWC.shape
     padded = np.pad(images_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return np.asarray(
