@@ -71,7 +71,7 @@ def test_too_few_requests_have_no_tail_and_the_reason():
     document = keys_of(latency_of([launch(seed) for seed in range(3)], [50, 90, 99]))
     assert document["latency_p99_ms"] is None
     assert document["latency_p99_is_bound"] is None
-    assert document["latency_reasons"] == {"p99": "600 of the 662 samples that it takes"}
+    assert document["latency_reasons"] == {"p99": "600 of the 662 samples that it needs"}
     assert document["latency_num_samples"] == 600
     json.dumps(document, allow_nan=False)
 
