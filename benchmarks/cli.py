@@ -17,17 +17,17 @@ import benchmarks
 from benchmarks.errors import EXIT_BUG, EXIT_SIGINT, EXIT_USAGE, DynoError
 
 COMMANDS = {
-    "doctor": "what can be measured here, what would spoil it, and what to do",
+    "doctor": "show what can be measured on this machine, what would disturb it, and what to do",
     "ls": "list workloads, frameworks, suites, runs or claims",
     "plan": "show the cells, the skips with reasons and the expected time; run nothing",
     "parity": "prove equal work, cell by cell, against the float64 oracle",
-    "run": "measure; issued again, it continues",
-    "show": "show the table of a run, the last one by default",
+    "run": "measure; the same command again continues an unfinished run",
+    "show": "show the table of a run, by default of the last one",
 }
-"""Each command is the module of its name in benchmarks.commands."""
+"""Each command is the module of that name in benchmarks.commands."""
 
 EXIT_SIGPIPE = 141
-"""As a shell reports a process that a closed pipe ended."""
+"""The exit code with which a shell reports a process that died of a closed pipe."""
 
 EXAMPLES = """examples:
   dyno doctor
@@ -37,14 +37,14 @@ EXAMPLES = """examples:
 
 
 class Command(Protocol):
-    """What a command's module offers."""
+    """The interface of a command's module."""
 
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; nothing is raised."""
+    """Run a command and return its exit code; raises nothing."""
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -57,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _close_stdout()
         return EXIT_SIGPIPE
-    except SystemExit as stop:  # argparse ends so, for --help and for a usage that it refuses
+    except SystemExit as stop:  # argparse exits after --help and on bad usage
         return stop.code if isinstance(stop.code, int) else EXIT_BUG
-    except Exception:  # noqa: BLE001 - the last handler: what comes here is our own fault
+    except Exception:  # noqa: BLE001 - the last handler: any other error is a bug of Dyno
         traceback.print_exc()
         sys.stderr.write("this is a bug in Dyno; please report it with the lines above\n")
         return EXIT_BUG
@@ -116,7 +116,7 @@ def _refuse(name: str) -> NoReturn:
 
 
 def _close_stdout() -> None:
-    """Let the interpreter's last flush go nowhere instead of failing once more."""
+    """Redirect stdout to nowhere, so that the interpreter's last flush does not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

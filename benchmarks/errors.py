@@ -1,9 +1,9 @@
-"""The errors that Dyno shows to its users, each with the exit code that it ends a command with.
+"""The errors that Dyno shows to its users, each with the exit code of the command that it ends.
 
-    DynoError                       1  a bug in Dyno, when raised as such
-      UsageError                    2  an option, override, suite or name that cannot be used
-      NothingSelectedError          5  the selection is empty, or nothing in it compares
-      EnvironmentNotReadyError      6  a framework or a device that was named outright is not there
+    DynoError                       1  if raised itself: a bug in Dyno
+      UsageError                    2  an option, override, suite or name cannot be used
+      NothingSelectedError          5  the selection is empty, or nothing in it can be compared
+      EnvironmentNotReadyError      6  a framework or device named by the user is not available
       StoreError                    7  the store or an input is corrupt, too new, or refused
 
 A launched case that fails is not an error: it is a record with a status, and exit code 3.
@@ -39,7 +39,7 @@ EXIT_SEVERITY = (
 
 
 class DynoError(Exception):
-    """What happened, with an optional hint of what to do; printed without a traceback."""
+    """An error for the user, with an optional hint of what to do; printed without a traceback."""
 
     exit_code = EXIT_BUG
 
@@ -53,19 +53,19 @@ class DynoError(Exception):
 
 
 class UsageError(DynoError):
-    """An option, override, suite or name that cannot be used."""
+    """An option, override, suite or name cannot be used."""
 
     exit_code = EXIT_USAGE
 
 
 class NothingSelectedError(DynoError):
-    """The selection is empty, or nothing in it compares."""
+    """The selection is empty, or nothing in it can be compared."""
 
     exit_code = EXIT_NOTHING
 
 
 class EnvironmentNotReadyError(DynoError):
-    """A framework or device that was named outright is not there."""
+    """A framework or device that the user named is not available."""
 
     exit_code = EXIT_ENVIRONMENT
 
@@ -77,6 +77,6 @@ class StoreError(DynoError):
 
 
 def worst_exit_code(codes: Iterable[int]) -> int:
-    """The one exit code to end with when several apply, by severity and not by size."""
+    """The most severe of several exit codes, by EXIT_SEVERITY."""
     present = set(codes)
     return next((code for code in EXIT_SEVERITY if code in present), EXIT_OK)

@@ -1,1 +1,1 @@
-"""From records to tidy tables: throughput, ratios, grades."""
+"""Turns records into tidy tables: throughput, ratios, grades."""

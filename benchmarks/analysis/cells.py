@@ -1,4 +1,4 @@
-"""One cell of a run: what became of it, its numbers over launches, and how far to trust them."""
+"""One cell of a run: its status, its numbers over launches, and how reliable they are."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Measured:
     num_rounds_invalid: int
     """Rounds in which a declared cause disturbed any launch of the cohort."""
     steady: bool | None
-    """False where half of the launches or more were not steady when timing began."""
+    """False if half of the launches or more were not steady when timing began."""
     flags: tuple[str, ...]
     """Causes and trends seen in its own launches."""
     metrics: Mapping[str, Value]
@@ -41,7 +41,7 @@ class Measured:
 
     @property
     def items_per_s(self) -> Interval | None:
-        """The rate; its interval is that of the step time, turned over."""
+        """The rate; its confidence interval is that of the step time, inverted."""
         if self.step_s is None:
             return None
         step, items = self.step_s, self.items_per_step
@@ -72,14 +72,14 @@ class CellSummary:
     unit: str | None
     measured: Measured | None
     mfu_roof: float | None
-    """Achieved FLOP/s over the fastest matmul seen on this device, in the precision that products
-    are computed in; None if a case was faster than that matmul, which is then no roof."""
+    """Achieved FLOP/s over the roof: the fastest matmul measured on this device, in the precision
+    that matmuls are computed in. None if a case exceeded it: there is no roof then."""
     mfu_spec: float | None
     """Achieved FLOP/s over the dense peak of the device's datasheet, if that is known."""
     above_roof: float | None
-    """How many times faster than that matmul this case was, if it was."""
+    """This case's FLOP/s over that matmul's, if it is above 1."""
     flop_convention: str | None
-    """What is counted as FLOP of the model."""
+    """The operations that count as FLOP."""
     parity: CellParity
     grade: Grade | None
     grade_reason: str | None
@@ -89,7 +89,7 @@ class CellSummary:
 
 
 def measure(outcome: Outcome, launches: pd.DataFrame, metrics: Sequence[Metric]) -> Measured | None:
-    """The numbers of a cell from its launches in the launch table; None where it has none."""
+    """The numbers of a cell from its launches in the launch table; None if it has none."""
     own = launches[(launches["case_id"] == outcome.cell.case.case_id) & (launches["replica"] == 0)]
     if own.empty:
         return None

@@ -1,4 +1,4 @@
-"""Whether the cells of a plan did equal work, from what each of their launches has shown."""
+"""Whether the cells of a plan did equal work, from the evidence of their launches."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from benchmarks.equivalence.pairwise import AGREES, DISAGREES, agreement
 
 RANKED = (PASS, INHERITED)
 """The verdicts with which a cell is compared with others."""
-NO_PROOF = "a launch has shown nothing of its first step"
+NO_PROOF = "a launch has no evidence of its first step"
 
 
 @dataclass(frozen=True)
 class EffectiveSettings:
-    """What a case really worked with, as its launches report it; None where they say nothing."""
+    """The dtypes, layouts and kernels that a case used, as its launches report; None if unknown."""
 
     parameters: str | None = None
-    """The dtype that the parameters are kept in."""
+    """The dtype of the stored parameters."""
     gradients: str | None = None
     optimizer: str | None = None
     activations: str | None = None
     layout: str | None = None
     """The order of an image's axes in memory: NHWC or NCHW."""
     attention: str | None = None
-    """How attention is computed."""
+    """The kernel or method of attention."""
     folded: str | None = None
     """Whether normalisation is folded into the convolutions."""
     integer_products: str | None = None
-    """How many of a quantised model's convolutions are of integers."""
+    """The number of a quantised model's convolutions and matmuls in integers, out of all."""
     products: str | None = None
-    """The precision that the adapter's own matmul and convolution are as exact as, measured."""
+    """The effective precision of the adapter's matmul and convolution, measured."""
     computed_in: str | None = None
-    """The dtype that products are computed in."""
+    """The dtype in which matmuls are computed."""
     threads: str | None = None
 
     def known(self) -> dict[str, str]:
-        """By the field's name, what is reported."""
+        """The reported values by the names of their fields."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
@@ -64,7 +64,7 @@ INSPECTED = (
 
 @dataclass(frozen=True)
 class CellParity:
-    """What is known of a cell's work, over its launches."""
+    """The verdict on a cell's work, over its launches."""
 
     status: str
     """pass, fail, inherited, not_comparable or unproven."""
@@ -73,7 +73,7 @@ class CellParity:
     loss_error: float | None = None
     """The largest relative error of step 1's loss against the oracle, over the launches."""
     effective: EffectiveSettings = EffectiveSettings()
-    """What its launches really worked with."""
+    """The dtypes, layouts and kernels that its launches used."""
 
     @property
     def is_ranked(self) -> bool:
@@ -86,10 +86,10 @@ def parities(
     outcomes: Mapping[str, Outcome],
     specs: Mapping[str, WorkloadSpec],
 ) -> dict[str, CellParity]:
-    """For each case_id what its launches have shown.
+    """The verdict on each case_id, from the evidence of its launches.
 
-    Where no oracle could be computed, a case whose way is proven at other sizes must also agree
-    with its base, in loss and norms of step 1.
+    If no oracle could be computed, a case whose way is proven at other sizes must also agree with
+    its base, in loss and norms of step 1.
     """
     return {
         case_id: _parity(outcome, outcomes.get(bases.get(case_id, case_id)), specs)
@@ -126,9 +126,9 @@ def _inherited(
         [_step1(record) for record in case.records], reference, _tolerance(case, specs)
     )
     if found.parity == DISAGREES:
-        return CellParity(FAIL, f"{found.reason} (beside its base)", effective=effective)
+        return CellParity(FAIL, f"{found.reason} (against its base)", effective=effective)
     if found.parity != AGREES:
-        return CellParity(UNPROVEN, f"{found.reason} (beside its base)", effective=effective)
+        return CellParity(UNPROVEN, f"{found.reason} (against its base)", effective=effective)
     return CellParity(INHERITED, verdict.reason, effective=effective)
 
 
@@ -147,18 +147,22 @@ def _loss_error(verdicts: Sequence[ParityVerdict]) -> float | None:
 
 
 def _inspected(records: Sequence[Record]) -> Record:
-    """The last launch that was asked what it works with; a case's first is."""
+    """The last launch with an inspection; one of a case's first launch is made in each run."""
     asked = [record for record in records if record.evidence.effective]
     return (asked or records)[-1]
 
 
 def computed_in(effective: EffectiveSettings, precision: str) -> str:
-    """The precision that products are really computed in, of what a case works with."""
+    """The precision in which a case's matmuls are really computed.
+
+    It is fp32 for bf16 on a CPU without bf16 units: operands are rounded and multiplied in fp32.
+    For int8 a framework's own matmuls tell nothing, since only the model is quantised.
+    """
     return precision_of(precision, computed_dtype=effective.computed_in)
 
 
 def effective_of(evidence: Evidence, settings: Mapping[str, Any]) -> EffectiveSettings:
-    """What a launch or a proof reports of itself, by what people compare."""
+    """The effective settings that a launch or a proof reports, in terms that people compare."""
     seen = evidence.effective
     reported: Mapping[str, Any] = settings.get("effective") or {}
     asked: Mapping[str, Any] = settings.get("asked") or {}

@@ -1,19 +1,19 @@
-"""The grade of a number: how far it may be trusted.
+"""The grade of a number: how reliable it is.
 
     A  5 launches or more, half-width of 2 % at most, nothing flagged, no round dropped
     B  half-width of 5 % at most, 5 % of the rounds dropped at most, nothing flagged
-    C  anything else that is finite
-    F  fewer than 3 launches, a half-width above 10 %, or evidence against it
+    C  any other finite number
+    F  fewer than 3 launches, a half-width above 10 %, or evidence against the number
 
-The half-width is that of the case's ratio to its base: the rate's own interval holds the drift of
-the machine between cohorts too. A base has no ratio; it is graded by its A/A ratio where there is
+The half-width is that of the case's ratio to its base, since the rate's own interval also contains
+the machine's drift between cohorts. A base has no ratio: it is graded by its A/A ratio if there is
 one, else, like a case without a base, by its rate.
 
-A ratio of serial launches counts as flagged: no round of the two met the same machine, and only a
-drift that is linear in time cancels within a cohort.
+A ratio of serial launches counts as flagged: the two ran at different times, and only a drift that
+is linear in time cancels within a cohort.
 
 Evidence against a number withdraws its verdict too. A wide interval does not: a case at
-3.0 [2.6, 3.5] is faster, although nobody knows by how much.
+3.0 [2.6, 3.5] is faster, even if the amount is uncertain.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ MAX_DROPPED_SHARE = {"B": 0.05, "C": 0.20}
 
 @dataclass(frozen=True)
 class Basis:
-    """What a grade is given for."""
+    """The facts from which a grade is given."""
 
     num_launches: int
     half_width: float | None
-    """Relative; None with fewer than two launches."""
+    """Relative half-width of the confidence interval; None with fewer than two launches."""
     dropped_share: float
     """Share of the rounds that were dropped for a declared cause."""
     steady: bool | None
-    """False where half of the launches or more were not steady when timing began."""
+    """False if half of the launches or more were not steady when timing began."""
     flagged: bool
     """Whether a launch was flagged: not steady, or slower towards its end."""
     aa_contains_one: bool | None
-    """Whether the base came out equal to itself; None without an A/A comparison."""
+    """Whether the A/A interval of the base contains 1; None without an A/A comparison."""
     disagrees: bool
-    """Whether the first step was shown to be different work."""
+    """Whether the first step was shown to differ from the expected work."""
     serial: bool
     """Whether the ratio comes from launches that ran one after another."""
 
 
 def evidence_against(basis: Basis) -> str | None:
-    """Why the number cannot be trusted however narrow its interval is, or None."""
+    """Why the number is unreliable even if its interval is narrow, or None."""
     if basis.disagrees:
-        return "its work is not what it should be"
+        return "its work differs from the reference"
     if basis.dropped_share > MAX_DROPPED_SHARE["C"]:
         return f"{100 * basis.dropped_share:.0f} % of its rounds were disturbed"
     if basis.steady is False:
@@ -65,7 +65,7 @@ def evidence_against(basis: Basis) -> str | None:
 
 
 def reason_for_f(basis: Basis) -> str | None:
-    """Why the grade is F, or None where it is not."""
+    """Why the grade is F, or None for other grades."""
     against = evidence_against(basis)
     if against is not None:
         return against

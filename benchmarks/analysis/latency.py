@@ -1,7 +1,8 @@
-"""The latency of a cell's requests: percentiles, each with what it is known by.
+"""The latency of a cell's requests: percentiles, each with an interval or as an upper bound.
 
-p50 and p90 are those of launches, with their interval over launches. Higher ones take more requests
-than a launch makes: they are pooled, and said as an upper bound, or not at all.
+p50 and p90 are computed for each launch, with an interval over launches. Higher percentiles need
+more requests than a launch makes: requests are pooled, and the percentile is given as an upper
+bound or not at all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from benchmarks.statistics.percentiles import (
 )
 
 REPORTED = (50, 90, 99)
-"""Percentiles that a document has a place for, asked for or not."""
+"""Percentiles with keys in the document, requested or not."""
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,23 @@ class Latency:
 
     num_samples: int
     percentiles: Mapping[int, Interval] = field(default_factory=dict)
-    """Those of launches, with their interval."""
+    """Percentiles of single launches, with their interval over launches."""
     bounds: Mapping[int, float] = field(default_factory=dict)
-    """Those of all launches' requests together, as upper bounds."""
+    """Upper bounds of percentiles of all launches' requests together."""
     reasons: Mapping[int, str] = field(default_factory=dict)
-    """Why there is none, of those that were asked for and are not there."""
+    """For each requested percentile that is missing, why."""
 
     @property
     def asked(self) -> set[int]:
-        """The percentiles that were asked for, whether there is one or not."""
+        """The requested percentiles, whether known or missing."""
         return {*self.percentiles, *self.bounds, *self.reasons}
 
 
 def latency_of(records: Sequence[Record], percentiles: Sequence[int]) -> Latency | None:
-    """The latency of these launches' requests; None where nothing was timed as a request.
+    """The latency of these launches' requests; None if no requests were timed.
 
-    Launches of one cohort share its hour, as a serial one's two do: they are one observation.
+    Launches of one cohort, as the two of a serial one, ran under the same conditions: they are one
+    observation.
     """
     launches = [record.request_seconds for record in records]
     if not any(launches):
@@ -65,7 +67,7 @@ def latency_of(records: Sequence[Record], percentiles: Sequence[int]) -> Latency
             else:
                 fewest = min(map(len, launches))
                 needed = required_samples(percentile)
-                reasons[percentile] = f"{fewest} of the {needed} samples that a launch takes"
+                reasons[percentile] = f"{fewest} of the {needed} samples that each launch needs"
             continue
         pooled = tail_bound(launches, percentile)
         if pooled.bound is None:

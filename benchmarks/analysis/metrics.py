@@ -1,15 +1,15 @@
 """The metrics: each is one entry, from which columns, numbers, documents and tables are made.
 
-A metric is a number that each launch's record has, or has not, by itself. Its source makes a column
-of the launch table; its numbers sum that column up over a cell's launches: they are
-`Measured.metrics`, keys of the `dyno.run/1` document and, if the metric has a heading, a column on
-the terminal. A metric from data at hand is an entry below, or one in an extension folder:
-`DIR/metrics/<name>.py` holds `METRICS = (Metric(...),)`.
+A metric is a number that comes from one launch's record alone. Its source makes a column of the
+launch table. Its numbers aggregate that column over a cell's launches: they are `Measured.metrics`,
+keys of the `dyno.run/1` document and, if the metric has a heading, a column on the terminal. A new
+metric from recorded data is an entry below, or one in an extension folder: `DIR/metrics/<name>.py`
+holds `METRICS = (Metric(...),)`.
 
-These are no metrics and have code of their own, since they need more than one launch's record: step
-time, rate and ratios (rounds that are dropped for a whole cohort; verdicts rest on their
-intervals), percentiles of latency (requests are pooled over launches), numbers of rounds and
-launches, steadiness, flags and grades, and shares of peaks (the best matmul of all cells).
+Other numbers have code of their own, since they need more than one launch's record: step time, rate
+and ratios (rounds are dropped for a whole cohort; verdicts depend on intervals), percentiles of
+latency (requests are pooled over launches), numbers of rounds and launches, steadiness, flags and
+grades, and shares of peaks (the best matmul of all cells).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmarks.statistics.intervals import Interval, log_t_interval
 
 Value = float | Interval | None
 Aggregation = Callable[[pd.DataFrame, str], Value]
-"""(a cell's rows of the launch table, the metric's column) to its number over these launches."""
+"""Maps (a cell's rows of the launch table, the metric's column) to the number over its launches."""
 Format = Literal["number", "seconds", "gib"]
 
 
@@ -38,10 +38,10 @@ class Number:
     """One number of a cell: a metric over the cell's launches."""
 
     key: str
-    """In the document."""
+    """The number's key in the document."""
     over: Aggregation
     mark: str = ""
-    """What stands behind the number in the table, such as `cold`."""
+    """The text behind the number in the table, such as `cold`."""
     has_interval: bool = False
     """Whether `over` gives an Interval; the document then has `<key>_low` and `<key>_high` too."""
 
@@ -61,25 +61,25 @@ class Metric:
 
     name: str
     meaning: str
-    """What it is, in the words of the document's schema."""
+    """The metric's description in the document's schema."""
     unit: str
     source: Callable[[Record], float | None]
     """The number of one launch; None if it has none."""
     numbers: tuple[Number, ...]
-    """Over a cell's launches; the table shows the first that is known."""
+    """The numbers over a cell's launches; the table shows the first that is known."""
     heading: str | None = None
-    """The heading of its column on the terminal; None: it is in the document only."""
+    """The heading of its column on the terminal; None if it is in the document only."""
     format: Format = "number"
     better: Literal["higher", "lower"] | None = None
     """The direction in which a change is an improvement, if either is."""
     rows: Literal["all", "steps", "requests"] = "all"
-    """The tables that have its column: of steps, of requests that are timed one by one, or all."""
+    """The tables with its column: all, those of steps, or those of requests timed one by one."""
     is_integer: bool = False
 
     def of(self, record: Record) -> float:
-        """The number of one launch; NaN if it has none, or it is not finite.
+        """The number of one launch; NaN if there is none, or it is not finite.
 
-        Raises UsageError if the source fails: it may be an extension's.
+        Raises UsageError if the source fails, which may be an extension's.
         """
         try:
             value = self.source(record)
@@ -89,7 +89,7 @@ class Metric:
             raise UsageError(f"metric {self.name}: {cause}") from error
 
     def over(self, own: pd.DataFrame) -> dict[str, Value]:
-        """Its numbers by their keys, from a cell's rows of the launch table."""
+        """The metric's numbers by their keys, from a cell's rows of the launch table."""
         found = {number.key: number.over(own, self.name) for number in self.numbers}
         if not self.is_integer:
             return found
@@ -102,17 +102,17 @@ def median(own: pd.DataFrame, column: str) -> float | None:
 
 
 def median_warm(own: pd.DataFrame, column: str) -> float | None:
-    """The median over the launches that found a filled compile cache, or have none."""
+    """The median over the launches that found a filled compile cache, or use none."""
     return _median(own[~_is_cold(own)][column])
 
 
 def median_cold(own: pd.DataFrame, column: str) -> float | None:
-    """The median over the launches that compiled from nothing."""
+    """The median over the launches that began with an empty compile cache."""
     return _median(own[_is_cold(own)][column])
 
 
 def largest(own: pd.DataFrame, column: str) -> float | None:
-    """The largest of any launch."""
+    """The largest value of any launch."""
     known = own[column].dropna()
     return None if known.empty else float(known.max())
 
@@ -124,9 +124,10 @@ def total(own: pd.DataFrame, column: str) -> float | None:
 
 
 def interval(own: pd.DataFrame, column: str) -> Interval | None:
-    """The geometric mean over cohorts with its 95 % interval; values are above 0.
+    """The geometric mean over cohorts with its 95 % confidence interval; values are above 0.
 
-    Launches of one cohort, as the two of a serial one, share its hour: they are one observation.
+    Launches of one cohort, as the two of a serial one, ran under the same conditions: they are one
+    observation.
     """
     known = own.dropna(subset=column).groupby(COHORT_KEY)[column].agg(_geometric_mean).tolist()
     return log_t_interval(known) if known else None
@@ -146,9 +147,9 @@ def _median(values: pd.Series[float]) -> float | None:
 
 
 def _first_answer_s(record: Record) -> float | None:
-    """None in training; else export or conversion, loading, and the first request.
+    """Seconds of export or conversion, loading and the first request; None in training.
 
-    The first request is with what it needs before it, such as the prompt that it continues.
+    The first request includes its preparation, such as the prompt that it continues.
     """
     phases, first_s = record.phases_s, record.evidence.first_step_s
     if "export" not in phases or first_s is None:
@@ -205,13 +206,13 @@ METRICS = (
         is_integer=True,
     ),
 )
-"""Dyno's own, in the order of their columns."""
+"""Dyno's own metrics, in the order of their columns."""
 
 
 def with_extensions(found: Iterable[object]) -> tuple[Metric, ...]:
     """Dyno's metrics and those of extension folders.
 
-    Raises UsageError if one is no Metric, or if a name or a key is there twice.
+    Raises UsageError if an entry is no Metric, or if a name or a key occurs twice.
     """
     metrics = list(METRICS)
     for one in found:

@@ -1,7 +1,7 @@
-"""What became of each cell of a plan, and which records speak for it.
+"""The status of each cell of a plan, and the records that count for it.
 
-A re-issued run retries failures, so a failure counts until newer launches of the same identity
-follow it; from then on only those count. Records of `interrupted` launches never count.
+A repeated run retries failures. A failure counts until newer launches of the same identity follow;
+then only those count. Records of `interrupted` launches never count.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.contract.record import Record
 
 @dataclass(frozen=True)
 class Outcome:
-    """A cell's status with the launches behind it."""
+    """A cell's status with its launches."""
 
     cell: Cell
     status: str
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def outcomes(plan: Plan, records: Iterable[Record]) -> dict[str, Outcome]:
-    """For each case_id of the plan, in its order, what became of it."""
+    """The outcome of each case_id of the plan, in the plan's order."""
     by_key: Mapping[str, list[Record]] = defaultdict(list)
     for record in records:
         if not plan.fresh or record.run_id == plan.run_id:
@@ -50,7 +50,7 @@ def outcomes(plan: Plan, records: Iterable[Record]) -> dict[str, Outcome]:
 
 
 def outcome(cell: Cell, records: Sequence[Record]) -> Outcome:
-    """What became of one cell, from all records with its result_key."""
+    """The outcome of one cell, from all records with its result_key."""
     ordered = sorted(records, key=lambda record: record.started_at)
     finished = [record for record in ordered if record.status != "interrupted"]
     if not finished:
@@ -72,9 +72,9 @@ def outcome(cell: Cell, records: Sequence[Record]) -> Outcome:
 
 
 def _measured(cell: Cell, records: Sequence[Record]) -> Outcome:
-    """A cell without failures: what is unproven keeps its numbers, and is compared with nothing.
+    """The outcome without failures: unproven launches keep their numbers, and are not compared.
 
-    Launches that are proven replace those that were not, as after a second framework is there.
+    Proven launches replace unproven ones, for instance after a second framework was installed.
     """
     proven = tuple(record for record in records if record.status == "ok")
     if proven:
@@ -83,7 +83,7 @@ def _measured(cell: Cell, records: Sequence[Record]) -> Outcome:
 
 
 def _follows(record: Record, failure: Record) -> bool:
-    """Whether a record is a later attempt, and not a replica that was alive with the failure."""
+    """Whether a record is a later attempt, and not a replica in the failure's own cohort."""
     same_cohort = (record.run_id, record.cohort_id) == (failure.run_id, failure.cohort_id)
     return record.started_at > failure.started_at and not same_cohort
 

@@ -1,9 +1,9 @@
-"""From the cohorts that a case shares with its base to log-ratios: one list for each cohort.
+"""Computes the log-ratios of the cohorts that a case shares with its base: one list a cohort.
 
-Launches that were alive together are paired round by round. Serial ones have no common round: they
-give their cohort one value, in which a drift that is linear in time cancels (A B B A), but for half
-of what one case needs longer than the other to begin: where the machine drifts by 1 % a minute and
-one compiles for a minute more, 0.5 % stay (2 % is a tie).
+Launches that were alive together are paired round by round. Serial launches have no common round:
+they give their cohort one value, in which a drift that is linear in time cancels (A B B A) except
+over half the difference of their start-up times: if the machine drifts by 1 % a minute and one
+compiles for a minute more, 0.5 % remain (2 % is a tie).
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class Pair(NamedTuple):
 
 
 def pairs(base: Sequence[Record], case: Sequence[Record]) -> list[Pair]:
-    """The cohorts with every launch of both, oldest first; of repeated attempts the last.
+    """The cohorts with every launch of both, oldest first; repeated launches replace earlier ones.
 
-    A serial cohort that lacks one of its four launches is none: a drift would not cancel in it.
+    A serial cohort that lacks one of its four launches is left out: a drift would not cancel in it.
     """
     of_base, of_case = _whole(base), _whole(case)
     return [Pair(of_base[cohort], of_case[cohort]) for cohort in of_base if cohort in of_case]
 
 
 def paired_rounds(blocks: pd.DataFrame, found: Sequence[Pair]) -> pd.DataFrame:
-    """The rounds that count for both: ln(base's step time / case's), and the seconds of both."""
+    """The rounds that are valid for both, with ln(base's step time / case's) and their seconds."""
     valid = blocks[~blocks["round_dropped"].astype(bool)]
     base = _of(valid, [record for pair in found for record in pair.base])
     case = _of(valid, [record for pair in found for record in pair.case])
@@ -55,9 +55,9 @@ def paired_rounds(blocks: pd.DataFrame, found: Sequence[Pair]) -> pd.DataFrame:
 
 
 def serial_log_ratios(blocks: pd.DataFrame, found: Sequence[Pair]) -> list[float]:
-    """ln(base's step time / case's) of each serial cohort of whose launches all have a round left.
+    """ln(base's step time / case's) of each serial cohort in which every launch has a valid round.
 
-    A launch is the trimmed mean over its rounds that count, a side the mean of its two launches.
+    A launch's value is the trimmed mean over its valid rounds, a side's the mean of its launches.
     """
     serial = [pair for pair in found if pair.is_serial]
     valid = blocks[~blocks["round_dropped"].astype(bool)]
@@ -69,7 +69,7 @@ def serial_log_ratios(blocks: pd.DataFrame, found: Sequence[Pair]) -> list[float
 
 
 def _whole(records: Sequence[Record]) -> dict[tuple[str, str], tuple[Record, ...]]:
-    """For each cohort in which all launches of this case are there, those launches."""
+    """The launches of each cohort in which this case has all of its launches."""
     by_cohort: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         by_cohort[record.run_id, record.cohort_id].append(record)
@@ -89,7 +89,7 @@ def _of(blocks: pd.DataFrame, records: Sequence[Record]) -> pd.DataFrame:
 def _mean_log(
     launches: Sequence[Record], logs: Mapping[tuple[Hashable, ...], float]
 ) -> float | None:
-    """The mean over launches; None where one of them has no round that counts."""
+    """The mean over launches; None if one of them has no valid round."""
     found = [logs[_key(record)] for record in launches if _key(record) in logs]
     return sum(found) / len(found) if len(found) == len(launches) else None
 

@@ -1,4 +1,4 @@
-"""Paired comparisons of each case with its base, from the cohorts that both took part in."""
+"""Paired comparisons of each case with its base, from their common cohorts."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ Resident = Literal["together", "serial"]
 
 @dataclass(frozen=True)
 class Effort:
-    """What would narrow the interval."""
+    """The further measuring that would narrow the interval."""
 
     num_cohorts: int
-    """Cohorts that the two have shared, disturbed ones too."""
+    """Common cohorts so far, disturbed ones included."""
     more_cohorts: int
-    """Cohorts that would halve it, if the spread between launches stays as it is."""
+    """Further cohorts that would halve the interval, if the spread between launches stays."""
     num_rounds: int | None = None
-    """Rounds per launch that count, rounded down; None where no launches were alive together."""
+    """Valid rounds per launch, rounded down; None if no launches were alive together."""
     best_rounds: int | None = None
-    """Rounds per launch that would be the best use of the time."""
+    """Rounds per launch that give the narrowest interval in the same time."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ class CaseRatio:
     case: str
     aa: bool
     ratio: Ratio | None
-    """None where no cohort left a round in which both count."""
+    """None if no cohort has a round that is valid for both."""
     verdict: RatioVerdict
     effort: Effort | None = None
     resident: Resident | None = None
-    """together, or serial where a cohort of it was; None where no cohort is shared."""
+    """serial if any common cohort was, else together; None if there is no common cohort."""
 
     @property
     def contains_one(self) -> bool | None:
-        """Whether the interval allows that both are equally fast; None without an interval."""
+        """Whether the interval contains 1, so that both may be equally fast; None without one."""
         if self.ratio is None or self.ratio.low is None or self.ratio.high is None:
             return None
         return self.ratio.low <= 1 <= self.ratio.high
@@ -69,10 +69,10 @@ def compare_all(
     *,
     max_rounds: int,
 ) -> list[CaseRatio]:
-    """Every comparison that two cells which are ok allow, with its verdict by the numbers alone.
+    """The comparison of each ok case with its ok base, with a verdict by the numbers alone.
 
-    The p-values of the comparisons with one base are adjusted together (Holm); A/A comparisons
-    are checks of the machine and not among them.
+    The p-values of the comparisons with one base are adjusted together (Holm). A/A comparisons are
+    not among them: they check the machine.
     """
     by_base: dict[str, list[CaseRatio]] = defaultdict(list)
     for case_id, outcome in outcomes.items():

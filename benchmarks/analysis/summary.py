@@ -1,6 +1,6 @@
-"""A run, summed up: from a plan and the records at hand to everything that is shown.
+"""The summary of a run: computes everything that is shown from a plan and its records.
 
-Raw samples are stored and nothing else; whatever is shown is computed here again.
+Only raw samples are stored; every number that is shown is computed here.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from benchmarks.contract.workload import WorkloadSpec
 
 @dataclass(frozen=True)
 class Rounds:
-    """What disturbed the rounds of a run's cohorts."""
+    """The rounds of a run's cohorts, and their disturbances."""
 
     num_rounds: int
     num_dropped: int
-    """Rounds that count for no pair."""
+    """Rounds that are valid for no pair."""
     num_kept: int
-    """Disturbed rounds that count all the same, because their group has no others."""
+    """Disturbed rounds that still count, because their group has too few others."""
     causes: dict[str, int]
-    """For each declared cause the rounds in which it was seen."""
+    """For each declared cause, the number of rounds with it."""
     max_foreign_cpu_share: float | None
     """The largest share of the CPUs that other processes took in a turn."""
 
@@ -67,7 +67,7 @@ class RunSummary:
 
     @property
     def has_failures(self) -> bool:
-        """Whether a cell that was to be launched is not ok, or did other work than the others."""
+        """Whether a cell that was launched is not ok, or its work differs from the reference."""
         return any(
             cell.status not in ("ok", "interrupted", *PLAN_REASONS) or cell.parity.status == FAIL
             for cell in self.cells
@@ -116,7 +116,7 @@ def _bases(
     parity: Mapping[str, CellParity],
     ratios: Sequence[CaseRatio],
 ) -> dict[str, Basis]:
-    """For each case_id with numbers, what its grade is given for."""
+    """The facts for the grade of each case_id that has numbers."""
     own = {one.case: one for one in ratios}
     checks = {one.base: one.contains_one for one in ratios if one.aa}
     bases = {}
@@ -173,16 +173,16 @@ def _cells(
 
 
 def _reason(outcome: Outcome, numbers: Measured | None) -> str | None:
-    """Why there is no number, where there is none."""
+    """The outcome's reason, or why there is no number."""
     if outcome.reason is None and numbers is not None and numbers.step_s is None:
-        return f"no round counts: {', '.join(numbers.flags) or 'none was taken'}"
+        return f"no valid round: {', '.join(numbers.flags) or 'none was measured'}"
     return outcome.reason
 
 
 def _withdraw(
     one: CaseRatio, parity: Mapping[str, CellParity], bases: Mapping[str, Basis]
 ) -> CaseRatio:
-    """The comparison, its verdict withdrawn if work differs or is unproven, or evidence is bad."""
+    """The comparison; its verdict is withdrawn if work differs or is unproven, or is unreliable."""
     both = (one.base, one.case)
     if one.aa:
         return one

@@ -1,6 +1,6 @@
-"""Tidy tables, one for each grain: block, launch, case and ratio.
+"""Tidy tables of blocks and of launches.
 
-Rows are what was observed, columns carry their unit in their name, a missing number is NaN.
+Each row is one observation, each column's name ends with its unit, a missing number is NaN.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.contract.record import INVALIDATING_FLAGS, SERIAL, Block, Record
 from benchmarks.statistics.steady import classify
 
 RoundKey = tuple[str, str, str, int]
-"""Run, cohort, the launch where it had its rounds alone (else empty), and round."""
+"""Run, cohort, launch (empty unless it is serial: then its rounds are its own), and round."""
 
 COHORT_KEY = ["run_id", "cohort_id"]
 LAUNCH_KEY = [*COHORT_KEY, "launch_id"]
@@ -58,11 +58,11 @@ LAUNCH_COLUMNS = [
 def block_frame(records: Sequence[Record]) -> pd.DataFrame:
     """One row for each block.
 
-    `causes` holds the block's own invalidating flags. `round_disturbed` says whether any launch of
-    the cohort had one in this round; a serial launch has its rounds alone, under its own id. Then
-    no pair of the round counts, whoever was disturbed: it is `round_dropped`. Where that leaves
-    less than half of a cohort, or of any serial launch of it, the cohort is left out whole; where
-    it leaves no cohort of a group, all is kept, and its share withdraws every verdict.
+    `causes` holds the block's own invalidating flags. `round_disturbed` is true if any launch of
+    the cohort had one in this round; a serial launch's rounds are its own, under its id. A
+    disturbed round is valid for no pair: it is `round_dropped`. If this leaves less than half of a
+    cohort's rounds, or of one of its serial launches', the whole cohort is dropped. If it leaves no
+    cohort of a group, all of its rounds are kept, and their disturbed share withdraws the verdicts.
     """
     disturbed = _disturbed_rounds(records)
     dropped = _dropped_rounds(records, disturbed)
@@ -93,7 +93,7 @@ def _disturbed_rounds(records: Sequence[Record]) -> set[RoundKey]:
 
 
 def _dropped_rounds(records: Sequence[Record], disturbed: set[RoundKey]) -> set[RoundKey]:
-    """The rounds that count for no pair; see `block_frame`."""
+    """The rounds that are valid for no pair; see `block_frame`."""
     group_of = {
         round_of(record, block): record.case.group_id
         for record in records
@@ -111,7 +111,7 @@ def _dropped_rounds(records: Sequence[Record], disturbed: set[RoundKey]) -> set[
 
 
 def round_of(record: Record, block: Block) -> RoundKey:
-    """What the blocks of one round have in common."""
+    """The key that the blocks of one round have in common."""
     return (record.run_id, record.cohort_id, _serial_launch_id(record), block.round)
 
 
@@ -126,9 +126,9 @@ def launch_frame(
 ) -> pd.DataFrame:
     """One row for each launch; `blocks` holds the blocks of whole cohorts.
 
-    `columns` are further columns by name, those of metrics, each with its value of a record.
-    `step_s` is the median over the blocks that no flag of their own invalidates: another launch's
-    disturbed turn spoils pairs, not this launch's rate.
+    `columns` maps the names of further columns (the metrics') to functions of a record. `step_s` is
+    the median over the blocks without an invalidating flag of their own: another launch's disturbed
+    turn invalidates pairs, not this launch's rate.
     """
     groups = blocks.groupby(LAUNCH_KEY)["round_disturbed"]
     disturbed = {key: group.tolist() for key, group in groups}
@@ -165,12 +165,12 @@ def _launch_row(record: Record, disturbed: Sequence[bool]) -> dict[str, Any]:
 
 
 def launch_s(record: Record) -> float:
-    """Seconds of a launch's own time besides its turns: what a launch costs."""
+    """The cost of a launch: the seconds of its phases other than its turns."""
     return sum(seconds for phase, seconds in record.phases_s.items() if phase != "turn")
 
 
 def causes_of(block: Block) -> tuple[str, ...]:
-    """The flags for which a block does not count."""
+    """The flags that invalidate a block."""
     return tuple(flag for flag in block.flags if flag in INVALIDATING_FLAGS)
 
 

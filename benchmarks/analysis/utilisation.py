@@ -1,4 +1,4 @@
-"""What share of a peak each cell reached: the best matmul seen on its device, and the datasheet."""
+"""Each cell's share of the roof (the fastest matmul on its device) and of the datasheet's peak."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def shares_of_roofs(
     measured: Mapping[str, Measured | None],
     parity: Mapping[str, CellParity],
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """By case_id the shares of roofs; and the rates, in roofs, of cases that exceed theirs.
+    """By case_id, the shares of roofs; and the shares above 1 of cases that exceed their roof.
 
-    Only cases whose work was shown have either. If one of them was faster than a roof, that was no
-    roof, and no case has a share of it.
+    Only cases with proven work have either. If one of them exceeds a roof, it is no roof, and no
+    case has a share of it.
     """
     roofs = _roofs([record for outcome in found.values() for record in outcome.records])
     keys = {
@@ -47,11 +47,13 @@ def shares_of_roofs(
 
 
 def _roofs(records: Sequence[Record]) -> Roofs:
-    """The fastest matmul, FLOP/s, seen on each device in each precision, times the devices.
+    """The roofs: FLOP/s of the fastest matmul measured on each device in each precision.
 
-    If products are not computed in the precision that they are named after (bf16 on a CPU without
-    it), the framework's own matmul of that name is no roof: it may be many times slower than what
-    the work does. int8 has no roof, because an adapter's matmuls are of floats.
+    For several devices it is that of one, times their number.
+
+    If matmuls are not computed in the precision of their name (bf16 on a CPU without it), the
+    framework's matmul is no roof: it may be many times slower than the work. int8 has no roof,
+    because an adapter's matmuls are in floating point.
     """
     roofs: dict[tuple[Place, str], float] = {}
     for record in records:
@@ -73,7 +75,7 @@ def _roof_key(case: Case, parity: CellParity) -> tuple[Place, str]:
 
 
 def datasheet_peak(plan: Plan, case: Case) -> float | None:
-    """The dense peak of a case's devices, FLOP/s, if it is known and the same for all."""
+    """The dense peak FLOP/s of a case's devices; None unless it is known and equal for all."""
     rules = plan.device_rules.get(case.place.device)
     if rules is None:
         return None

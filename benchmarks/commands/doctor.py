@@ -1,6 +1,6 @@
-"""`dyno doctor`: what can be measured here, what would spoil it, and how to put it right.
+"""`dyno doctor`: what can be measured on this machine, what would disturb it, and the remedies.
 
-It changes nothing: probes are not kept, and the machine's lock is looked at, not taken.
+It changes nothing: probes are not kept, and the machine's lock is read, not taken.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options and examples."""
-    parser.description = "Show what can be measured here, what would spoil it, and what to do."
+    parser.description = (
+        "Show what can be measured on this machine, what would disturb it, and what to do."
+    )
     parser.epilog = "examples:\n  dyno doctor\n  dyno doctor --json"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; exit code 6 where no framework at all can be used."""
+    """Print the report; exit code 6 if no framework can be used."""
     report = examine(args.extend)
     if args.json:
         print(to_text(report))  # noqa: T201 - its result
@@ -51,13 +53,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def examine(extensions: Iterable[Path] = ()) -> Report:
-    """What is found on this machine, for every framework in the catalog."""
+    """The report on this machine and on every framework in the catalog."""
     from benchmarks.host import lock, machine
     from benchmarks.planning import catalog, interpreters
     from benchmarks.running.preparation import lock_folder
 
     config = MachineConfig()
-    identity, state = machine.fingerprint(), machine.state()  # before the probes make a load
+    identity, state = machine.fingerprint(), machine.state()  # before the probes cause load
     holder = lock.holder(lock_folder(config))
     known = catalog.discover(tuple(extensions))
     resolved = interpreters.resolve(known, config, known.frameworks, keep=False)

@@ -1,4 +1,4 @@
-"""`dyno ls`: what is here to measure with, and why not."""
+"""`dyno ls`: lists workloads, frameworks (or why one is missing), suites, runs and claims."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.documents import ls
 from benchmarks.errors import EXIT_NOTHING, EXIT_OK
 
 EXAMPLES = """examples:
-  dyno ls frameworks                      versions and devices, or why a framework is not there
+  dyno ls frameworks                      versions and devices, or why a framework is missing
   dyno ls workloads --json                one JSON document on stdout
   dyno ls runs --store results/runs"""
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List one kind of thing; exit code 5 if there is none."""
+    """List one kind of entry; exit code 5 if there is none."""
     from benchmarks.documents.encoding import to_json, to_text
 
     listing = KINDS[args.kind](args)

@@ -27,7 +27,7 @@ EXAMPLES = """examples:
   dyno parity                                       the cells of the quick suite
   dyno parity size=tiny framework=all execution=all precision=fp64,fp32,bf16
   dyno parity framework=mine --extend my_frameworks  does mine do the same work as the others?
-fp64 shows mistakes in the mathematics most sharply; the other precisions show what they cost."""
+fp64 shows mistakes in the mathematics most clearly; the others show their rounding errors."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prove every cell; 3 where one fails, 5 where none was proven, 6 where a named one is missing.
+    """Prove every cell; 3 if one fails, 5 if none was proven, 6 if a named one is not available.
 
-    Raises UsageError where an override or a name cannot be used.
+    Raises UsageError if an override or a name cannot be used.
     """
     from benchmarks.planning.catalog import discover
     from benchmarks.planning.planner import PlanRequest, make_plan
@@ -63,14 +63,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _NoRuns:
-    """In place of a store: what was measured before has nothing to do with what is proven."""
+    """An empty store: earlier measurements do not affect proofs."""
 
     def runs(self) -> list[str]:
         """No runs."""
         return []
 
     def read_plan(self, run_id: str) -> Plan:
-        """Never asked for."""
+        """KeyError: there are no runs."""
         raise KeyError(run_id)
 
     def records(self) -> list[Record]:

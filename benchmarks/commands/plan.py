@@ -1,4 +1,4 @@
-"""`dyno plan`: what a run would do: the cells, the skips with reasons, the time; runs nothing."""
+"""`dyno plan`: shows a run's cells, skips with reasons and expected time; runs nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the plan; 5 where nothing runs or is had, 6 where what was named is not there."""
+    """Show the plan; 5 if no cell can run, 6 if a named framework or device is not available."""
     from benchmarks.documents.encoding import to_text
     from benchmarks.documents.plan import document
     from benchmarks.presentation.plan import describe

@@ -25,7 +25,7 @@ EXAMPLES = """examples:
   dyno run framework=pytorch,jax precision=fp32,bf16 batch_size=8,16
   dyno run suite=documents protocol=standard device=cuda
   dyno run --max-time 30m                         stop after the round that passes 30 minutes
-Issued again, the same command continues: nothing that is complete is measured twice."""
+The same command again continues the run: nothing that is complete is measured twice."""
 
 UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure what is missing, show the run, and return the exit code."""
+    """Measure the missing launches, show the run, and return the exit code."""
     from benchmarks.commands.show import show_plan
 
     chosen = selection.load(args)
@@ -65,7 +65,7 @@ def _nothing_to_run(plan: Plan) -> DynoError:
 
 
 def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
-    """Run the cohorts; 130 or 143 where a signal ended them early."""
+    """Run the cohorts; 130 or 143 if a signal ended them early."""
     from rich.console import Console
 
     from benchmarks.planning.catalog import PROJECT_ROOT

@@ -1,6 +1,6 @@
-"""What `plan`, `run` and `parity` have in common: overrides in, a catalog, a store and a plan out.
+"""The arguments that commands share, and the catalog, store and plan that they select.
 
-Imports nothing heavy, so that `--help` answers at once.
+Imports nothing heavy, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ REFUSED_FLAGS = {
     " speed; Dyno expands comma lists itself and interleaves them",
     ("--experimental-rerun",): "it loads a pickle, which can run code",
 }
-"""Hydra's own flags, each with the reason why there is none of it here."""
+"""Hydra's own flags that Dyno refuses, each with the reason."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a command line selects."""
+    """The selection of a command line."""
 
     catalog: Catalog
     store: Store
@@ -41,16 +41,16 @@ class Selection:
 
 
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the overrides and the options of the commands that measure, or plan to."""
+    """Declare the arguments of the commands that measure or plan."""
     add_override_arguments(parser)
     add_store_argument(parser)
     parser.add_argument(
-        "--fresh", action="store_true", help="measure anew, whatever the store holds"
+        "--fresh", action="store_true", help="measure again, whatever the store holds"
     )
 
 
 def add_override_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the overrides, and the options of every command that takes them."""
+    """Declare the arguments of every command that takes overrides."""
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -86,8 +86,8 @@ def add_extend_argument(parser: argparse.ArgumentParser) -> None:
 def load(args: argparse.Namespace) -> Selection:
     """The selection of parsed arguments.
 
-    Raises UsageError where an override, a suite or a name cannot be used, and StoreError where the
-    store is damaged.
+    Raises UsageError if an override, a suite or a name cannot be used, and StoreError if the store
+    is damaged.
     """
     from benchmarks.planning.catalog import discover
     from benchmarks.planning.planner import PlanRequest, make_plan
@@ -99,14 +99,14 @@ def load(args: argparse.Namespace) -> Selection:
 
 
 def options_of(args: argparse.Namespace) -> list[str]:
-    """The options of a command line that select, as they would be written again."""
+    """The selecting options of a command line, as they would be typed again."""
     store = [] if args.store == DEFAULT_STORE else ["--store", args.store]
     extend = [word for folder in args.extend for word in ("--extend", str(folder))]
     return [*store, *extend, *(["--fresh"] if args.fresh else [])]
 
 
 class _Refuse(argparse.Action):
-    """Ends the command with the reason that stands as the option's constant."""
+    """Ends the command with the reason that is the option's constant."""
 
     def __call__(
         self,

@@ -19,21 +19,23 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   dyno show                               the last run
   dyno show --json                        one JSON document on stdout
-  dyno ls runs                            the runs that there are"""
+  dyno ls runs                            the stored runs"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("run_id", metavar="RUN", nargs="?", help="a run of the store (the last)")
+    parser.add_argument(
+        "run_id", metavar="RUN", nargs="?", help="a run of the store (default: last)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     add_store_argument(parser)
     add_extend_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show a run and return the exit code: 3 where a launched case is not ok.
+    """Show a run and return the exit code: 3 if a launched case is not ok.
 
-    Raises NothingSelectedError where the store has no such run.
+    Raises NothingSelectedError if the store has no such run.
     """
     from benchmarks.storage.store import Store
 
@@ -52,10 +54,10 @@ def show_plan(
     as_json: bool,
     logs: str = "",
 ) -> int:
-    """Print what the store knows of a plan on stdout, and return the exit code.
+    """Print the results of a plan on stdout, and return the exit code.
 
-    Records of every run count that have the plan's result_keys; of its own run only where the
-    plan is fresh. `logs` is the folder that the logs' names are printed below.
+    All records with the plan's result_keys count; if the plan is fresh, only those of its own run.
+    `logs` is the folder to print before the names of logs.
     """
     from benchmarks.analysis.metrics import with_extensions
     from benchmarks.analysis.summary import summarise

@@ -1,1 +1,1 @@
-"""Pure functions on named arrays: norms, errors, agreement (NumPy only)."""
+"""Pure functions that compare named arrays: norms, errors, checks, verdicts (NumPy only)."""

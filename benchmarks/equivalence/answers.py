@@ -1,6 +1,6 @@
-"""Whether the answers of an inference program are the oracle's, and if not, what is likely wrong.
+"""Whether an inference program's answers match the oracle's, and if not, the likely causes.
 
-An answer is judged by the logits behind it. NumPy, the contract and equivalence only.
+An answer is judged by its logits. NumPy, the contract and equivalence only.
 
 Shapes: R requests that one batch makes, B items of a request, V classes or tokens.
 """
@@ -20,15 +20,15 @@ from benchmarks.equivalence.norms import ratio, relative
 from benchmarks.equivalence.verdict import judge
 
 Suspects = Callable[[str], Iterable[tuple[str, np.ndarray]]]
-"""The name of a batch to known mistakes, each with the logits RBV that it leads to."""
+"""Maps a batch's name to (description, logits RBV) of known mistakes."""
 
 MIN_WEIGHTS_SHARE = 0.9
-"""Of the weights' bytes that an exported model holds at least; folding takes a few away."""
+"""Smallest size of an exported model, as a share of its weights' bytes; folding removes a few."""
 NEAR = 4
-"""Times nearer to a mistake's logits than to the right ones, and than these are large, where it is
-likely that mistake."""
+"""A known mistake is likely if the logits are this many times nearer to its logits than to the
+right ones, and than the norm of its logits."""
 SAME_ANSWER = "the input does not matter: different requests have the same answer"
-LATE_ANSWER = "each answer is that of the request before it"
+LATE_ANSWER = "each answer belongs to the request before"
 STALE_STATE = (
     "state of the sequence before is left over (a stale KV cache, or a position that is not reset):"
     " the first sequence is right and a later one is not"
@@ -42,16 +42,16 @@ def _nothing(name: str) -> Iterator[tuple[str, np.ndarray]]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a program answered, and what is known of how."""
+    """A program's answers, with what is known about their origin."""
 
     logits: Mapping[str, np.ndarray]
-    """By batch, in the order in which they were asked, RBV."""
+    """Logits RBV by batch, in the order in which the requests were made."""
     answer_error: float
-    """How far what the clients got is from what the program computed, the largest."""
+    """Largest difference between the returned answers and those that the logits give."""
     artefact_bytes: int | None = None
-    """Size of the exported model that answered."""
+    """Size of the exported model."""
     weight_bytes: int | None = None
-    """What its weights take at least."""
+    """Least size of its weights."""
 
 
 def judge_answers(
@@ -63,10 +63,10 @@ def judge_answers(
     known_mistakes: Suspects = _nothing,
     coarsest: float = 0.0,
 ) -> ParityVerdict:
-    """The verdict on these answers beside the oracle's, with the likely causes where they differ.
+    """The verdict on these answers, with the likely causes if they differ from the oracle's.
 
-    `coarsest` is the tolerance of the coarsest precision that there is: an error within it may be
-    that of products of a coarser precision.
+    `coarsest` is the tolerance of the coarsest precision: an error within it may come from matmuls
+    of a coarser precision.
     """
     names = [name for name in own.logits if name in oracle]
     missing = [n for n in names if own.logits[n].shape != oracle[n].shape]
@@ -119,12 +119,12 @@ def likely_causes(
     known_mistakes: Suspects = _nothing,
     coarsest: float = 0.0,
 ) -> Iterator[str]:
-    """The mistakes whose traces are there, the likeliest first."""
+    """The mistakes that explain these answers, the likeliest first."""
     num_bytes = own.artefact_bytes
     if num_bytes is not None and num_bytes < MIN_WEIGHTS_SHARE * (own.weight_bytes or 0):
         yield (
-            f"the exported model lacks weights: {num_bytes:,} bytes, its weights take"
-            f" {own.weight_bytes:,}: variables that were not frozen into it"
+            f"the exported model lacks weights: it has {num_bytes:,} bytes, its weights take"
+            f" {own.weight_bytes:,} (variables that were not frozen into it)"
         )
         return
     names = [name for name in own.logits if name in oracle]
@@ -149,12 +149,12 @@ def likely_causes(
         return
     error = relative(own.logits[off[0]], oracle[off[0]])
     if error <= coarsest:
-        yield "precision: products of a coarser precision than its name's (TF32, bf16 or integers)"
+        yield "precision: matmuls of a coarser precision than named (TF32, bf16 or integers)"
     first = _first_off(own.logits[off[0]], oracle[off[0]], limit)
     if first:
         yield (
-            f"the state between requests: {first} of a sequence are right, and the next is the"
-            " first to be off"
+            f"the state between requests: the first {first} of a sequence are right, and the next"
+            " one is off"
         )
 
 
@@ -174,7 +174,7 @@ def _by_suspects(
 
 
 def _first_off(own: np.ndarray, right: np.ndarray, limit: float) -> int:
-    """How many requests of a batch are right before the first one that is not."""
+    """The number of requests of a batch before the first wrong one; 0 if none is wrong."""
     errors_RB = _relative_RB(own, right)
     off_R = ~(errors_RB <= limit).all(axis=1)
     return int(np.argmax(off_R)) if off_R.any() else 0
@@ -193,7 +193,7 @@ def _first_difference(own: Arrays, oracle: Arrays, tolerance: Tolerance) -> str 
 
 
 def _is_behind(own: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> bool:
-    """Whether each answer but the first is much nearer to the one before it than to its own."""
+    """Whether each answer but the first is much nearer to the previous request's right answer."""
     found = [
         NEAR * np.linalg.norm(_off(mine, before)) < np.linalg.norm(_off(mine, its_own))
         for mine, before, its_own in zip(own[1:], right, right[1:])
@@ -202,13 +202,13 @@ def _is_behind(own: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> bool:
 
 
 def _num_alike(logits: Sequence[np.ndarray]) -> int:
-    """Batches whose logits are those of one before them, bit by bit."""
+    """Number of batches whose logits equal an earlier batch's, bit by bit."""
     seen = [np.ascontiguousarray(one).tobytes() for one in logits]
     return len(seen) - len(set(seen))
 
 
 def _relative_RB(own: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """The relative L2 error of each item of each request; NaN where own is not finite."""
+    """The relative L2 error of each item of each request; NaN if its logits are not finite."""
     off = np.linalg.norm(_off(own, reference), axis=-1)
     return np.asarray(off / np.linalg.norm(np.asarray(reference, np.float64), axis=-1))
 
@@ -231,7 +231,7 @@ def _finite(value: float) -> float | None:
 
 
 def _position(name: str, values_RB: np.ndarray) -> str:
-    """`batch64, request 3, item 0`: where the largest of these values is."""
+    """The place of the largest of these values, such as `batch64, request 3, item 0`."""
     request, item = np.unravel_index(
         int(np.argmax(np.nan_to_num(np.asarray(values_RB, np.float64), nan=np.inf, posinf=np.inf))),
         values_RB.shape,
@@ -243,6 +243,6 @@ def _position(name: str, values_RB: np.ndarray) -> str:
 
 
 def _share_of_other_argmax(own: Arrays, oracle: Arrays, names: Sequence[str]) -> float:
-    """Share of the items whose largest logit is another one: it tells little of equal work."""
+    """Share of the items whose argmax differs; shown only, since near ties make it differ."""
     other = [(own[n].argmax(-1) != oracle[n].argmax(-1)).ravel() for n in names]
     return float(np.concatenate(other).mean())

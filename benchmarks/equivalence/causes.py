@@ -1,8 +1,8 @@
-"""What is likely wrong with a step that differs from the oracle: known mistakes by their traces.
+"""The likely causes of a step that differs from the oracle: known mistakes by their traces.
 
-Each mistake leaves its own trace in what a program holds after one step. The running statistics of
-the layers, in the order of the forward pass, tell where the forward pass leaves the oracle's; the
-gradients and the update tell what became of it then. NumPy and the contract only.
+Each mistake leaves its own trace in the arrays that a program holds after one step. The running
+statistics, layer by layer in the order of the forward pass, show the first layer that differs. The
+gradients and the update show mistakes after the forward pass. NumPy and the contract only.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from benchmarks.equivalence.checks import StepErrors
 from benchmarks.equivalence.norms import TensorError, relative, share_of, tensor_errors
 
 FACTOR_RESIDUAL = 1e-2
-"""What may be left of a tensor whose error is a factor."""
+"""Largest residual of a tensor whose error counts as a factor."""
 LARGE = 2e-2
-"""Relative error of a layer's statistics from which another operation, and not a slightly other
-constant, is likely."""
+"""Relative error of a layer's statistics from which another operation is likely; a smaller error
+is likely a slightly different constant."""
 LARGEST_ROUNDING = 4e-3
-"""Relative error of the first layer's statistics that rounding operands to bf16 can make."""
+"""Largest relative error of the first layer's statistics that rounding to bf16 can cause."""
 EPSILON_RESIDUAL = 0.02
-"""How far an epsilon that is found may be from one that is known."""
+"""Largest relative difference between a found epsilon and the known one that it counts as."""
 ADAM_CONSTANTS = {"learning_rate", "beta1", "beta2", "epsilon"}
-"""Without them in a workload's hyperparameters nothing is said of Adam's epsilon."""
+"""Hyperparameters without which Adam's epsilon cannot be found."""
 FEW_CLASSES = 0.1
-"""Share of the classes in which a changed label can show."""
+"""Largest share of the classes that changed labels may affect."""
 
 
 class Trace(NamedTuple):
-    """Everything that the rules look at."""
+    """The input of the rules: a step, the oracle's step and their differences."""
 
     spec: WorkloadSpec
     initial: Arrays
@@ -44,15 +44,15 @@ class Trace(NamedTuple):
     errors: StepErrors
     tolerance: Tolerance
     known_mistakes: Callable[[], Iterable[tuple[str, float]]] = tuple
-    """Known mistakes of the forward pass, each with the loss that it leads to."""
+    """Yields (description, loss) of known mistakes in the forward pass."""
 
     def limit(self, name: str) -> float:
-        """The tolerance of a check, or a small number where it has none."""
+        """The tolerance of a check, or a small number if it has none."""
         return self.tolerance.get(name, 1e-2)
 
 
 def likely_causes(trace: Trace) -> list[str]:
-    """The mistakes whose traces are there, the likeliest first; empty where none is known."""
+    """The mistakes whose traces are found, the likeliest first; empty if none is known."""
     if trace.errors.unchanged:
         return [f"the step does not update {_listed(trace.errors.unchanged)}"]
     found = [*_factor_on_statistics(trace)]
@@ -65,9 +65,9 @@ def likely_causes(trace: Trace) -> list[str]:
 
 
 def first_difference(errors: StepErrors, tolerance: Tolerance) -> str | None:
-    """The first tensor, in the order of the forward pass, that is off by more than its group may.
+    """The first tensor, in the order of the forward pass, that exceeds its group's tolerance.
 
-    Statistics come first, since they are computed on the way forward.
+    Statistics come first, since the forward pass computes them.
     """
     groups = (
         ("statistics", errors.statistics, "statistics"),
@@ -83,7 +83,7 @@ def first_difference(errors: StepErrors, tolerance: Tolerance) -> str | None:
 
 
 def _factor_on_statistics(trace: Trace) -> Iterator[str]:
-    """One factor on the change of all statistics: the new batch has another weight in them."""
+    """One factor on the change of all statistics: another momentum of batch normalisation."""
     factor = _common_factor(trace.errors.statistics)
     if factor is not None and abs(factor - 1) > trace.limit("statistics"):
         yield (
@@ -93,7 +93,7 @@ def _factor_on_statistics(trace: Trace) -> Iterator[str]:
 
 
 def _first_layer_off(trace: Trace) -> int | None:
-    """The position of the first layer, going forward, whose statistics are off."""
+    """The position of the first layer of the forward pass whose statistics are off."""
     limit = trace.limit("statistics")
     layers = _layers(trace.errors.statistics)
     return next((i for i, group in enumerate(layers) if _error_of(group) > limit), None)
@@ -112,22 +112,22 @@ def _in_the_forward_pass(trace: Trace, position: int) -> Iterator[str]:
         return
     if _looks_rounded(trace, layers[0]):
         yield (
-            f"precision: the first layer is off by {_error_of(layers[0]):.1g} already, as products"
-            " of a coarser precision make it (TF32, bf16, or float32 in place of float64)"
+            f"precision: the first layer is off by {_error_of(layers[0]):.1g} already, as"
+            " convolutions in a coarser precision are (TF32, bf16, or float32 for float64)"
         )
         return
-    before = f" or of what comes before it, {_layer_name(layers[position - 1])}" if position else ""
+    before = f", or between {_layer_name(layers[position - 1])} and it" if position else ""
     if error < LARGE and position:
         yield (
             f"epsilon of batch normalisation: {name} is the first to be off, by {error:.1g}, and"
-            f" takes what {_layer_name(layers[position - 1])} has normalised"
+            f" its input was normalised by {_layer_name(layers[position - 1])}"
         )
     else:
         yield _in_the_layer(trace, name) + before
 
 
 def _in_the_layer(trace: Trace, name: str) -> str:
-    """What is likely wrong before the first layer that is far off."""
+    """The likely mistake before the first layer that is far off."""
     kernel = trace.initial.get(f"{name.rpartition('/')[0]}/kernel")
     if kernel is None or kernel.ndim != 4:
         return f"the forward pass, first in {name}"
@@ -143,13 +143,13 @@ def _in_the_layer(trace: Trace, name: str) -> str:
 
 
 def _looks_rounded(trace: Trace, first: Sequence[TensorError]) -> bool:
-    """Whether the first layer is off by a rounding error, and by more than this precision's."""
+    """Whether the first layer's error is that of a coarser precision's rounding."""
     limit = trace.tolerance.get("first_layer")
     return limit is not None and limit < _error_of(first) < LARGEST_ROUNDING
 
 
 def _in_the_loss(trace: Trace) -> Iterator[str]:
-    """The forward pass agrees as far as its statistics tell, and the loss does not."""
+    """Causes if the statistics agree and the loss does not."""
     named = list(_by_suspects(trace))
     if named:
         yield from named
@@ -165,11 +165,11 @@ def _in_the_loss(trace: Trace) -> Iterator[str]:
             return
     matrices = [e for e in stable if not _is_vector(trace, e)]
     if not trace.errors.statistics:
-        # Beyond this precision's limit, and within that of the coarsest.
+        # The loss exceeds this precision's tolerance, and may be within the coarsest one's.
         coarsest = max(one.get("loss", 0.0) for one in trace.spec.tolerances.values())
         rounded = trace.errors.loss <= coarsest
-        also = ", or the precision: TF32 or bf16 products under a finer name" if rounded else ""
-        yield f"the forward pass or the loss{also}: nothing in between was read"
+        also = ", or the precision: TF32 or bf16 matmuls under a finer name" if rounded else ""
+        yield f"the forward pass or the loss{also} (there are no running statistics to tell which)"
     elif matrices:
         yield (
             f"transposed dense kernel {matrices[0].name}, or another loss: every layer before it"
@@ -180,7 +180,7 @@ def _in_the_loss(trace: Trace) -> Iterator[str]:
 
 
 def _by_suspects(trace: Trace) -> Iterator[str]:
-    """The known mistakes whose loss it is, and which the right loss is not; the nearest first."""
+    """The known mistakes whose loss equals this one and not the right one, the nearest first."""
     own, right, limit = float(trace.read["loss"]), float(trace.oracle["loss"]), trace.limit("loss")
     found = [
         (relative(own, loss), mistake)
@@ -202,7 +202,7 @@ def _in_the_gradients(trace: Trace) -> Iterator[str]:
 
 
 def _decay(trace: Trace, off: Sequence[TensorError]) -> list[str]:
-    """Gradients that are off by a multiple of the weights: a decay that is missing, or too much."""
+    """Missing or unwanted weight decay: gradients that are off by a multiple of the weights."""
     pairs = zip(
         trace.spec.gradients(trace.initial, trace.read),
         trace.spec.gradients(trace.initial, trace.oracle),
@@ -213,7 +213,7 @@ def _decay(trace: Trace, off: Sequence[TensorError]) -> list[str]:
 
 
 def _decay_in_updates(trace: Trace, off: Sequence[TensorError]) -> list[str]:
-    """The same of updates, which a decay past the gradients shortens."""
+    """Missing or unwanted decoupled weight decay: updates off by a multiple of the weights."""
     differences = (
         (error.name, trace.oracle[f"weights/{error.name}"] - trace.read[f"weights/{error.name}"])
         for error in off
@@ -222,7 +222,7 @@ def _decay_in_updates(trace: Trace, off: Sequence[TensorError]) -> list[str]:
 
 
 def _decays(trace: Trace, differences: Iterable[tuple[str, np.ndarray]], num_off: int) -> list[str]:
-    """The decays that explain these differences, where they explain every one."""
+    """The decays that explain these differences; empty unless they explain every one."""
     found: dict[float, list[str]] = {}
     for name, share in _shares_of_weight(trace, differences):
         found.setdefault(float(f"{share:.2g}"), []).append(name)
@@ -234,7 +234,7 @@ def _decays(trace: Trace, differences: Iterable[tuple[str, np.ndarray]], num_off
 
 
 def _decay_within_rounding(trace: Trace) -> Iterator[str]:
-    """Decay that hides in the rounding of each gradient, and shows in what many have in common."""
+    """Weight decay that rounding hides in each gradient, found in the median over many."""
     for kind, share in trace.errors.decay.items():
         if abs(share) > trace.limit("decay"):
             yield _decay_text(kind, share)
@@ -246,7 +246,7 @@ def _decay_text(kind: str, share: float) -> str:
 
 
 def _decoupled_decay(trace: Trace) -> Iterator[str]:
-    """The same in the updates, which it makes smaller; nothing else may be off in them."""
+    """Decoupled weight decay that rounding hides in each update, found in the median over many."""
     limit = trace.limit("decoupled_decay")
     for kind, share in trace.errors.decoupled_decay.items():
         if abs(share) > limit:
@@ -256,7 +256,7 @@ def _decoupled_decay(trace: Trace) -> Iterator[str]:
 def _shares_of_weight(
     trace: Trace, differences: Iterable[tuple[str, np.ndarray]]
 ) -> Iterator[tuple[str, float]]:
-    """The multiple of its weight that a tensor is off by, where it is off by nothing else."""
+    """(name, multiple) of each tensor whose difference is a multiple of its weight."""
     for name, array in differences:
         difference = np.asarray(array, np.float64).ravel()
         if not np.isfinite(difference).all():
@@ -270,7 +270,7 @@ def _shares_of_weight(
 
 
 def _factors(trace: Trace, off: Sequence[TensorError]) -> list[str]:
-    """Gradients that are off by a factor, or what the optimizer has made of them."""
+    """A common factor on gradients, or on the optimizer's state."""
     names = [error.name for error in off]
     kept = tensor_errors(
         ((name, trace.read[f"optimizer/{name}"]) for name in names),
@@ -281,14 +281,14 @@ def _factors(trace: Trace, off: Sequence[TensorError]) -> list[str]:
         return []
     if len(off) == len(trace.errors.gradients):
         return [
-            f"every gradient is {factor:.4g} times what it should be: dampened momentum, another"
+            f"every gradient is {factor:.4g} times the expected one: dampened momentum, another"
             " beta1, loss scale, or sum in place of mean"
         ]
-    return [f"the gradient of {_listed(names)} is {factor:.4g} times what it should be"]
+    return [f"the gradient of {_listed(names)} is {factor:.4g} times the expected one"]
 
 
 def _common_factor(errors: Sequence[TensorError]) -> float | None:
-    """The one factor by which all of these are off, or None."""
+    """The factor by which all of these tensors are off, or None."""
     scales = [e.scale for e in errors if e.scale and _is_factor(e.scale, e.residual)]
     if not scales or len(scales) < len(errors):
         return None
@@ -298,13 +298,13 @@ def _common_factor(errors: Sequence[TensorError]) -> float | None:
 
 
 def _is_factor(scale: float, residual: float) -> bool:
-    """Whether the factor is most of what a tensor is off by."""
+    """Whether the factor explains most of a tensor's error."""
     return residual < min(FACTOR_RESIDUAL, abs(scale - 1))
 
 
 def _first_off(off: Sequence[TensorError]) -> list[str]:
-    last = off[-1]  # going backward, the last of the forward pass is the first
-    return [f"the backward pass: going back, the gradient of {last.name} is the first to be off"]
+    last = off[-1]  # the backward pass begins at the last layer
+    return [f"the backward pass: the gradient of {last.name} is the first of it to be off"]
 
 
 def _in_the_update(trace: Trace) -> Iterator[str]:
@@ -318,7 +318,7 @@ def _in_the_update(trace: Trace) -> Iterator[str]:
         return
     factor = _common_factor(off)
     if factor is not None:
-        yield f"learning rate: the weights moved {factor:.4g} times as far as they should"
+        yield f"learning rate: the update is {factor:.4g} times the expected one"
         return
     names = [error.name for error in off]
     yield from (
@@ -331,14 +331,14 @@ def _in_the_update(trace: Trace) -> Iterator[str]:
 def _in_the_second_moment(trace: Trace) -> Iterator[str]:
     factor = _common_factor(trace.errors.second_moments)
     if factor is not None and abs(factor - 1) > trace.limit("second_moment"):
-        yield f"beta2 of Adam: its second moment is {factor:.4g} times what it should be"
+        yield f"beta2 of Adam: its second moment is {factor:.4g} times the expected one"
 
 
 def adam_epsilon(trace: Trace) -> float | None:
     """The epsilon that explains the update, u = -rate m / (sqrt(v) + epsilon); None without one.
 
-    Adam's, Kingma and Ba (2015), algorithm 1, with m and v corrected for their bias. What the
-    oracle's update has beside it, a decay, is left out. The smallest gradients tell it best.
+    Adam: Kingma and Ba (2015), algorithm 1, with m and v corrected for their bias. A decoupled
+    decay cancels against the oracle's update. The smallest gradients determine epsilon best.
     """
     constants = trace.spec.hyperparameters
     if not trace.errors.second_moments or not constants.keys() >= ADAM_CONSTANTS:
@@ -371,7 +371,7 @@ def _other_epsilon(trace: Trace) -> list[str]:
     instead = f"{epsilon:.3g} in place of {constants['epsilon']:.3g}"
     if abs(epsilon / outside - 1) < EPSILON_RESIDUAL:
         return [
-            f"Adam's epsilon stands outside the bias-corrected root: at step 1 that is {instead}"
+            f"Adam's epsilon is added to the uncorrected root: at step 1 this acts as {instead}"
         ]
     return [f"Adam's epsilon is {instead}"]
 
@@ -399,7 +399,7 @@ def _is_vector(trace: Trace, error: TensorError) -> bool:
 
 
 def _share_off(trace: Trace, name: str) -> float:
-    """Share of the classes, the last axis, that make up nearly all of a gradient's error."""
+    """Share of the classes (the last axis) that hold 99 % of a gradient's squared error."""
     own, right = (
         np.asarray(read[f"optimizer/{name}"], np.float64) for read in (trace.read, trace.oracle)
     )

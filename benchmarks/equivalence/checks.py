@@ -1,6 +1,6 @@
-"""The checks of equal work: what a program read against the oracle, with each one's tolerance.
+"""The checks of equal work: a program's arrays against the oracle's, each with its tolerance.
 
-A tolerance is the spec's, by precision and check; a check without one is shown and not judged.
+Tolerances come from the spec, by precision and check. A check without one is shown and not judged.
 NumPy and the contract only.
 """
 
@@ -32,23 +32,24 @@ from benchmarks.equivalence.norms import (
 )
 
 FLOP_TOLERANCE = 0.02
-"""Share of the analytic FLOP that a framework's own count may lack. It may have more: elementwise
-operations are in it, and padding counts as work. What it lacks was left out: a stage, a backward
-pass, and, where nothing else is counted, the stride that v1 has elsewhere (5 %)."""
+"""Share of the analytic FLOP that a framework's own count may lack. A count may be higher, since it
+may include elementwise operations and padding. A lower count means skipped work: a stage, a
+backward pass, or the stride at v1's place (5 %) if only matmuls and convolutions are counted."""
 
 GROUPS = ("optimizer", "weights")
-"""What `Program.read` has of each parameter."""
+"""The prefixes under which `Program.read` has each parameter."""
 
 REQUIRED = ("loss", "gradient_norm", "cosine", "update_norm")
-"""Checks without which nothing is proven: the loss, and length and direction of the gradient."""
+"""Checks that must have a tolerance in training: the loss, the gradient's norm and direction, the
+update's norm."""
 REQUIRED_OF_ANSWERS = ("logits", "logits_worst")
-"""The same of inference."""
+"""Checks that must have a tolerance in inference."""
 
 
 def check(
     name: str, error: float, tolerance: float | None, worst: TensorError | None = None
 ) -> Check:
-    """The check of this name, its error None where it is not finite."""
+    """The check of this name; its error is None if it is not finite."""
     value = float(error) if math.isfinite(error) else None
     return Check(name, value, tolerance, worst.name if worst else None)
 
@@ -60,35 +61,35 @@ def first_failure(checks: Iterable[Check]) -> Check | None:
 
 @dataclass(frozen=True)
 class StepErrors:
-    """Step 1 beside the oracle's, tensor by tensor, in the order of the forward pass."""
+    """Step 1's differences from the oracle's, by tensor, in the order of the forward pass."""
 
     loss: float
-    """Relative."""
+    """Relative error of the loss."""
     gradients: list[TensorError]
     updates: list[TensorError]
     statistics: list[TensorError]
-    """Of what the step added to the running statistics."""
+    """Errors of the changes that the step made to the running statistics."""
     unchanged: list[str]
     """Parameters that the step left exactly as they were."""
     decay: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """By kind of parameter (kernel, scale, bias), the multiple of the weights by which gradients
-    are off, the median over its tensors: a weight decay too much, where it is not rounding. It is
-    exact where the gradients themselves are not, since rounding knows nothing of the weights."""
+    are off, as the median over the tensors: above rounding, an unwanted weight decay. It is more
+    exact than the gradients themselves, since rounding errors do not correlate with the weights."""
     decoupled_decay: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """The same of the updates, where the optimizer decays weights past its moments (AdamW)."""
+    """The same for the updates, if the optimizer applies decoupled weight decay (AdamW)."""
     second_moments: list[TensorError] = dataclasses.field(default_factory=list)
-    """Of optimizers that keep one."""
+    """Errors of the second moments, if the optimizer keeps them."""
 
 
 def mismatches(read: Arrays, oracle: Arrays) -> list[str]:
-    """What a program holds and the oracle does not, or the other way, or in another shape."""
+    """The arrays that only the program or only the oracle has, or that differ in shape."""
     names = sorted(set(read) ^ set(oracle))
     shapes = [name for name in oracle if name in read and read[name].shape != oracle[name].shape]
     return names + shapes
 
 
 def step_errors(spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Arrays) -> StepErrors:
-    """How far step 1 from the initial weights is from the oracle's; both have the same arrays."""
+    """The differences between step 1 and the oracle's; both have the same arrays."""
     parameters = [name for name in initial if f"optimizer/{name}" in oracle]
     statistics = [name for name in initial if f"statistics/{name}" in oracle]
     moments = [name for name in parameters if f"second_moment/{name}" in oracle]
@@ -114,13 +115,14 @@ def step_errors(spec: WorkloadSpec, initial: Arrays, read: Arrays, oracle: Array
 
 @dataclass(frozen=True)
 class _ParameterErrors:
-    """One parameter's."""
+    """The errors of one parameter's gradient and update."""
 
     gradient: TensorError
     update: TensorError
     share_in_gradient: float | None
-    """The multiple of the weight by which the gradient is off; None where the weight is 0."""
+    """The multiple of the weight by which the gradient is off; None if the weight is 0."""
     share_in_update: float | None
+    """The multiple of the weight by which the update is off; None if the weight is 0."""
 
 
 def _parameter_errors(
@@ -156,7 +158,7 @@ def _decay(found: Iterable[tuple[str, float | None]]) -> dict[str, float]:
 def gradient_block(
     spec: WorkloadSpec, name: str, *, weight: np.ndarray, state: np.ndarray
 ) -> np.ndarray:
-    """A block of a parameter's gradient, from those of its initial values and optimizer's state."""
+    """A block of a parameter's gradient, from the same block of its weight and optimizer state."""
     ((_, gradient),) = spec.gradients({name: weight}, {f"optimizer/{name}": state})
     return gradient
 
@@ -164,7 +166,7 @@ def gradient_block(
 def step_checks(
     errors: StepErrors, tolerance: Tolerance, *, stable: Sequence[str] = ()
 ) -> list[Check]:
-    """The checks of step 1, those that localise a fault first."""
+    """The checks of step 1; those that locate a fault best come first."""
     checks = [
         Check("changed", float(len(errors.unchanged)), 0.0, next(iter(errors.unchanged), None)),
         check("loss", errors.loss, tolerance.get("loss")),
@@ -195,13 +197,13 @@ def _unless_finite(value: float) -> float:
 
 
 def not_judged(checks: Iterable[Check]) -> list[str]:
-    """The required checks that have no tolerance: without them nothing is proven."""
+    """The required checks that have no tolerance; without one, nothing is proven."""
     required = (*REQUIRED, *REQUIRED_OF_ANSWERS)
     return [one.name for one in checks if one.name in required and one.tolerance is None]
 
 
 def _statistics_checks(errors: Sequence[TensorError], tolerance: Tolerance) -> Iterator[Check]:
-    """All running statistics, and those of the first layer, which nothing has amplified yet."""
+    """The checks of the first layer's running statistics, not yet amplified, and of all layers'."""
     first = errors[0].name.rpartition("/")[0]
     layer = [error for error in errors if error.name.rpartition("/")[0] == first]
     yield check(
@@ -233,22 +235,22 @@ def _gradient_checks(
 def trajectory_check(
     losses: Sequence[float], expected: Sequence[float], tolerance: Tolerance
 ) -> Check:
-    """The losses of the followed steps."""
-    assert len(losses) == len(expected), "an oracle of another number of steps"
+    """The check of the losses of ten consecutive steps."""
+    assert len(losses) == len(expected), "an oracle with another number of steps"
     worst = max(relative(a, b) for a, b in zip(losses, expected))
     return check("losses", worst, tolerance.get("losses"))
 
 
 def state_check(name: str, states: Arrays, expected: Arrays, tolerance: Tolerance) -> Check:
-    """The optimizer's state after the followed steps, by the names of the parameters."""
+    """The check of the optimizer's state after ten steps, by the names of the parameters."""
     own = ((one, states.get(one, np.full_like(right, np.nan))) for one, right in expected.items())
     return _global_check(name, tensor_errors(own, expected.items()), tolerance)
 
 
 def frozen_checks(initial: Arrays, read: Arrays, *, name: str = "frozen") -> list[Check]:
-    """Whether the weights that are not trained are still the initial ones, bit by bit.
+    """The check that frozen weights still equal the initial ones, bit by bit.
 
-    One check, or none where there are no such weights.
+    Empty if there are no frozen weights.
     """
     frozen = [one for one in initial if f"frozen/{one}" in read]
     changed = [one for one in frozen if not np.array_equal(initial[one], read[f"frozen/{one}"])]
@@ -258,18 +260,18 @@ def frozen_checks(initial: Arrays, read: Arrays, *, name: str = "frozen") -> lis
 
 
 INTEGER_TOLERANCE = 0.1
-"""Share of a quantised model's convolutions and products that may be of floats."""
+"""Share of a quantised model's convolutions and matmuls that may be in floating point."""
 
 
 def flop_check(own: int, analytic: int) -> Check:
-    """What the framework's own count of a step's FLOP lacks of the analytic one."""
+    """The check that the framework's own FLOP count of a step is not below the analytic one."""
     return check("flop", max(0.0, 1.0 - own / analytic), FLOP_TOLERANCE)
 
 
 def integer_checks(effective: Effective | None, *, precision: str) -> Iterator[Check]:
-    """What the products of integers of a model in int8 lack of all of its products.
+    """In int8, the check that a model's convolutions and matmuls are computed in integers.
 
-    A model that does not tell fails too: nobody knows then what was measured.
+    A model that does not report it fails too, since it is unknown what was measured.
     """
     if not PRECISIONS[precision].is_quantised:
         return
@@ -283,6 +285,6 @@ def integer_checks(effective: Effective | None, *, precision: str) -> Iterator[C
 def _changes(
     names: Sequence[str], initial: Arrays, read: Arrays
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """What the step added to these running statistics."""
+    """The changes that the step made to these running statistics."""
     for name in names:
         yield name, read[f"statistics/{name}"] - np.asarray(initial[name], np.float64)

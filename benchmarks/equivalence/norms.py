@@ -1,8 +1,7 @@
-"""How far named arrays are from their reference: norms of differences, tensor by tensor.
+"""Distances of named arrays from their references: norms of differences, tensor by tensor.
 
 Everything is summed in float64, block by block: a model's arrays are never held twice, and a block
-stays in the processor's cache.
-NumPy only.
+stays in the processor's cache. NumPy only.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ import numpy as np
 BLOCK = 2**16
 """Elements summed at once."""
 NEGLIGIBLE = 1e-6
-"""Share of the global norm below which a tensor's own norm is no measure of its error."""
+"""A tensor's error is relative to at least this share of the global norm."""
 
 
 @dataclass(frozen=True)
 class TensorError:
-    """One tensor beside its reference, as L2 norms and the product of both."""
+    """The L2 norms of a tensor, of its reference and of their difference, and their dot product."""
 
     name: str
     difference: float
@@ -32,19 +31,19 @@ class TensorError:
 
     @property
     def relative(self) -> float:
-        """|own - reference| / |reference|; infinite where the reference is 0 and the other not."""
+        """|own - reference| / |reference|; infinite if only the reference is 0."""
         return ratio(self.difference, self.reference)
 
     @property
     def scale(self) -> float | None:
-        """The factor on the reference that comes closest; None where the reference is 0."""
+        """The factor on the reference that fits the tensor best; None if the reference is 0."""
         return self.product / self.reference**2 if self.reference else None
 
     @property
     def residual(self) -> float:
-        """What the best factor leaves of the tensor, relative to it: 0 where only a factor is off.
+        """The relative error that remains with the best factor: 0 if only a factor is off.
 
-        That is the sine of the angle between both.
+        It is the sine of the angle between the tensor and its reference.
         """
         if not (self.own and self.reference):
             return math.inf
@@ -54,7 +53,7 @@ class TensorError:
 
 @dataclass
 class Sums:
-    """The sums of a tensor beside its reference that make its `TensorError`, block by block."""
+    """The sums over a tensor and its reference that make its `TensorError`, block by block."""
 
     difference: float = 0.0
     own: float = 0.0
@@ -62,7 +61,7 @@ class Sums:
     product: float = 0.0
 
     def add(self, own: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Take one more block of both, flat and in float64; their difference."""
+        """Add one more block of both, flat and in float64; returns their difference."""
         difference: np.ndarray = own - reference
         self.difference += float(difference @ difference)
         self.own += float(own @ own)
@@ -86,7 +85,7 @@ Numbers = Union[float, np.ndarray]
 
 
 def tensor_errors(own: Named, reference: Named) -> list[TensorError]:
-    """The error of each tensor; both come in the same order and with the same shapes."""
+    """The error of each tensor; both sides have the same order and the same shapes."""
     return [_error(name, value, right) for (name, value), (_, right) in zip(own, reference)]
 
 
@@ -114,7 +113,7 @@ def angle(errors: Sequence[TensorError]) -> float:
 
 
 def weighed(error: TensorError, errors: Sequence[TensorError]) -> float:
-    """A tensor's relative error, where it is so small that it hardly counts, by what counts."""
+    """A tensor's relative error; a negligible tensor's is relative to the global norm instead."""
     floor = NEGLIGIBLE * _norm(e.reference for e in errors)
     return ratio(error.difference, max(error.reference, floor))
 
@@ -133,7 +132,7 @@ def worst_tensor(errors: Sequence[TensorError]) -> TensorError | None:
 
 
 def relative(value: Numbers, reference: Numbers) -> float:
-    """|value - reference| / |reference|, of arrays in L2; infinite if either is not finite."""
+    """|value - reference| / |reference|, for arrays in L2; infinite if either is not finite."""
     right = np.asarray(reference, np.float64)
     with np.errstate(invalid="ignore"):  # infinity less itself
         difference = np.asarray(value, np.float64) - right
@@ -142,14 +141,14 @@ def relative(value: Numbers, reference: Numbers) -> float:
 
 
 def ratio(part: float, whole: float) -> float:
-    """Their quotient; 0 of 0 is 0, and anything else of 0 infinite."""
+    """The quotient part / whole. If the whole is 0: 0 for a part of 0, else infinite."""
     if not whole:
         return 0.0 if part == 0 else math.inf
     return part / whole
 
 
 def share_of(weight: np.ndarray, tensor: np.ndarray) -> float | None:
-    """The multiple of the weight that comes closest to a tensor; None where the weight is 0."""
+    """The multiple of the weight that is closest to a tensor; None if the weight is 0."""
     flat = np.asarray(weight, np.float64).ravel()
     square = float(flat @ flat)
     return float(tensor.ravel() @ flat) / square if square else None
@@ -158,7 +157,7 @@ def share_of(weight: np.ndarray, tensor: np.ndarray) -> float | None:
 def in_blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     """The elements of arrays of one shape, a block of each at a time, flat and in float64.
 
-    ValueError where their shapes differ.
+    ValueError if their shapes differ.
     """
     shapes = {np.shape(array) for array in arrays}
     if len(shapes) != 1:

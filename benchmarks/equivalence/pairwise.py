@@ -1,8 +1,8 @@
-"""Whether two implementations computed the same first step, where there is no oracle to ask.
+"""Whether two implementations computed the same first step, if there is no oracle.
 
-The evidence is what the timed program itself reported: loss and global norms of step 1, from the
-canonical weights on the canonical batch. They are judged by the spec's tolerance. NumPy, the
-contract and equivalence only.
+The evidence comes from the timed programs: loss and global norms of step 1, from the canonical
+weights on the canonical batch. They are judged by the spec's tolerance. NumPy, the contract and
+equivalence only.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ LIMITS = {
     "statistics_norm": "gradient_norm",
     "answer_norm": "logits",
 }
-"""What is compared of the first step, each with the tolerance that it has: a wrong learning rate
-shows in the update, a wrong momentum of the batch normalisation in the statistics; of inference
-there is the norm of all logits."""
+"""The numbers of the first step that are compared, each with the name of its tolerance. A wrong
+learning rate shows in the update, a wrong momentum of batch normalisation in the statistics.
+Inference has the norm of all logits."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a case is from its reference at step 1."""
+    """The comparison of a case with its reference at step 1."""
 
     parity: str
     """agrees, disagrees or unproven."""
     reason: str | None = None
     """Why it is not `agrees`."""
     loss_error: float | None = None
-    """Relative, the largest over the launches."""
+    """The largest relative error over the launches."""
     gradient_norm_error: float | None = None
 
 
@@ -53,9 +53,9 @@ def agreement(
 ) -> Agreement:
     """Whether every launch of a case agrees with the reference within the tolerance.
 
-    `case` holds the step-1 evidence of each launch, a number for each of LIMITS, a norm None where
-    the workload has nothing of the kind. What is missing leaves it unproven; one launch that is
-    off, or not finite, makes it disagree. The norms share the gradient's tolerance.
+    `case` holds the step-1 evidence of each launch, a number for each of LIMITS; it is None if the
+    workload has no such norm. With evidence missing the case is unproven; if one launch is off, or
+    not finite, it disagrees. The norms share the gradient's tolerance.
     """
     if tolerance is None:
         return Agreement(UNPROVEN, "the workload has no tolerance for this precision")

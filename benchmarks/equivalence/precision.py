@@ -1,8 +1,8 @@
-"""The precision that products really had, whatever it was called: operands that tell, and a scale.
+"""Measures the effective precision of a matmul and a convolution with chosen operands.
 
-Operands are chosen such that what is left after cancellation is just what rounding an operand to
-bf16 would take away: the error then shows the rounding of the operands, undisturbed by that of the
-result. NumPy only.
+The operands are chosen so that terms cancel, and the exact result is as small as the error of
+rounding an operand to bf16. The error of a result then shows how its operands were rounded, and the
+rounding of the result itself is negligible. NumPy only.
 
 Shapes: B batch, H height, W width, C channels in, D channels out; N rows, K inner, M columns.
 """
@@ -22,14 +22,14 @@ BF16_BITS = 8
 
 @dataclass(frozen=True)
 class Product:
-    """A product to be made, with its exact result and the size of its terms."""
+    """The operands of a matmul or convolution, with its exact result and the size of its terms."""
 
     left_operand: np.ndarray
     right_operand: np.ndarray
     exact: np.ndarray
-    """In float64."""
+    """The result in float64."""
     scale: float
-    """Root mean square of the sum of as many independent terms."""
+    """Root mean square of a sum of as many independent terms of the same size."""
 
     def error(self, result: np.ndarray) -> float:
         """The rms error of a result, relative to the size of its terms."""
@@ -38,7 +38,7 @@ class Product:
 
 
 def matrix_product(*, size: int = 256) -> Product:
-    """A product of float32 matrices, N x 2K times 2K x M."""
+    """A matmul of float32 matrices, N x 2K times 2K x M."""
     generator = np.random.default_rng(1)
     x_NK = generator.standard_normal((size, size), dtype=np.float32)
     y_KM = rounded(generator.standard_normal((size, size), dtype=np.float32))
@@ -65,7 +65,7 @@ def convolution(*, image_size: int = 16, channels: int = 32) -> Product:
 
 
 def rounded(array: np.ndarray, *, bits: int = BF16_BITS) -> np.ndarray:
-    """float32 values rounded to as many significant bits, halves to even, as float32."""
+    """float32 values rounded to this many significant bits, halves to even, as float32."""
     dropped = 24 - bits
     pattern = array.astype(np.float32).view(np.uint32)
     half = np.uint32((1 << (dropped - 1)) - 1)
@@ -75,7 +75,7 @@ def rounded(array: np.ndarray, *, bits: int = BF16_BITS) -> np.ndarray:
 
 
 def precision_like(error: float) -> str:
-    """The precision whose products have such an error: bf16, tf32 (or fp16), fp32 or fp64."""
+    """The precision whose matmuls have an error of this size: bf16, tf32 (or fp16), fp32, fp64."""
     if not error > 0:
         return "fp64"
     known = product_errors()
@@ -83,7 +83,7 @@ def precision_like(error: float) -> str:
 
 
 def largest_error(asked: str) -> float:
-    """The error above which products are more like a coarser precision than like the one asked."""
+    """The largest error that is nearer to the requested precision than to a coarser one."""
     known = product_errors()
     own = known[like(asked)]
     coarser = [error for error in known.values() if error > own]
@@ -91,7 +91,7 @@ def largest_error(asked: str) -> float:
 
 
 def _convolve(images_BHWC: np.ndarray, kernel_HWCD: np.ndarray) -> np.ndarray:
-    """The convolution with one zero around the images, BHWD, as nine matrix products."""
+    """The convolution with one zero around the images, BHWD, as nine matmuls."""
     _, height, width, _ = images_BHWC.shape
     padded = np.pad(images_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return np.asarray(

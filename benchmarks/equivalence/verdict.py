@@ -1,4 +1,4 @@
-"""The verdict on one cell's work: what was checked, whether it passed, and what is likely wrong.
+"""The verdict on one cell's work: its checks, whether they pass, and the likely causes if not.
 
 NumPy and the contract only.
 """
@@ -11,10 +11,10 @@ from benchmarks.contract.evidence import FAIL, PASS, UNPROVEN, Check, ParityVerd
 from benchmarks.equivalence.checks import first_failure, not_judged
 
 NAMES = {
-    "gemm": "matrix product",
+    "gemm": "matmul",
     "convolution": "convolution",
-    "parameters": "arrays missing or of another shape",
-    "changed": "parameters that the step left as they were",
+    "parameters": "arrays that are missing or have another shape",
+    "changed": "parameters that the step left unchanged",
     "frozen": "frozen weights that the step changed",
     "frozen_after": "frozen weights that later steps changed",
     "loss": "loss of step 1",
@@ -30,25 +30,25 @@ NAMES = {
     "second_moment": "optimizer's second moment",
     "update": "update of the weights",
     "update_norm": "norm of the update",
-    "reproduced": "step 1, done again",
+    "reproduced": "step 1, repeated",
     "other_batch": "loss of step 1 on another batch",
     "flop": "FLOP by the framework's count",
     "losses": "losses of ten steps",
     "momentum": "optimizer's state after ten steps",
     "second_momentum": "optimizer's second moment after ten steps",
     "finite": "batches with answers that are not finite",
-    "distinct": "requests that were answered like another one",
-    "answer": "what the client got, beside what was computed",
+    "distinct": "batches with the same logits as another one",
+    "answer": "returned answer, against the program's logits",
     "logits": "logits",
     "logits_worst": "logits of one item",
     "argmax": "share of items with another largest logit",
-    "recomputed": "logits beside those of a full re-computation",
-    "continued": "logits after the program's own answers, beside a full re-computation",
+    "recomputed": "logits, against a full re-computation",
+    "continued": "logits of free-running decode, against a full re-computation",
     "timed": "answers to timed requests",
-    "integer": "share of the convolutions that are not of integers",
-    "untold": "models whose inspection does not tell what their convolutions are of",
+    "integer": "share of the convolutions and matmuls that are not in integers",
+    "untold": "models that do not report their convolution dtype",
 }
-"""What each check looks at, for people."""
+"""The subject of each check, for people."""
 
 
 COUNTS = ("changed", "parameters", "frozen", "frozen_after", "finite", "distinct", "untold")
@@ -62,9 +62,9 @@ def judge(
     first_difference: str | None = None,
     causes: Sequence[str] = (),
 ) -> ParityVerdict:
-    """Pass where every check does; else fail, and the reason is the first that does not.
+    """Pass if every check passes; else fail, and the reason is the first check that fails.
 
-    Unproven where a check that is needed is not judged.
+    Unproven if a required check has no tolerance.
     """
     failed = first_failure(checks)
     lacking = not_judged(checks)
@@ -85,7 +85,7 @@ def judge(
 
 
 def describe(check: Check) -> str:
-    """One check in words: what was looked at, how far off it is, how far it may be."""
+    """One check in words: its subject, its error and its tolerance."""
     error = "not finite" if check.error is None else f"off by {check.error:.2g}"
     if check.name in COUNTS and check.error is not None:
         error = f"{check.error:.0f}"

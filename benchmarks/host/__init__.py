@@ -1,1 +1,1 @@
-"""The machine: what it is, what state it is in, what else it does, and what none can do."""
+"""The machine: its identity, its state, disturbances during a measurement, and its limits."""

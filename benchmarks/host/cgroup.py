@@ -1,7 +1,7 @@
-"""The limits that a control group (a container's, a batch job's) sets on this process; v1 and v2.
+"""The limits that a control group (of a container or batch job) sets on this process; v1 and v2.
 
-Each function returns None where there is no such limit or no such counter, as on macOS. `root` is
-where /proc and /sys are found. Standard library only.
+Each function returns None if there is no such limit or counter, as on macOS. `root` is the folder
+that holds /proc and /sys. Standard library only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MOUNT = Path("sys/fs/cgroup")
 
 
 def cpu_quota(*, root: Path = ROOT) -> float | None:
-    """The CPU cores' worth of time that the tightest group allows, None where all is allowed."""
+    """The CPU quota of the tightest group, in cores; None if there is no quota."""
     quotas = [
         quota
         for folder in _folders("cpu", root=root)
@@ -25,7 +25,7 @@ def cpu_quota(*, root: Path = ROOT) -> float | None:
 
 
 def memory_limit_bytes(*, root: Path = ROOT) -> int | None:
-    """The bytes that the tightest group allows; v1 says "no limit" as a huge number."""
+    """The memory limit of the tightest group, in bytes; v1 has a huge number for "no limit"."""
     limits = [
         limit
         for folder in _folders("memory", root=root)
@@ -36,7 +36,7 @@ def memory_limit_bytes(*, root: Path = ROOT) -> int | None:
 
 
 def memory_room_bytes(*, root: Path = ROOT) -> int | None:
-    """The bytes that may still be taken in the tightest group; page cache counts as room."""
+    """The bytes that the tightest group still has free; page cache counts as free."""
     rooms = [
         room for folder in _folders("memory", root=root) if (room := _room(folder)) is not None
     ]
@@ -44,7 +44,7 @@ def memory_room_bytes(*, root: Path = ROOT) -> int | None:
 
 
 def throttled_ns(*, root: Path = ROOT) -> int | None:
-    """Nanoseconds that the groups' CPU quotas have held their processes back so far."""
+    """Nanoseconds for which CPU quotas have throttled the groups' processes so far."""
     counters = [
         counter
         for folder in _folders("cpu", root=root)
@@ -54,12 +54,12 @@ def throttled_ns(*, root: Path = ROOT) -> int | None:
 
 
 def path(*, root: Path = ROOT) -> str:
-    """The names of this process's groups, to tell a container by; empty where there are none."""
+    """The names of this process's groups, which reveal a container; empty if there are none."""
     return _text(root / "proc/self/cgroup") or ""
 
 
 def _folders(controller: str, *, root: Path) -> Iterator[Path]:
-    """The folders of our group and of those above it, as far as they can be seen from here."""
+    """The folders of this process's group and of its parents, as far as they are visible."""
     lines = [line.split(":", 2) for line in path(root=root).splitlines() if line.count(":") >= 2]
     for _, controllers, name in sorted(lines, key=lambda line: not line[1]):
         if controllers and controller not in controllers.split(","):
@@ -71,7 +71,7 @@ def _folders(controller: str, *, root: Path) -> Iterator[Path]:
 
 
 def _upwards(base: Path, name: str) -> Iterator[Path]:
-    """A container sees its own group at the mount: what is not there is skipped."""
+    """The folders that exist, from the group up to the mount: a container sees only its own."""
     parts = [part for part in name.split("/") if part not in ("", "..")]
     for length in range(len(parts), -1, -1):
         folder = base.joinpath(*parts[:length])

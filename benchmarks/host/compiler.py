@@ -1,4 +1,4 @@
-"""The C++ compiler of this machine, which some frameworks' compiled programs are built with.
+"""The C++ compiler of this machine, which some frameworks need for their compiled programs.
 
 Standard library only.
 """
@@ -13,6 +13,6 @@ INSTALL_HINT = "install g++ or clang++"
 
 
 def find_compiler() -> str | None:
-    """The path of a C++ compiler, the one that CXX names before the usual names; None if none."""
+    """The path of a C++ compiler: the one in CXX, else one of the usual names; None if none."""
     named = os.environ.get("CXX", "").split()[:1]
     return next((path for name in (*named, *COMPILERS) if (path := shutil.which(name))), None)

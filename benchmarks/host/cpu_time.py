@@ -1,7 +1,7 @@
-"""CPU time of the machine and of process groups: what foreign load is judged by.
+"""CPU time of the machine and of process groups, to measure the load of other processes.
 
-Each function returns None where the system does not say, as on macOS. The counters advance in
-clock ticks, 10 ms as a rule. `root` is where /proc is found. Standard library only.
+Each function returns None if the system does not say, as on macOS. The counters advance in clock
+ticks, usually of 10 ms. `root` is the folder that holds /proc. Standard library only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 ROOT = Path("/")
 NS_PER_S = 1_000_000_000
 _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
-"""user, nice, system, irq, softirq, steal; guest time is within user's (proc(5))."""
+"""user, nice, system, irq, softirq, steal; user includes guest time (proc(5))."""
 
 
 class _Process(NamedTuple):
@@ -25,7 +25,7 @@ class _Process(NamedTuple):
 
 
 def busy_ns(cpus: Collection[int], *, root: Path = ROOT) -> int | None:
-    """Nanoseconds that these CPUs together have been busy since the machine started."""
+    """Nanoseconds for which these CPUs have been busy since the machine started, summed."""
     names = {f"cpu{number}" for number in cpus}
     lines = [line.split() for line in _text(root / "proc/stat").splitlines()]
     found = [
@@ -41,8 +41,7 @@ def busy_ns(cpus: Collection[int], *, root: Path = ROOT) -> int | None:
 def process_tree_cpu_ns(groups: Iterable[int], *, root: Path = ROOT) -> int | None:
     """Nanoseconds of CPU time of every live process whose process group or session is given.
 
-    The time of children that were waited for is in their parent's, so the sum does not fall when a
-    helper ends.
+    A parent's time includes its reaped children's, so the sum does not fall when a helper ends.
     """
     wanted = frozenset(groups)
     if not (root / "proc/self").exists():
@@ -62,7 +61,7 @@ def group_cpu_ns(group: int, *, root: Path = ROOT) -> int | None:
 
 
 def process_start_ticks(pid: int, *, root: Path = ROOT) -> int | None:
-    """When a process started, in ticks since boot: with its number, this names it for good."""
+    """The start time of a process, in ticks since boot; with its pid it identifies a process."""
     process = _process(root / "proc" / str(pid) / "stat")
     return None if process is None else process.start_ticks
 
@@ -82,7 +81,7 @@ def _processes(root: Path) -> Iterator[_Process]:
 
 
 def _process(file: Path) -> _Process | None:
-    """The fields of a stat file after the command, which may hold spaces, brackets and newlines."""
+    """The process of a stat file; its command may hold spaces, brackets and newlines."""
     fields = _text(file).rpartition(")")[2].split()
     if len(fields) < 20:
         return None
@@ -95,7 +94,7 @@ def _process(file: Path) -> _Process | None:
 
 
 def _text(file: Path) -> str:
-    """Empty where there is no such file: a process may end while it is looked at."""
+    """The text of a file; empty if it is missing: a process may end at any time."""
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except OSError:

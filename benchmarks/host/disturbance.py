@@ -1,7 +1,7 @@
-"""The conditions of a turn: what else the machine did while one launch was being timed.
+"""The disturbances of a turn: the machine's other activity while one launch was timed.
 
-A flag is a cause that was declared beforehand (contract.record.INVALIDATING_FLAGS); never a value
-that looks wrong.
+A flag names a cause that was declared beforehand (contract.record.INVALIDATING_FLAGS). A time that
+merely looks wrong is never flagged.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from benchmarks.contract.message import BlockDone
 from benchmarks.host import cpu_time, machine, nvidia
 
 MAX_FOREIGN_SHARE = 0.10
-"""Share of our CPUs' time that others may take during a turn."""
+"""Largest share of our CPUs' time that other processes may take during a turn."""
 MAX_FOREIGN_CORES = 1.0
-"""Cores' worth of it: on many cores one that is taken holds up every barrier of the others."""
+"""The same limit in cores: on many cores a single busy one delays every barrier."""
 MAX_THROTTLED_SHARE = 0.01
-"""Share of a turn that the CPU quota may hold us back."""
+"""Largest share of a turn for which the CPU quota may throttle us."""
 CLOCK_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the machine did during one turn."""
+    """The disturbances of one turn."""
 
     foreign_cpu_share: float | None
     flags: tuple[str, ...]
@@ -37,9 +37,9 @@ class Watch:
     """Counters read at the start of a turn, to be compared at its end."""
 
     def __init__(self, group: int, *, num_on_accelerator: int = 0) -> None:
-        """Begin to watch; `group` is the launch's process group.
+        """Start watching; `group` is the launch's process group.
 
-        `num_on_accelerator` counts our launches that hold the accelerator, 0 for a turn on CPU.
+        `num_on_accelerator` is the number of our launches on the accelerator, 0 for a CPU turn.
         """
         self._group = group
         self._num_on_accelerator = num_on_accelerator
@@ -47,7 +47,7 @@ class Watch:
         self._begin = self._read()
 
     def conditions(self, done: BlockDone) -> Conditions:
-        """What happened since this watch was started, and what the worker reports."""
+        """The disturbances since the start, with those that the worker reports."""
         end = self._read()
         elapsed_ns = end.clock_ns - self._begin.clock_ns
         share = _foreign_share(self._begin, end, elapsed_ns * len(self._cpus))
@@ -83,7 +83,7 @@ class Watch:
 def accelerator_flags(states: Sequence[Mapping[str, Any]], num_ours: int) -> list[str]:
     """The flags of the accelerators' states right after a block.
 
-    A foreign process is told by number, since a container does not see the others' process ids.
+    Foreign processes are counted, not identified: a container does not see their process ids.
     """
     flags = []
     if any(state["throttle_reasons"] for state in states):
@@ -108,16 +108,16 @@ def _difference(begin: int | None, end: int | None) -> int | None:
 
 
 def _our_cpus() -> list[int]:
-    """The CPUs that we and our launches may use: what others do elsewhere is no disturbance."""
+    """The CPUs that we and our launches may use; load on other CPUs does not disturb us."""
     if sys.platform == "linux":
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def _foreign_share(begin: _Counters, end: _Counters, available_ns: int) -> float | None:
-    """Busy time of our CPUs less our own, over their time; None where it cannot be told.
+    """Share of our CPUs' time that other processes were busy; None if it is not known.
 
-    The counters advance in ticks, 10 ms as a rule: two of them are taken for rounding.
+    The counters advance in ticks, usually of 10 ms: two ticks are subtracted for rounding.
     """
     busy_ns = _difference(begin.busy_ns, end.busy_ns)
     ours_ns = _difference(begin.ours_ns, end.ours_ns)

@@ -1,6 +1,6 @@
-"""The environment that a worker or a probe is started with: an allow-list, never ours as it is.
+"""The environment of a worker or a probe: variables from an allow-list, never all of ours.
 
-Tokens stay out of benchmark code and its logs, and a user's own settings out of the measurement.
+This keeps tokens out of benchmark code and its logs, and a user's settings out of the measurement.
 Standard library only.
 """
 
@@ -24,17 +24,17 @@ _ALLOWED = frozenset(
         "PATH",
     }
 )
-"""None that changes speed or precision behind the settings, as NVIDIA_TF32_OVERRIDE does."""
+"""Variables that pass. None changes speed or precision, as NVIDIA_TF32_OVERRIDE would."""
 _ALLOWED_PREFIXES = ("TPU_",)
 _SECRET_PARTS = ("CREDENTIAL", "KEY", "PASSWORD", "SECRET", "TOKEN")
-"""What a variable with an allowed prefix may still hold, such as TPU_API_KEY."""
+"""Parts of names that never pass, even with an allowed prefix, such as TPU_API_KEY."""
 
 
 def allowed_environment(extra: Mapping[str, str], *, private_folder: Path) -> dict[str, str]:
-    """The whole environment of a child process; `extra` is added as it is and wins.
+    """The complete environment of a child process; variables of `extra` override all others.
 
-    Home, temporary files and caches lie in private_folder unless `extra` says otherwise: what
-    libraries leave behind goes away with it. Their folders are made.
+    Home, temporary files and caches lie in private_folder unless `extra` says otherwise, so that
+    files which libraries leave behind are removed with it. The folders are created.
     """
     private = {
         "HOME": str(private_folder.absolute() / "home"),
@@ -42,7 +42,7 @@ def allowed_environment(extra: Mapping[str, str], *, private_folder: Path) -> di
         "XDG_CACHE_HOME": str(private_folder.absolute() / "cache"),
     }
     named = {"LANG": "C.UTF-8", "USER": "dyno", "LOGNAME": "dyno"}
-    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # the numbers that nvidia-smi and NVML give
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # the numbering of nvidia-smi and NVML
     environment = {**order, **inherited_environment(), **named, **private, **extra}
     for name in private:
         Path(environment[name]).mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def allowed_environment(extra: Mapping[str, str], *, private_folder: Path) -> di
 
 
 def inherited_environment() -> dict[str, str]:
-    """The variables that a child takes over from this process."""
+    """The variables that a child inherits from this process."""
     return {name: value for name, value in os.environ.items() if _is_allowed(name)}
 
 

@@ -1,8 +1,8 @@
-"""One measurement at a time on a machine: a lock that its holder's death releases.
+"""The machine's lock: one measurement at a time. It is released when its holder dies.
 
-The file lies in a folder that all users and checkouts of the machine share, where anybody could
-have put something else in its place: it is opened only if it is a plain file, and never through a
-link. May import the errors and the host.
+The file lies in a folder that all users and checkouts of the machine share. Any user could have put
+something else in its place, so it is opened only if it is a plain file, and never through a link.
+May import the errors and the host.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def shared_folder() -> Path:
-    """The folder of this machine's lock: the same for every user, checkout and environment."""
+    """The folder of this machine's lock, the same for every user, checkout and environment."""
     for folder in SHARED_FOLDERS:
         if folder.is_dir() and folder.stat().st_mode & stat.S_IWOTH:
             return folder
@@ -37,10 +37,10 @@ def shared_folder() -> Path:
 
 @contextlib.contextmanager
 def machine_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock in this folder, `shared_folder()` for the machine's, while measuring.
+    """Hold the lock in this folder while measuring; the machine's is in `shared_folder()`.
 
-    Raises EnvironmentNotReadyError, naming the holder, if another process holds it, and if it
-    cannot be opened.
+    Raises EnvironmentNotReadyError if another process holds the lock, which the message names, or
+    if its file cannot be opened.
     """
     path = folder / LOCK_FILE
     fd = _open(path)
@@ -60,7 +60,7 @@ def machine_lock(folder: Path) -> Iterator[None]:
 
 
 def holder(folder: Path) -> str | None:
-    """The process that holds the lock in a folder, for people; None if none. Changes nothing."""
+    """Names the process that holds the lock in a folder; None if none does. Changes nothing."""
     owner = _read_owner(folder / LOCK_FILE)
     if owner is None or not _is_alive(owner):
         return None
@@ -68,10 +68,10 @@ def holder(folder: Path) -> str | None:
 
 
 def _open(path: Path) -> int:
-    """The lock's file, made if it is missing, for every user to lock.
+    """The opened file of the lock; it is created if it is missing, and every user may lock it.
 
-    What is there already is opened without O_CREAT: Linux refuses that for another user's file in
-    such a folder (fs.protected_regular).
+    An existing file is opened without O_CREAT, which Linux refuses for another user's file in such
+    a folder (fs.protected_regular).
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def _open(path: Path) -> int:
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         os.close(fd)
-        raise _is_unusable(path, "it is no plain file")
+        raise _is_unusable(path, "it is not a plain file")
     return fd
 
 
@@ -98,7 +98,7 @@ def _owner() -> dict[str, Any]:
 
 
 def _read_owner(path: Path) -> dict[str, Any] | None:
-    """What the file says of its holder; None if that is not what a holder writes."""
+    """The holder as the file names it; None if the content is not what a holder writes."""
     try:
         with open(os.open(path, os.O_RDONLY | _FLAGS), encoding="utf-8") as file:
             owner = json.loads(file.read(MAX_OWNER_CHARACTERS))
@@ -110,13 +110,13 @@ def _read_owner(path: Path) -> dict[str, Any] | None:
 
 
 def _is_alive(owner: dict[str, Any]) -> bool:
-    """Whether the very process that wrote this lives: its number may have been given anew."""
+    """Whether the process that wrote this still lives; its pid may have been reused since."""
     try:
         os.kill(owner["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it lives, as somebody else's
+        pass  # it lives, and belongs to another user
     return process_start_ticks(owner["pid"]) == owner.get("start_ticks")
 
 
@@ -129,7 +129,7 @@ def _is_held(path: Path) -> EnvironmentNotReadyError:
     who = f" ({_named(owner)})" if owner else ""
     return EnvironmentNotReadyError(
         f"another dyno run{who} is measuring on this machine",
-        hint="wait until it has ended; two at once would spoil each other's numbers",
+        hint="wait until it has ended; two runs at once would disturb each other",
     )
 
 

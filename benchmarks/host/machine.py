@@ -1,7 +1,7 @@
-"""The machine: what identifies it, how much of it is ours, and what may spoil a measurement now.
+"""The machine: its identity, the resources that we may use, and its state at this moment.
 
-Used by the worker and by the parent. Never a host name, a user name or a serial number.
-`root` is where /proc and /sys are found. Standard library, Python 3.9 or later.
+Never a host name, a user name or a serial number. `root` is the folder that holds /proc and /sys.
+Standard library, Python 3.9 or later.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ _HARD_ACCELERATOR_KEYS = (
 
 
 def effective_cores(*, root: Path = ROOT) -> int:
-    """The cores that this process may use: its affinity, or its CPU quota where that is less.
+    """The number of cores that this process may use: its affinity, or its CPU quota if smaller.
 
-    Never the machine's count: a container's processes would get in each other's way.
+    Never the machine's count: in a container too many threads would compete for few cores.
     """
     quota = cgroup.cpu_quota(root=root)
     cores = _num_cores_in_affinity()
@@ -71,7 +71,7 @@ def effective_cores(*, root: Path = ROOT) -> int:
 def total_memory_bytes(*, root: Path = ROOT) -> int:
     """The bytes of memory that this process may use: the machine's, or its group's limit.
 
-    Raises OSError where the system says neither.
+    Raises OSError if the system reports neither.
     """
     known = [_meminfo(root).get("MemTotal"), cgroup.memory_limit_bytes(root=root)]
     if sys.platform == "darwin":
@@ -83,7 +83,7 @@ def total_memory_bytes(*, root: Path = ROOT) -> int:
 
 
 def fingerprint(*, root: Path = ROOT) -> dict[str, Any]:
-    """What this machine is, in JSON values; a field that is not known is None."""
+    """The machine's identity in JSON values; an unknown field is None."""
     cpu = _cpuinfo(root)
     return {
         "cpu": _cpu_name(cpu),
@@ -101,10 +101,10 @@ def fingerprint(*, root: Path = ROOT) -> dict[str, Any]:
 
 
 def fingerprint_key(machine: Mapping[str, Any]) -> str:
-    """A hash of what must be equal for results to compare (reference: method, section 2.5).
+    """A hash of the properties that must be equal for results to compare.
 
-    Kernel, minor version of the driver and the like are not in it; memory counts in whole GiB,
-    because firmware and kernel take a little more or less of it at each start.
+    Kernel, minor version of the driver and the like are not included. Memory counts in whole GiB,
+    because firmware and kernel reserve a little more or less of it at each start.
     """
     hard: dict[str, Any] = {key: machine.get(key) for key in _HARD_KEYS}
     hard["memory_gib"] = round((machine.get("memory_bytes") or 0) / GIB)
@@ -119,7 +119,7 @@ def fingerprint_key(machine: Mapping[str, Any]) -> str:
 
 
 def state(*, root: Path = ROOT) -> dict[str, Any]:
-    """What may spoil a measurement at this moment, in JSON values; None where it is not known."""
+    """The state that may disturb a measurement now, in JSON values; None if a value is unknown."""
     meminfo = _meminfo(root)
     frequency = root / "sys/devices/system/cpu"
     return {
@@ -138,7 +138,7 @@ def state(*, root: Path = ROOT) -> dict[str, Any]:
 
 
 def cgroup_throttled_ns(*, root: Path = ROOT) -> int | None:
-    """Nanoseconds that a CPU quota has held this process's groups back so far."""
+    """Nanoseconds for which a CPU quota has throttled this process's groups so far."""
     return cgroup.throttled_ns(root=root)
 
 
@@ -158,7 +158,7 @@ def _cpuinfo(root: Path) -> dict[str, str]:
 def _cpu_name(cpu: Mapping[str, str]) -> str | None:
     if "model name" in cpu:
         return cpu["model name"]
-    if "CPU part" in cpu:  # Arm gives numbers only
+    if "CPU part" in cpu:  # Arm reports numbers only
         return f"Arm implementer {cpu.get('CPU implementer')} part {cpu['CPU part']}"
     return _sysctl("machdep.cpu.brand_string")
 
@@ -182,7 +182,7 @@ def _is_container(root: Path) -> bool:
 
 
 def _apple_gpu() -> list[dict[str, Any]]:
-    """The graphics cores of an Apple chip, which share its name and its memory."""
+    """The GPU of an Apple chip, which shares the chip's name and memory."""
     if sys.platform != "darwin" or platform.machine() != "arm64":
         return []
     return [{"name": _sysctl("machdep.cpu.brand_string"), "memory_bytes": None, "driver": None}]
@@ -235,7 +235,7 @@ def _on_battery(root: Path) -> bool | None:
 
 
 def _meminfo(root: Path) -> dict[str, int]:
-    """Bytes by name: the file counts in KiB."""
+    """Bytes by name; the file counts in KiB."""
     pairs = (line.split() for line in (_text(root / "proc/meminfo") or "").splitlines())
     return {pair[0].rstrip(":"): int(pair[1]) * 1024 for pair in pairs if len(pair) == 3}
 

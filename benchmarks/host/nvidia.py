@@ -1,8 +1,8 @@
 """NVIDIA devices that launches may use, as the driver's management library describes them.
 
-nvidia-ml-py is imported on demand (as `pynvml`); without it, without a driver or without a device
-there are no devices. Each question stands alone: a field that the driver does not answer is None,
-never 0. Standard library and nvidia-ml-py only.
+nvidia-ml-py is imported on demand (as `pynvml`); without it, a driver or a device the lists are
+empty. Each field is queried by itself: one that the driver does not answer is None, never 0.
+Standard library and nvidia-ml-py only.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ THROTTLE_REASONS = {
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
-"""Bits of the clocks' event reasons that spoil a measurement. The power cap (0x4) is not among
-them: large matrix products reach it on every recent device."""
+"""Bits of the clocks' event reasons that disturb a measurement. The power cap (0x4) is not among
+them: large matmuls reach it on every recent device."""
 
 
 def devices() -> list[dict[str, Any]]:
-    """What identifies each device: name, memory_bytes, driver, power_limit_w, ..."""
+    """The identity of each device: name, memory_bytes, driver, power_limit_w, ..."""
     with _library() as nvml:
         return [_identity(nvml, handle) for handle in _handles(nvml)]
 
 
 def states() -> list[dict[str, Any]]:
-    """What each device does now: temperature_c, throttle_reasons, num_processes, ..."""
+    """The present state of each device: sm_clock_mhz, throttle_reasons, num_processes, ..."""
     with _library() as nvml:
         return [_state(nvml, handle) for handle in _handles(nvml)]
 
@@ -41,7 +41,7 @@ def _library() -> Iterator[Any]:
     try:
         nvml = importlib.import_module("pynvml")
         nvml.nvmlInit()
-    except Exception:  # noqa: BLE001 - no package, no driver, a driver of another version: no device
+    except Exception:  # noqa: BLE001 - no package, no driver or another version of it: no device
         yield None
         return
     try:
@@ -61,10 +61,10 @@ def _handles(nvml: Any) -> list[Any]:
 
 
 def visible_indices(identifiers: Sequence[str], environment: Mapping[str, str]) -> list[int]:
-    """The devices that CUDA_VISIBLE_DEVICES leaves, of these UUIDs in the order of their PCI bus.
+    """The indices that CUDA_VISIBLE_DEVICES leaves of these UUIDs, which are in PCI bus order.
 
-    All of them where it names what cannot be told from here: a part of a device (MIG), or numbers
-    in CUDA's own order, fastest first. As in CUDA, an entry that names nothing ends the list.
+    All of them if the variable cannot be resolved here: it names a part of a device (MIG), or uses
+    CUDA's own order, fastest first. As in CUDA, an entry that matches no device ends the list.
     https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#env-vars
     """
     every = list(range(len(identifiers)))
@@ -122,10 +122,10 @@ def _link(nvml: Any, handle: Any) -> dict[str, Any]:
 
 
 def _ask(question: Callable[..., Any], *arguments: Any) -> Any:
-    """The answer, or None where this device or driver has none."""
+    """The answer, or None if this device or driver has none."""
     try:
         return question(*arguments)
-    except Exception:  # noqa: BLE001 - each driver lacks some of the questions, in its own way
+    except Exception:  # noqa: BLE001 - drivers fail on unsupported queries in different ways
         return None
 
 

@@ -1,4 +1,4 @@
-"""What no hardware can do: a result above it is a fault of the measurement, never a record."""
+"""The peak FLOP/s of hardware: a faster result is an error of the measurement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.contract.precision import PRECISIONS
 
 TOLERANCE = 1.05
 CPU_CLOCK_HZ = 6.5e9
-"""Above every processor sold."""
+"""Above the clock of every processor sold."""
 
 
 def peak_flop_per_s(
@@ -21,7 +21,7 @@ def peak_flop_per_s(
     accelerators: Sequence[Mapping[str, Any]],
     num_devices: int = 1,
 ) -> float | None:
-    """The rate that so many devices of these kinds cannot exceed; None if one's is not known.
+    """The rate that so many of these devices cannot exceed; None if the peak of one is not known.
 
     Several devices of the kind `cpu` share the cores of one.
     """
@@ -33,7 +33,7 @@ def peak_flop_per_s(
 
 
 def impossible(flop_per_s: float, peak: float | None) -> str | None:
-    """Why this rate cannot be true, or None."""
+    """Why this rate is impossible, or None."""
     if peak is None or flop_per_s <= TOLERANCE * peak:
         return None
     return (

@@ -1,6 +1,6 @@
-"""What on this machine would spoil a measurement, and what to do about it.
+"""The conditions of this machine that would disturb a measurement, and the remedies.
 
-A pure function of the facts in `host.machine`: nothing is read here.
+A pure function of the facts from `host.machine`: nothing is read here.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Any
 from benchmarks.contract.units import GIB, in_gib
 
 MAX_IDLE_LOAD_PER_CORE = 0.2
-"""Runnable tasks per core above which a machine is not idle."""
+"""Load average per core above which a machine is not idle."""
 MAX_IDLE_PRESSURE_PERCENT = 10.0
 MIN_AVAILABLE_BYTES = 4 * GIB
-"""Room for one launch of a small workload and the harness."""
+"""Memory for the harness and one launch of a small workload."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about the machine that a result would suffer from."""
+    """One condition of the machine that would disturb results."""
 
     severity: str
-    """warn: results suffer; note: good to know."""
+    """warn: results are disturbed; note: good to know."""
     what: str
     hint: str | None = None
-    """What to do about it, if anything can be done."""
+    """The remedy, if there is one."""
 
 
 NUM_HOLDERS = 2
-"""Frameworks that it takes to hold an oracle."""
+"""Number of frameworks that an oracle needs."""
 
 
 def findings(
@@ -40,12 +40,12 @@ def findings(
     lock_holder: str | None,
     holders: Mapping[str, bool],
 ) -> list[Finding]:
-    """Everything found, warnings first; what is not known is no finding.
+    """All findings, warnings first; an unknown fact is no finding.
 
     Args:
         machine: `machine.fingerprint()`.
         state: `machine.state()`.
-        lock_holder: who measures on this machine already, or None.
+        lock_holder: the process that is measuring on this machine already, or None.
         holders: the frameworks that can hold the oracle, and whether each can be used here.
     """
     found = [
@@ -72,7 +72,7 @@ def _holders(holders: Mapping[str, bool]) -> Iterator[Finding]:
     if num_usable < NUM_HOLDERS:
         yield Finding(
             "warn",
-            f"{num_usable} of the {NUM_HOLDERS} frameworks that hold the float64 oracle can be"
+            f"{num_usable} of the {NUM_HOLDERS} frameworks that the float64 oracle needs can be"
             " used: no work can be proven equal, and nothing will be ranked",
             f"install {NUM_HOLDERS} of {', '.join(holders)}: scripts/setup",
         )
@@ -110,7 +110,7 @@ def _quota(state: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "warn",
             f"a CPU quota of {quota:g} cores stops launches in mid-step",
-            "give the container whole cores (cpuset) in place of a quota",
+            "give the container whole cores (cpuset) instead of a quota",
         )
 
 
@@ -123,7 +123,7 @@ def _memory(state: Mapping[str, Any]) -> Iterator[Finding]:
             "close programs, or lower machine.memory_limit_gib",
         )
     if swapped:
-        yield Finding("warn", f"{in_gib(swapped)} are swapped out", "free memory, swapoff -a")
+        yield Finding("warn", f"{in_gib(swapped)} are swapped out", "free memory, then swapoff -a")
 
 
 def _power(state: Mapping[str, Any]) -> Iterator[Finding]:
@@ -151,4 +151,4 @@ def _accelerators(state: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _virtualisation(machine: Mapping[str, Any]) -> Iterator[Finding]:
     if machine.get("virtualised"):
-        yield Finding("note", "a virtual machine: load of its neighbours cannot be seen from here")
+        yield Finding("note", "this is a virtual machine: its neighbours' load is not visible")

@@ -34,7 +34,7 @@ class PlanRequest:
 
     overrides: tuple[str, ...] = ()
     fresh: bool = False
-    """Measure everything anew, whatever the store holds."""
+    """Measure everything again, whatever the store holds."""
 
 
 class Runs(Protocol):

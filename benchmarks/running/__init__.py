@@ -1,1 +1,1 @@
-"""The parent: starts launches, grants turns, reaps processes, writes records."""
+"""The parent process: starts launches, grants turns, reaps processes, writes records."""

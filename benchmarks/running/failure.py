@@ -1,4 +1,4 @@
-"""How a launch that failed without a message of its own is named."""
+"""Statuses and reasons for launches that die without sending a message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Failure:
-    """A status of contract.record.STATUSES, one line for people, and the phase it happened in."""
+    """A status of contract.record.STATUSES, one line for people, and the phase of the failure."""
 
     status: str
     reason: str
@@ -18,16 +18,16 @@ class Failure:
 
 
 def of_death(returncode: int | None, *, phase: str, word: str, num_oom_kills: int) -> Failure:
-    """The failure of a worker that is gone.
+    """The failure of a worker that has ended.
 
-    `returncode` is the process's own, None where it had to be killed; `word` is what the parent
-    saw of it; `num_oom_kills` is how many processes the kernel killed for memory meanwhile.
+    `returncode` is its exit code, None if the parent had to kill it. `word` says what the parent
+    observed. `num_oom_kills` counts processes that the kernel killed for memory meanwhile.
     """
     if returncode is None:
         return Failure("crashed", f"{word}, and had to be killed", phase)
     if returncode == -signal.SIGKILL:
         if num_oom_kills > 0:
-            return Failure("oom_host", "the kernel killed it: the machine is out of memory", phase)
+            return Failure("oom_host", "killed by the kernel: out of memory", phase)
         return Failure("killed", "killed by SIGKILL from outside", phase)
     if returncode < 0:
         return Failure("crashed", f"died by {_signal_name(-returncode)} in phase {phase}", phase)
@@ -35,7 +35,7 @@ def of_death(returncode: int | None, *, phase: str, word: str, num_oom_kills: in
 
 
 def num_oom_kills(root: Path = Path("/")) -> int:
-    """Processes that the kernel has killed for want of memory, as this process can see it."""
+    """Number of processes that the kernel has killed for lack of memory, as far as visible."""
     total = 0
     for name in ("sys/fs/cgroup/memory.events", "proc/vmstat"):
         with suppress(OSError):

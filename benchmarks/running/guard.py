@@ -1,4 +1,4 @@
-"""The parent's hold on its descendants: adopts orphans, and leaves a watchdog for its own death."""
+"""Ensures that no descendant outlives the parent: adopts orphans, and starts a watchdog."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 class Guard:
-    """While this is open, no process that was registered outlives the parent."""
+    """While this is open, no registered process outlives the parent."""
 
     def __enter__(self) -> Guard:
-        if sys.platform == "linux":  # orphans of a worker come to us, where they can be reaped
+        if sys.platform == "linux":  # a worker's orphans become our children, to be reaped
             ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
         self._groups: dict[str, int] = {}
         read_fd, self._write_fd = os.pipe()
@@ -44,12 +44,12 @@ class Guard:
         self._process.wait()
 
     def register(self, mark: str, group: int) -> None:
-        """Have this process group killed when the parent dies."""
+        """Have the watchdog kill this process group if the parent dies."""
         self._groups[mark] = group
         os.write(self._write_fd, f"+{mark} {group}\n".encode())
 
     def release(self, mark: str) -> None:
-        """Forget a group that has ended, and reap the orphans that it left to us."""
+        """Forget a group that has ended, and reap its orphans."""
         del self._groups[mark]
         os.write(self._write_fd, f"-{mark}\n".encode())
         ours = {self._process.pid, *self._groups.values()}

@@ -1,4 +1,4 @@
-"""One launch seen from the parent: driven phase by phase, ending as exactly one record."""
+"""One launch as the parent drives it, phase by phase; it ends as exactly one record."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ from benchmarks.running.process import Worker, WorkerGoneError, WorkerTimeoutErr
 Result = TypeVar("Result")
 
 TEARDOWN_S = 15.0
-"""Seconds that a framework gets to tear itself down after its last message."""
+"""Seconds that a framework gets to shut down after its last message."""
 
 
 class LaunchEndedError(Exception):
-    """The launch has ended in a failure, which `SupervisedLaunch.failure` holds."""
+    """The launch has failed; `SupervisedLaunch.failure` holds the reason."""
 
 
 @dataclass
 class SupervisedLaunch:
-    """The parent's state of one launch. Its methods raise LaunchEndedError once it has failed."""
+    """The parent's state of one launch; its methods raise LaunchEndedError when it has failed."""
 
     launch: LaunchRequest | ProofRequest
     launch_id: str
     started_at: str
     worker: Worker
     tick: Callable[[], None]
-    """Called every second of waiting; whatever it raises ends the launch."""
+    """Called every second while waiting; an exception from it ends the launch."""
     on_phase: Callable[[str], None]
     phase: str = "start"
     since_s: float = 0.0
-    """When the phase began, or the worker was last told to go on: what is not its time before."""
+    """The time at which the phase began, or at which the worker was last resumed if later."""
     phases_s: dict[str, float] = field(default_factory=dict)
     ready: Ready | None = None
     finished: Finished | None = None
@@ -63,11 +63,11 @@ class SupervisedLaunch:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can still take turns."""
+        """Whether the launch can still take turns."""
         return self.failure is None and self.finished is None and self.proved is None
 
     def start(self) -> None:
-        """Tell a fresh worker what to run; it begins to import its framework."""
+        """Send a new worker its launch; it begins to import its framework."""
         self.since_s = time.monotonic()
         self._guarded(lambda: self.worker.send(self.launch))
 
@@ -75,11 +75,11 @@ class SupervisedLaunch:
         """Return once the worker has imported its framework, and stop it."""
         message = self._receive()
         if not isinstance(message, Imported):
-            raise self.fail("crashed", f"expected its framework, received {message}"[:300])
+            raise self.fail("crashed", f"expected Imported, received {message}"[:300])
         self._guarded(self.worker.stop)
 
     def prepare(self) -> None:
-        """Drive a worker with its framework through its phases until it is warm, then stop it."""
+        """Drive a worker that has imported its framework until it is warm, then stop it."""
         self._resume()
         self._guarded(lambda: self.worker.send(Begin()))
         while self.ready is None:
@@ -90,14 +90,14 @@ class SupervisedLaunch:
         self._guarded(self.worker.stop)
 
     def take_turn(self, turn: Turn) -> BlockDone:
-        """Resume the worker for one block; it is stopped again when this returns."""
-        if not self.is_alive:  # another's turn can end this launch: memory is shared
+        """Resume the worker for one block, then stop it again."""
+        if not self.is_alive:  # another launch's turn can end this one: memory is shared
             raise LaunchEndedError
         self._resume()
         self._guarded(lambda: self.worker.send(turn))
         message = self._receive()
         if not isinstance(message, BlockDone):
-            raise self.fail("crashed", f"expected a block, received {message}"[:300])
+            raise self.fail("crashed", f"expected BlockDone, received {message}"[:300])
         self._guarded(self.worker.stop)
         return message
 
@@ -113,7 +113,7 @@ class SupervisedLaunch:
         self.worker.end(grace_s=TEARDOWN_S)
 
     def prove(self) -> Proved:
-        """Drive a fresh worker through a proof to its end."""
+        """Drive a new worker through a whole proof."""
         self.start()
         while self.proved is None:
             message = self._receive()
@@ -123,7 +123,7 @@ class SupervisedLaunch:
         return self.proved
 
     def interrupt(self, reason: str) -> LaunchEndedError:
-        """End the launch at once because the run ends; what it has measured is kept."""
+        """End the launch at once because the run ends; its finished blocks are kept."""
         return self._end(Failure("interrupted", reason, self.phase), grace_s=0.0)
 
     def fail(self, status: str, reason: str) -> LaunchEndedError:
@@ -135,16 +135,16 @@ class SupervisedLaunch:
         self.since_s = time.monotonic()
 
     def _receive(self) -> Message:
-        """The next message that is no news of a phase; a failure ends the launch.
+        """The next message other than `Phase`; a `Failed` ends the launch.
 
-        How long a phase took is between the worker's own stamps: the parent may be late.
+        A phase's duration comes from the worker's own time stamps: the parent may read late.
         """
         while True:
             limit_s = self.launch.protocol.timeout_s(self.phase)
             message = self._guarded(
                 functools.partial(self.worker.receive, timeout_s=limit_s, tick=self.tick)
             )
-            end_s = max(self.since_s, message.sent_s)  # sent before it was stopped, and heard now
+            end_s = max(self.since_s, message.sent_s)  # it may be older than the last stop
             elapsed_s = end_s - self.since_s
             self.phases_s[self.phase] = self.phases_s.get(self.phase, 0.0) + elapsed_s
             self.since_s = end_s
@@ -158,7 +158,7 @@ class SupervisedLaunch:
             self.on_phase(message.name)
 
     def _guarded(self, act: Callable[[], Result]) -> Result:
-        """What act returns; a worker that is late or gone ends the launch."""
+        """The result of `act`; a worker that is late or has ended ends the launch."""
         try:
             return act()
         except WorkerTimeoutError as error:

@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on, and the fan-out that tells every listener.
+"""The events of a run or of proofs, and the fan-out that sends them to every listener.
 
 Progress on a terminal is one listener; a tracker or an exporter is another.
 """
@@ -12,10 +12,10 @@ from benchmarks.contract.record import Record
 
 
 class Listener(Protocol):
-    """Is told of a run, or of proofs, between turns: nothing is timed meanwhile."""
+    """Receives the events of a run, or of proofs, between turns: nothing is timed meanwhile."""
 
     def begin(self, number: int, estimate_s: float | None, *, what: str) -> None:
-        """So many things begin: `what` says what they are."""
+        """A run or its proofs begin: `number` cohorts or cells, as `what` says."""
 
     def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
         """The index-th cohort begins."""
@@ -30,17 +30,17 @@ class Listener(Protocol):
         """A launch has ended."""
 
     def note(self, text: str) -> None:
-        """Something that people should know."""
+        """A message for people."""
 
     def end(self) -> None:
         """Measuring has ended."""
 
 
 class FanOut:
-    """A listener that tells several others, in their order.
+    """A listener that passes every event to several others, in order.
 
-    A listener that raises must not cost a measurement: it is told nothing more, and the others get
-    its error as one note. An exception that ends the run (Ctrl-C) passes.
+    A listener that raises must not cost a measurement: it gets no further events, and the others
+    get its error as one note. An exception that ends the run (Ctrl-C) passes through.
     """
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
@@ -76,11 +76,11 @@ class FanOut:
 
     def _tell(self, event: Callable[[Listener], None]) -> None:
         for listener in tuple(self._listeners):
-            if listener not in self._listeners:  # dropped by the note on another one
+            if listener not in self._listeners:  # it failed on the note about another listener
                 continue
             try:
                 event(listener)
             except Exception as error:  # noqa: BLE001 - a listener may raise anything
                 self._listeners.remove(listener)
                 name, cause = type(listener).__name__, f"{type(error).__name__}: {error}"
-                self.note(f"{name} failed and is told nothing more ({cause})")
+                self.note(f"{name} failed and gets no further events ({cause})")

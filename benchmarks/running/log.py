@@ -1,4 +1,4 @@
-"""A launch's output, captured to a file of bounded size. Standard library only."""
+"""Captures a launch's output in a file of bounded size. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ CHUNK_BYTES = 2**16
 
 
 class LogCapture:
-    """Drains a pipe into a file: the first 8 MiB, a line on what was dropped, the last 2 MiB.
+    """Drains a pipe into a file: the first 8 MiB, a line on dropped bytes, the last 2 MiB.
 
-    A flood cannot block the process that writes it, nor fill memory or disk.
+    A flood of output cannot block the process that writes it, nor fill memory or disk.
     """
 
     def __init__(self, read_fd: int, path: Path) -> None:
@@ -29,7 +29,7 @@ class LogCapture:
         self._thread.start()
 
     def close(self, timeout_s: float) -> None:
-        """Wait for the end of the output, at most this long: a stray child may hold the pipe."""
+        """Wait for the end of the output, but no longer: a stray child may keep the pipe open."""
         self._thread.join(timeout_s)
 
     def _drain(self) -> None:

@@ -1,10 +1,10 @@
-"""The oracle of a work: float64 on the CPU, by two independent frameworks that agree.
+"""The oracle of a work: float64 results on the CPU on which two independent frameworks agree.
 
-    <cache>/oracle/<content hash>/    what the first holder computed (worker.oracle_files)
-    <cache>/oracle/<key>.json         which one belongs to a work, who holds it, how well they agree
+    <cache>/oracle/<content hash>/    the first holder's results (worker.oracle_files)
+    <cache>/oracle/<key>.json         a work's content hash, its two holders and their differences
 
-A folder is named by what is in it, and read back against its name before it is used. Where the code
-of a holder, or of the proofs, has changed since, the oracle is computed anew.
+A folder is named by the hash of its content, which is checked before it is used. If the code of a
+holder, or of the proofs, has changed since, the oracle is computed again.
 """
 
 from __future__ import annotations
@@ -32,16 +32,15 @@ from benchmarks.running.prover import Proof, Prover
 from benchmarks.storage.files import replace_whole
 
 MAX_FLOP_PER_STEP = 2e11
-"""FLOP of a step, or of a batch of requests with what comes before them, above which no oracle is
-computed: in float64 two cores take about 15 s for it, and two holders make a dozen such steps each.
-"""
+"""No oracle is computed if a step, or a batch of requests with its prompt, takes more FLOP: in
+float64 two cores need about 15 s for this, and two holders make a dozen such steps each."""
 PRECISION = "fp64"
 DEVICE = "cpu"
 
 
 @dataclass(frozen=True)
 class Known:
-    """An oracle at hand."""
+    """An oracle that is stored here."""
 
     folder: Path
     holders: tuple[str, ...]
@@ -49,7 +48,7 @@ class Known:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What one candidate has computed."""
+    """The results of one candidate."""
 
     framework: str
     folder: Path
@@ -57,16 +56,16 @@ class _Kept:
 
 @dataclass
 class Oracles:
-    """Finds the oracle of each work, and has it computed where it is not there."""
+    """Finds the oracle of each work, and has it computed if it is not stored."""
 
     prover: Prover
     note: Callable[[str], None]
     _found: dict[tuple[Work, bool], Known | str] = field(default_factory=dict)
 
     def find(self, work: Work, *, follows: bool) -> Known | str:
-        """The oracle of this work, or why there is none; with `follows`, one with the ten steps.
+        """The oracle of this work, or why there is none; with `follows`, it includes ten steps.
 
-        Raises ProofStoppedError where the user wants to stop.
+        Raises ProofStoppedError if a stop is requested.
         """
         follows = follows and self.prover.catalog.workloads[work.workload].spec.task.is_followed
         key = (work, follows)
@@ -86,7 +85,7 @@ class Oracles:
                 folder = self._root / Path(known["identity"]).name
                 if _holds(folder, known["identity"]):
                     return Known(folder, tuple(known["holders"]))
-            self.note(f"the stored oracle of {_named(work)} is damaged: it is computed anew")
+            self.note(f"the stored oracle of {_named(work)} is damaged: it is computed again")
         return None
 
     def _computed(self, work: Work, follows: bool) -> Known | str:
@@ -97,7 +96,7 @@ class Oracles:
         if len(cases) < 2:
             installed = ", ".join(case.way.framework for case in cases) or "none"
             each = " and batch statistics per replica" * (work.num_replicas > 1)
-            return f"it takes two frameworks with float64 on the CPU{each}; installed: {installed}"
+            return f"it needs two frameworks with float64 on the CPU{each}, installed: {installed}"
         names = ", ".join(case.way.framework for case in cases[:2])
         self.note(f"computing the float64 oracle of {_named(work)} with {names}")
         for left_over in self._root.glob("partial-*"):
@@ -110,7 +109,7 @@ class Oracles:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _agreeing(self, cases: list[Case], partial: Path, work: Work, follows: bool) -> Known | str:
-        """The first two candidates that agree hold the oracle; else, how each of them differs."""
+        """The oracle of the first two candidates that agree; else, how each of them differs."""
         kept: list[_Kept] = []
         reasons: list[str] = []
         for case in cases:
@@ -119,7 +118,7 @@ class Oracles:
                 proof = self.prover.prove(case, oracle=other.folder, follows=follows)
                 if proof.verdict.status == PASS:
                     return self._keep(work, follows, other, name, proof)
-                reasons.append(f"{name} beside {other.framework}: {proof.verdict.reason}")
+                reasons.append(f"{name} against {other.framework}: {proof.verdict.reason}")
                 if proof.status != "ok":
                     break
             else:
@@ -159,7 +158,7 @@ class Oracles:
         return found.versions if isinstance(found, Interpreter) else {}
 
     def _code(self, work: Work, holders: Iterable[str]) -> dict[str, str]:
-        """The hash of each holder's code, and of ours; of a holder that is gone there is none."""
+        """The hashes of the holders' code and of ours; a holder that is gone has none."""
         present = self.prover.catalog.implementations
         own = {
             name: self.prover.code_hash(work.workload, name)
@@ -174,8 +173,8 @@ class Oracles:
         flop, unit = spec.task.oracle_step(spec.flop_per_step(work), work)
         if flop > MAX_FLOP_PER_STEP:
             return (
-                f"its float64 oracle takes {flop:.1e} FLOP a {unit},"
-                f" more than {MAX_FLOP_PER_STEP:.0e}"
+                f"its float64 oracle takes {flop:.1e} FLOP for each {unit},"
+                f" at most {MAX_FLOP_PER_STEP:.0e} expected"
             )
         # Whichever two of the candidates come to hold it.
         frameworks = self.prover.catalog.frameworks
@@ -192,7 +191,7 @@ class Oracles:
         return None
 
     def _candidates(self, work: Work) -> Iterator[Case]:
-        """The cases that can hold the oracle, one for each framework that is installed."""
+        """The cases that can hold the oracle, one for each installed framework."""
         catalog = self.prover.catalog
         spec = catalog.workloads[work.workload].spec
         options = tuple((one, spec.default_option(one, work.size)) for one in spec.way_options)
@@ -213,18 +212,18 @@ class Oracles:
         return self.prover.folders.cache / "oracle"
 
     def _file(self, work: Work, follows: bool) -> Path:
-        """Named by the work's arrays, which depend on the spec's source as well."""
+        """The file of a work's oracle, named by its arrays, which depend on the spec's source."""
         key = data_folder(self.prover.catalog, work, self.prover.folders).name
         return self._root / f"{key}{'-followed' if follows else ''}.json"
 
 
 def _holds(folder: Path, identity: str) -> bool:
-    """Whether the folder is there, and holds what it is named by."""
+    """Whether the folder exists and its content has this hash."""
     return folder.is_dir() and content_hash(folder) == identity
 
 
 def content_hash(folder: Path) -> str:
-    """The hash of every file below a folder, with its path in it."""
+    """The hash of every file below a folder, with its relative path."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -235,7 +234,7 @@ def content_hash(folder: Path) -> str:
 
 
 def _execution(framework: FrameworkEntry, workload: str) -> str | None:
-    """The first way in which a framework holds the oracle, None where it holds none."""
+    """The first execution in which a framework can hold the oracle; None if there is none."""
     own: Any = framework.capabilities
     if not own.holds_oracle or PRECISION not in own.precisions.get(DEVICE, ()):
         return None

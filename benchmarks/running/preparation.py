@@ -1,4 +1,4 @@
-"""From a case of the plan to a process that can be started: message, command, data."""
+"""Prepares a case of the plan for its process: message, command and canonical arrays."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from benchmarks.planning.sources import Sources
 from benchmarks.running.process import Command
 
 ACCELERATOR_SHARE = 0.9
-"""Share of a device's memory that the launches alive together divide among them."""
+"""Share of a device's memory that launches which are alive together divide among themselves."""
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a run keeps what is no result."""
+    """The folders of a run besides its records."""
 
     cache: Path
-    """Lives on between runs: canonical arrays, compile caches."""
+    """Canonical arrays and compile caches, which are kept between runs."""
     logs: Path
     """The launches' output, beside the records."""
     lock: Path
-    """Holds the lock that lets one run measure at a time."""
+    """The folder of the lock that lets one run measure at a time."""
 
 
 def lock_folder(config: MachineConfig) -> Path:
@@ -45,13 +45,13 @@ def lock_folder(config: MachineConfig) -> Path:
 
 
 class DataError(Exception):
-    """Why the canonical arrays of a Work could not be made."""
+    """The canonical arrays of a Work could not be made; the message says why."""
 
 
 def data_folder(catalog: Catalog, work: Work, folders: Folders) -> Path:
-    """Where this Work's canonical arrays lie once `prepare_data` has returned.
+    """The folder of this Work's canonical arrays, which `prepare_data` fills.
 
-    Named by all source that they depend on: one workload's mathematics may be built on another's.
+    It is named by a hash of all source that they depend on: a workload may import another's.
     """
     entry = catalog.workloads[work.workload]
     source = Sources(catalog.roots).hash_of([entry.spec_module])
@@ -60,7 +60,7 @@ def data_folder(catalog: Catalog, work: Work, folders: Folders) -> Path:
 
 
 def prepare_data(catalog: Catalog, work: Work, folders: Folders, *, timeout_s: float) -> None:
-    """Write this Work's canonical arrays where they are not there yet; DataError if it fails."""
+    """Write this Work's canonical arrays unless they exist already; DataError if that fails."""
     folder = data_folder(catalog, work, folders)
     if folder.is_dir():
         return
@@ -77,7 +77,7 @@ def prepare_data(catalog: Catalog, work: Work, folders: Folders, *, timeout_s: f
                 _python_path(catalog), private_folder=folders.cache / "scratch" / "data"
             ),
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us to handle
+            start_new_session=True,  # Ctrl-C must reach this process only
             capture_output=True,
             text=True,
             errors="replace",
@@ -102,7 +102,7 @@ def launch_of(
     oracle: Path | None,
     inspects: bool,
 ) -> LaunchRequest:
-    """The message that tells a worker what to run; its private folders exist when this returns."""
+    """The message that tells a worker what to run; creates the launch's private folders."""
     framework = catalog.frameworks[case.way.framework]
     implementation = catalog.implementations[case.work.workload, case.way.framework]
     alone = is_host(case.place.device) or num_resident == 1
@@ -138,7 +138,7 @@ def settings_of(
     scratch: Path,
     memory_fraction: float = 1.0,
 ) -> Settings:
-    """How a case is to run here; its private folders exist when this returns."""
+    """The settings of a case on this machine; creates its private folders."""
     for folder in (cache, scratch):
         folder.mkdir(parents=True, exist_ok=True)
     return Settings(
@@ -160,7 +160,7 @@ def command_of(
     launch_id: str,
     folders: Folders,
 ) -> Command:
-    """How to start the worker of this launch, in its framework's interpreter."""
+    """The command that starts this launch's worker in its framework's interpreter."""
     name = launch.case.way.framework
     extra = {
         **_python_path(catalog),
@@ -177,5 +177,5 @@ def command_of(
 
 
 def _python_path(catalog: Catalog) -> dict[str, str]:
-    """Our own checkout first: other wheels have shipped a top-level `benchmarks` before."""
+    """PYTHONPATH with our checkout first: other wheels have shipped a top-level `benchmarks`."""
     return {"PYTHONPATH": ":".join([str(PROJECT_ROOT), *catalog.python_path])}

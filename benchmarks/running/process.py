@@ -1,7 +1,7 @@
 """The supervisor of one worker process: its channel, its log, its signals and its end.
 
-The parent waits by blocking. A phase's time limit counts only while it waits, and it waits only
-for a worker that runs: time spent stopped counts for nobody.
+The parent blocks while it waits. A phase's time limit covers only that waiting, and the parent
+waits only for a worker that runs: the time for which a worker is stopped does not count.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from benchmarks.running.log import LogCapture
 from benchmarks.running.watchdog import MARK_VARIABLE, marked_processes
 
 TICK_S = 1.0
-"""How often a waiting parent looks at memory and at requests to stop."""
+"""Interval at which a waiting parent checks memory and requests to stop."""
 TERM_GRACE_S = 5.0
 STOP_TIMEOUT_S = 10.0
 KILL_TIMEOUT_S = 10.0
-"""A process that a driver holds in the kernel outlives SIGKILL: nobody waits for it for ever."""
+"""Longest wait after SIGKILL, which a process that hangs in a driver outlives."""
 
 
 class WorkerGoneError(Exception):
-    """The worker ended, or sent something that is no message, without saying why."""
+    """The worker ended without a last message, or sent something that is no message."""
 
 
 class WorkerTimeoutError(Exception):
@@ -44,12 +44,12 @@ class Command:
     """How to start a worker."""
 
     mark: str
-    """Unique name; every descendant carries it in its environment."""
+    """A unique name that every descendant has in its environment."""
     arguments: Sequence[str]
-    """The interpreter and its arguments, to which the descriptors and our pid are appended."""
+    """The interpreter and its arguments; the descriptors and our pid are appended."""
     environment: Mapping[str, str]
     folder: Path
-    """Private working folder."""
+    """The private working folder."""
     log: Path
 
 
@@ -80,11 +80,11 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """The worker's process id, which is its group's as well."""
+        """The worker's process id, which is also its group's."""
         return self._process.pid
 
     def send(self, message: Message) -> None:
-        """Write a message; WorkerGoneError where nobody reads any more."""
+        """Write a message; WorkerGoneError if the worker has closed its channel."""
         try:
             os.write(self._write_fd, encode(message))
         except BrokenPipeError as error:
@@ -93,8 +93,8 @@ class Worker:
     def receive(self, *, timeout_s: float, tick: Callable[[], None]) -> Message:
         """The worker's next message, waiting at most timeout_s and calling tick every second.
 
-        Raises WorkerGoneError at the worker's end and WorkerTimeoutError at the limit; whatever
-        tick raises passes through.
+        Raises WorkerGoneError if the worker ends, and WorkerTimeoutError after timeout_s. An
+        exception that tick raises passes through.
         """
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._buffer:
@@ -110,23 +110,23 @@ class Worker:
             raise WorkerGoneError(str(error)) from error
 
     def _fill(self, timeout_s: float) -> bool:
-        """Read what there is to read; False where nothing came in time."""
+        """Read the bytes that are available; False if none arrived in time."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._read_fd, selectors.EVENT_READ)
             if not selector.select(timeout_s):
-                if self._process.poll() is not None:  # a stray child holds the channel open
-                    raise WorkerGoneError("the worker ended without a word")
+                if self._process.poll() is not None:  # a stray child keeps the channel open
+                    raise WorkerGoneError("the worker ended without a message")
                 return False
         chunk = os.read(self._read_fd, 2**16)
         if not chunk:
-            raise WorkerGoneError("the worker ended without a word")
+            raise WorkerGoneError("the worker ended without a message")
         self._buffer += chunk
         if len(self._buffer) > MAX_MESSAGE_BYTES:
-            raise WorkerGoneError(f"a message of more than {MAX_MESSAGE_BYTES} bytes")
+            raise WorkerGoneError(f"received a message of more than {MAX_MESSAGE_BYTES} bytes")
         return True
 
     def stop(self) -> None:
-        """Stop the whole tree, and return once every process of it has stopped."""
+        """Stop the whole process tree, and return when each of its processes has stopped."""
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while running := [process for process in self.tree() if not _is_halted(process)]:
             if time.monotonic() > deadline:
@@ -137,7 +137,7 @@ class Worker:
             time.sleep(0.001)
 
     def resume(self) -> None:
-        """Let the whole tree go on."""
+        """Resume the whole process tree."""
         for process in self.tree():
             with suppress(psutil.NoSuchProcess):
                 process.resume()
@@ -159,16 +159,16 @@ class Worker:
         return total
 
     def dump_stack(self) -> None:
-        """Have a worker that hangs write its stacks to its log, and die of it."""
+        """Make a hanging worker write its stacks to its log and die."""
         self.resume()
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGABRT)
 
     def end(self, *, grace_s: float) -> int | None:
-        """Reap the whole tree and return how the worker ended by itself, None if it was killed.
+        """Reap the whole process tree; the worker's exit code, None if it had to be killed.
 
-        The result is its exit code, negative for a signal. It gets grace_s to end by itself, then
-        SIGTERM, then SIGKILL; descendants that left its group are found by their mark.
+        The exit code is negative after a signal. The worker gets grace_s to end by itself, then
+        SIGTERM, then SIGKILL. Descendants that left its group are found by their mark.
         """
         self.resume()
         returncode = self._wait(grace_s)
@@ -196,7 +196,7 @@ class Worker:
             os.killpg(self.pid, number)
 
     def _sweep(self) -> None:
-        """Kill descendants that left the group, until there is none or none that can be killed."""
+        """Kill descendants that left the group, until none is left or time is up."""
         deadline = time.monotonic() + KILL_TIMEOUT_S
         while (strays := marked_processes({self.mark})) and time.monotonic() < deadline:
             for pid in strays:

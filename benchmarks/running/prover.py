@@ -1,4 +1,4 @@
-"""Proofs seen from the parent: one process for each, ending as a verdict."""
+"""Runs proofs: one process for each, which ends as a verdict."""
 
 from __future__ import annotations
 
@@ -42,38 +42,38 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Proof:
-    """What one proof came to."""
+    """The result of one proof."""
 
     verdict: ParityVerdict
     evidence: Evidence = field(default_factory=Evidence)
     settings: Mapping[str, Any] = field(default_factory=dict)
     status: str = "ok"
-    """A status of records: how the process ended."""
+    """How the process ended, as a status of records."""
     log: Path | None = None
 
 
 class ProofStoppedError(Exception):
-    """A proof was not made, because whoever asked for it wants to stop."""
+    """A proof was not made, because a stop was requested."""
 
 
 @dataclass
 class Prover:
-    """Makes proofs one after another."""
+    """Runs proofs, one at a time."""
 
     catalog: Catalog
     machine_config: MachineConfig
     protocol: MeasuringProtocol
-    """For its time limits."""
+    """The protocol, for its time limits."""
     folders: Folders
     guard: Guard
     stopping: Stopping
     memory_limit_bytes: int
     on_phase: Callable[[str, str], None]
-    """Told the case_id and the phase that its proof enters."""
+    """Called with the case_id and the phase that its proof enters."""
     _interpreters: dict[str, Interpreter | str] = field(default_factory=dict)
 
     def interpreter(self, framework: str) -> Interpreter | str:
-        """Where this framework runs, or why it is not installed."""
+        """The framework's interpreter, or why it is not installed."""
         if framework not in self._interpreters:
             self._interpreters |= resolve(self.catalog, self.machine_config, [framework])
         return self._interpreters[framework]
@@ -88,8 +88,8 @@ class Prover:
     ) -> Proof:
         """The verdict on a case whose framework is installed, against the oracle in this folder.
 
-        A holder of the oracle keeps what it computes below `keep`. Raises ProofStoppedError where
-        the user wants to stop; whatever else goes wrong is a verdict.
+        A case that computes the oracle writes its results below `keep`. Raises ProofStoppedError if
+        a stop is requested; any other failure becomes a verdict.
         """
         launch_id = f"proof-{os.getpid()}-{next(_numbers)}-{case.way.framework}"
         request = self._request(case, launch_id, oracle=oracle, keep=keep, follows=follows)
@@ -105,7 +105,7 @@ class Prover:
             return _run(live, command.log)
 
     def key(self, case: Case) -> str:
-        """The identity of a case's proof here."""
+        """The identity of a case's proof on this machine."""
         names = (case.way.framework, *self._exporters(case))
         found = [self.interpreter(name) for name in names]
         return proof_key(
@@ -117,7 +117,7 @@ class Prover:
         )
 
     def _exporters(self, case: Case) -> dict[str, str]:
-        """The modules that export the case's model, each by its framework."""
+        """The modules that export the case's model, by their frameworks."""
         implementation = self.catalog.implementations[case.work.workload, case.way.framework]
         return implementation.exporters(case.way.precision)
 
@@ -170,13 +170,13 @@ class Prover:
         resident = live.worker.resident_bytes()
         if resident > self.memory_limit_bytes:
             limit = in_gib(self.memory_limit_bytes)
-            raise live.fail("oom_host", f"it took {in_gib(resident)}, the limit is {limit}")
+            raise live.fail("oom_host", f"the proof took {in_gib(resident)}, the limit is {limit}")
         if self.stopping.signalled:
             raise live.interrupt("stopped")
 
     @contextlib.contextmanager
     def _reaped(self, live: SupervisedLaunch) -> Iterator[SupervisedLaunch]:
-        """Whatever happens inside, the process is ended and its private folder is removed."""
+        """In any case, end the process and remove its private folder on leaving."""
         try:
             yield live
         finally:

@@ -1,6 +1,6 @@
-"""Proofs for work whose oracle cannot be computed: the same way, at sizes where it can.
+"""Proofs for work whose oracle cannot be computed: the same way, at sizes with an oracle.
 
-A proof that passed is kept below <cache>/proofs/, by everything that it depends on.
+A proof that passed is kept below <cache>/proofs/, keyed by everything that it depends on.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Proxies:
     oracles: Oracles
 
     def verdict(self, case: Case, reason: str) -> ParityVerdict:
-        """INHERITED where the way passes at every proxy, else what the first that does not came to.
+        """INHERITED if the way passes at every proxy size, else the verdict of the first failure.
 
-        `reason` is why the case has no oracle of its own. Raises ProofStoppedError.
+        `reason` says why the case has no oracle of its own. Raises ProofStoppedError.
         """
         proxies = list(self._proxies(case))
         if not proxies:
             return ParityVerdict(
-                UNPROVEN, reason=f"{reason}; the workload names no sizes in its place"
+                UNPROVEN, reason=f"{reason}; the workload names no proxy sizes for it"
             )
         for proxy in proxies:
             found = self._proven(proxy)
@@ -87,7 +87,7 @@ class Proxies:
 
 
 def _kept(file: Path) -> ParityVerdict | None:
-    """The proof in this file; None where there is none that can be read."""
+    """The verdict in this file; None if there is none that can be read."""
     try:
         return verdict_from_json(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):

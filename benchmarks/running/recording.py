@@ -1,4 +1,4 @@
-"""From a launch that has ended to its record."""
+"""Makes the record of a launch that has ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.running.rounds import median_step_s
 def record_of(
     plan: Plan, catalog: Catalog, cohort: CohortPlan, launch: LaunchPlan, live: SupervisedLaunch
 ) -> Record:
-    """The one record of a launch that is no longer alive."""
+    """The record of a launch that is no longer alive."""
     case = live.launch.case
     spec = catalog.workloads[case.work.workload].spec
     flop_per_step = spec.flop_per_step(case.work)
@@ -63,7 +63,7 @@ def record_of(
 
 
 def _unproven(live: SupervisedLaunch) -> Failure | None:
-    """A failure where the launch was not shown to do the work that it was asked for."""
+    """A failure if the launch's work is not proven."""
     parity = live.evidence.parity
     if parity is None:
         return None
@@ -74,7 +74,7 @@ def _unproven(live: SupervisedLaunch) -> Failure | None:
 def _suspicion(
     plan: Plan, case: Case, live: SupervisedLaunch, flop_per_step: int
 ) -> Failure | None:
-    """A failure where the launch claims a rate that its device cannot reach."""
+    """A failure if the launch's rate is above its device's peak."""
     step_s = median_step_s(live)
     if step_s is None:
         return None

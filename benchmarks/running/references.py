@@ -1,6 +1,6 @@
-"""What the equality of each case rests on: an oracle, or proofs at other sizes.
+"""The reference that proves each case: an oracle, or proofs at other sizes.
 
-Found when a case is first launched, and once for each.
+It is looked up once for each case, before its first launch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.running.proxies import Proxies
 
 @dataclass(frozen=True)
 class Reference:
-    """One case's: either an oracle's folder, or the verdict that stands in for it."""
+    """A case's reference: an oracle's folder, or a verdict in its place."""
 
     oracle: Path | None = None
     verdict: ParityVerdict | None = None
@@ -31,9 +31,9 @@ class References:
     _found: dict[Case, Reference] = field(default_factory=dict)
 
     def of(self, case: Case, *, follows: bool = False) -> Reference:
-        """The reference of this case; with `follows`, of an oracle with the ten steps.
+        """The reference of this case; with `follows`, its oracle includes ten steps.
 
-        Raises ProofStoppedError where the user wants to stop.
+        Raises ProofStoppedError if a stop is requested.
         """
         if case not in self._found:
             self._found[case] = self._differing(case) or self._proving(case, follows)
@@ -53,5 +53,5 @@ class References:
 
 
 def references_of(oracles: Oracles) -> References:
-    """References that are proven where these oracles are."""
+    """The references for the prover of these oracles."""
     return References(oracles, Proxies(oracles.prover, oracles))

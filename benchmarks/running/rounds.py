@@ -1,4 +1,4 @@
-"""One cohort: launches that are alive together and take turns, round by round, in random order."""
+"""The rounds of a cohort: its launches are alive together and take turns in random order."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from benchmarks.statistics.intervals import half_width_reached
 from benchmarks.statistics.percentiles import HIGHEST_OF_LAUNCHES, required_samples
 
 CHECK_EVERY = 5
-"""Rounds between two looks at the spread."""
+"""Number of rounds between two checks of the spread."""
 MAX_REDONE_SHARE = 0.25
-"""Rounds beyond max_rounds, or min_rounds where time is up, that may replace invalid ones."""
+"""Share of max_rounds (min_rounds if time is up) that may be added to replace invalid rounds."""
 SPARE_REQUESTS = 1.1
-"""Times the requests that a percentile takes: rounds are dropped, slow ones may come in runs."""
+"""Factor on the requests that a percentile needs: rounds are dropped, slow requests may cluster."""
 FENCES_PER_BLOCK = 1000
 """A block lasts at least this many empty fences."""
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """The rules by which a cohort's rounds begin and end."""
+    """The rules for a cohort's rounds."""
 
     protocol: MeasuringProtocol
     rules: DeviceRules
@@ -68,10 +68,10 @@ def take_rounds(
 def _with_enough_requests(
     protocol: MeasuringProtocol, lives: Sequence[SupervisedLaunch]
 ) -> MeasuringProtocol:
-    """The protocol with the rounds that its percentiles of latency take, as far as it allows.
+    """The protocol with as many rounds as its percentiles of latency need, within max_rounds.
 
-    The requests of all cohorts are pooled where a percentile is that of all launches; of the others
-    each launch has its own.
+    Percentiles up to HIGHEST_OF_LAUNCHES need enough requests in each launch; for higher ones the
+    requests of all cohorts are pooled.
     """
     ready = next((live.ready for live in lives if live.ready), None)
     if ready is None or ready.steps_per_turn is None or not protocol.percentiles:
@@ -88,9 +88,9 @@ def _with_enough_requests(
 
 
 def steps_per_block(live: SupervisedLaunch, rounds: Rounds) -> int:
-    """Steps that make a block as long as the protocol, the fence and the device ask.
+    """The number of steps for a block as long as the protocol, the fence and the device require.
 
-    Where each step is a request that is timed by itself, the launch says how many.
+    If each step is a request that is timed by itself, the launch gives the number.
     """
     assert live.ready is not None
     if live.ready.steps_per_turn is not None:
@@ -100,13 +100,13 @@ def steps_per_block(live: SupervisedLaunch, rounds: Rounds) -> int:
 
 
 def _take_turn(live: SupervisedLaunch, turn: Turn, position: int, num_alive: int) -> bool:
-    """Whether the turn can count; False where a declared cause spoilt it."""
+    """Whether the turn counts; False if a declared cause disturbed it."""
     on_host = is_host(live.launch.settings.device)
     watch = Watch(live.worker.pid, num_on_accelerator=0 if on_host else num_alive)
     try:
         done = live.take_turn(turn)
     except LaunchEndedError:
-        return True  # the launch is out; the others' round stands
+        return True  # this launch has failed; the others' round still counts
     conditions = watch.conditions(done)
     live.blocks.append(
         Block(
@@ -130,7 +130,7 @@ def _is_enough(
     elapsed_s: float,
     p: MeasuringProtocol,
 ) -> bool:
-    """Whether the limits are reached, or, of rounds that count, enough for the spread asked for."""
+    """Whether a limit is reached, or the valid rounds give the requested half-width."""
     is_late = elapsed_s >= p.max_launch_s
     limit = p.min_rounds if is_late else p.max_rounds
     if num_valid >= limit or num_rounds >= math.ceil(limit * (1 + MAX_REDONE_SHARE)):
@@ -150,6 +150,6 @@ def _is_settled(live: SupervisedLaunch, target_half_width: float) -> bool:
 
 
 def median_step_s(live: SupervisedLaunch) -> float | None:
-    """Median seconds per step over all blocks, None without any."""
+    """Median seconds per step over all blocks; None if there is no block."""
     seconds = [block.duration_ns / block.num_steps / 1e9 for block in live.blocks]
     return statistics.median(seconds) if seconds else None

@@ -1,4 +1,4 @@
-"""The run: cohort after cohort, each launch ending as one record in the store."""
+"""The run: measures cohort after cohort; each launch becomes one record in the store."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from benchmarks.running.stopping import StopNowError, Stopping
 from benchmarks.storage.store import Store
 
 MAX_IMPORTS = 4
-"""Launches that import at the same time at most, and no more than there are cores."""
+"""Largest number of launches that import at the same time; the cores limit it too."""
 MIN_ROUNDS_KEPT = 3
-"""Rounds from which a launch counts, though the run was stopped before it had all of them."""
+"""Least number of rounds with which a launch counts if the run was stopped early."""
 
 
 @dataclass
 class Run:
-    """Everything that a run needs, and the cells that it has given up on."""
+    """Everything that a run needs, and the cases that have failed in it."""
 
     plan: Plan
     catalog: Catalog
@@ -55,22 +55,22 @@ class Run:
     progress: Listener
     stopping: Stopping
     failed: set[str] = field(default_factory=set)
-    """Cases that failed in this run: they are not launched again in it."""
+    """case_ids that failed in this run; they are not launched again in it."""
     inspected: set[str] = field(default_factory=set)
-    """Cases of which a launch was asked what it works with: later ones run the same code."""
+    """case_ids of which one launch was inspected; later launches run the same code."""
 
     @property
     def memory_limit_bytes(self) -> int:
-        """Bytes that the launches alive together may take."""
+        """Bytes that launches which are alive together may take."""
         return self.plan.machine_config.memory_limit_bytes(total_memory_bytes())
 
     def case(self, launch: LaunchPlan) -> Case:
-        """The case that a launch of the plan is of."""
+        """The case of a planned launch."""
         return self.plan.cell(launch.case_id).case
 
 
 def run(current: Run) -> None:
-    """Measure every cohort of the plan; the store holds the records when this returns."""
+    """Measure every cohort of the plan, and store the records."""
     with machine_lock(current.folders.lock), Guard() as guard, current.stopping:
         current.progress.begin(
             len(current.plan.cohorts), current.plan.estimate_s, what="cohorts to measure"
@@ -82,9 +82,9 @@ def run(current: Run) -> None:
                     break
                 _run_cohort(_Cohort(current, cohort, guard, references), index)
         except ProofStoppedError:
-            current.progress.note("stopped while work was being proven; nothing was alive yet")
+            current.progress.note("stopped during a proof, before any launch of its cohort")
         except StopNowError:
-            current.progress.note("stopped now; what had been measured is kept")
+            current.progress.note("stopped now; all finished launches are kept")
         finally:
             current.progress.end()
 
@@ -103,26 +103,28 @@ def _grounds(current: Run, guard: Guard) -> References:
 
 @dataclass
 class _Cohort:
-    """A cohort under way."""
+    """A cohort that is being measured."""
 
     run: Run
     plan: CohortPlan
     guard: Guard
     references: References
     lives: list[tuple[LaunchPlan, SupervisedLaunch]] = field(default_factory=list)
-    """Every launch of those alive at once that was started, in this order."""
+    """The launches started so far among those that are to be alive at once, in order."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
-    """For each launch of the cohort that is started, one of its own."""
+    """Yields a new number for each started launch of the cohort."""
     begun: set[LaunchPlan] = field(default_factory=set)
+    """Planned launches that were started."""
 
     def not_failed(self, launches: Sequence[LaunchPlan]) -> list[LaunchPlan]:
-        """Those whose cases this run has not given up on."""
+        """The launches whose cases have not failed in this run."""
         return [launch for launch in launches if launch.case_id not in self.run.failed]
 
     def worth_launching(self, launches: Sequence[LaunchPlan]) -> list[LaunchPlan]:
-        """Those that have not failed; of a serial pair that lost one, the other is launched once.
+        """The launches that are still useful: their cases have not failed.
 
-        Its second launch is there for the comparison.
+        If one case of a serial pair failed, the other is launched only once: its second launch
+        serves the comparison alone.
         """
         left = self.not_failed(launches)
         if self.plan.resident == SERIAL and len(self.not_failed(self.plan.launches)) < len(
@@ -140,7 +142,7 @@ def _run_cohort(cohort: _Cohort, index: int) -> None:
         return
     title = plan.group_id + (", one after another" if plan.resident == SERIAL else "")
     current.progress.cohort(index, title, [launch.case_id for launch in launches])
-    for launch in launches:  # before any is alive, which a proof would disturb
+    for launch in launches:  # before any launch is alive, which a proof would disturb
         if current.stopping.requested:
             return
         cohort.references.of(current.case(launch))
@@ -168,12 +170,12 @@ def _run_at_once(cohort: _Cohort, launches: list[LaunchPlan]) -> None:
 
 @contextmanager
 def _recorded(cohort: _Cohort) -> Iterator[None]:
-    """Whatever happens inside, every launch that was started is reaped and becomes one record."""
+    """In any case, reap every started launch and store its record on leaving."""
     try:
         yield
     finally:
         stopping = cohort.run.stopping
-        with stopping.held(), ExitStack() as all_of_them:  # one that fails stops no other
+        with stopping.held(), ExitStack() as all_of_them:  # all callbacks run, even if one raises
             for launch, live in cohort.lives:
                 all_of_them.callback(_record, cohort, launch, live)
 
@@ -195,9 +197,9 @@ def _record(cohort: _Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None
 
 
 def _import(cohort: _Cohort, launches: Sequence[LaunchPlan]) -> None:
-    """Start every launch, and let them import their frameworks, a few at a time: nothing is timed.
+    """Start every launch and let it import its framework, a few at a time: nothing is timed yet.
 
-    What is timed in a launch's preparation has the machine to itself.
+    Later a launch has the machine to itself during its preparation, parts of which are timed.
     """
     importing: deque[SupervisedLaunch] = deque()
     width = min(MAX_IMPORTS, effective_cores())
@@ -218,7 +220,7 @@ def _await_import(live: SupervisedLaunch) -> None:
 
 
 def _started(cohort: _Cohort, launch: LaunchPlan) -> SupervisedLaunch:
-    """One more of the cohort's lives, importing its framework or failed."""
+    """Start a launch and add it to the cohort's lives; it imports its framework, or has failed."""
     current = cohort.run
     case = current.case(launch)
     launch_id = f"{cohort.plan.cohort_id.replace('/', '-')}-{next(cohort.numbers)}"
@@ -247,7 +249,7 @@ def _started(cohort: _Cohort, launch: LaunchPlan) -> SupervisedLaunch:
 
 
 def _prepare(current: Run, live: SupervisedLaunch) -> None:
-    """Bring a launch to where it waits for turns, or to its failure."""
+    """Prepare a launch until it waits for turns, or fails."""
     if live.is_alive and not current.stopping.requested:
         with suppress(LaunchEndedError):
             live.prepare()
@@ -269,7 +271,7 @@ def _live(cohort: _Cohort, message: LaunchRequest, launch_id: str) -> Supervised
 
 
 def _tick(cohort: _Cohort, running: SupervisedLaunch) -> None:
-    """Look at memory, for which the largest launch pays, and at requests to stop."""
+    """Check memory and requests to stop; above the memory limit the largest launch fails."""
     current = cohort.run
     sizes = [(live.worker.resident_bytes(), live) for _, live in cohort.lives if live.is_alive]
     resident = sum(size for size, _ in sizes)
@@ -283,11 +285,11 @@ def _tick(cohort: _Cohort, running: SupervisedLaunch) -> None:
         if largest is running:
             raise ended
     if current.stopping.requested and running.ready is None:
-        raise running.interrupt("the run was stopped while it was being prepared")
+        raise running.interrupt("the run was stopped while this launch was being prepared")
 
 
 def _finish(cohort: _Cohort) -> None:
-    """Have every launch that took part to the end report; the others are interrupted."""
+    """Finish every launch with enough rounds; interrupt the others."""
     protocol = cohort.run.plan.protocol
     for _, live in cohort.lives:
         if not live.is_alive:

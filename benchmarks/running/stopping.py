@@ -12,27 +12,27 @@ from benchmarks.errors import EXIT_OK, EXIT_SIGINT, EXIT_SIGTERM
 
 
 class StopNowError(BaseException):
-    """A second request to stop: end at once. No handler of ordinary exceptions may swallow it."""
+    """A second request to stop: end at once. `except Exception` must not catch it."""
 
 
 class Stopping:
-    """While this is open, the first Ctrl-C or SIGTERM is a request, the second an exception."""
+    """While this is open, a first Ctrl-C or SIGTERM sets `requested`, a second raises."""
 
     def __init__(self, max_time_s: float | None = None) -> None:
         self._deadline = None if max_time_s is None else time.monotonic() + max_time_s
         self._is_held = False
         self.exit_code = EXIT_OK
-        """130 or 143 once a signal came."""
+        """130 or 143 after a signal, else 0."""
 
     @property
     def requested(self) -> bool:
-        """Whether to end after the current round."""
+        """Whether to end after the current round: after a signal, or past the time limit."""
         late = self._deadline is not None and time.monotonic() >= self._deadline
         return late or self.signalled
 
     @property
     def signalled(self) -> bool:
-        """Whether somebody asked for the end: work that is kept is finished past a time limit."""
+        """Whether a signal came. Work that is kept, such as a proof, ignores the time limit."""
         return self.exit_code != EXIT_OK
 
     def __enter__(self) -> Stopping:
@@ -53,7 +53,7 @@ class Stopping:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Within this, a second request is noted like the first; what must be finished is."""
+        """Within this block a second signal raises nothing, so that cleaning up can finish."""
         self._is_held = True
         try:
             yield

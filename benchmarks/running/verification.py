@@ -1,4 +1,4 @@
-"""The proofs of a plan's cells, one after another."""
+"""Proves a plan's cells, one after another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.running.stopping import StopNowError, Stopping
 
 @dataclass
 class Verification:
-    """Everything that the proofs of a plan need."""
+    """A plan with everything that its proofs need."""
 
     plan: Plan
     catalog: Catalog
@@ -31,7 +31,7 @@ class Verification:
     stopping: Stopping
 
     def prove_all(self) -> list[ProvenCell]:
-        """A verdict for every cell of the plan; for those that cannot run, why."""
+        """A verdict for every cell of the plan; one that cannot run has its reason."""
         proven: list[ProvenCell] = []
         cells = self.plan.cells
         num_to_prove = sum(cell.action != "skip" for cell in cells)
@@ -40,7 +40,7 @@ class Verification:
             try:
                 proven.extend(self._prove_each(guard))
             except StopNowError:
-                self.progress.note("stopped now; what had been proven is shown")
+                self.progress.note("stopped now; finished proofs are shown")
             finally:
                 self.progress.end()
         return [*proven, *(_not_reached(cell) for cell in cells[len(proven) :])]
@@ -77,7 +77,7 @@ class Verification:
             except ProofStoppedError:
                 stopped = True
                 yield _not_reached(cell)
-            except OSError as error:  # a full disk takes no verdict away that there is already
+            except OSError as error:  # a full disk must not cost earlier verdicts
                 yield ProvenCell(
                     cell.case, ParityVerdict(FAIL, reason=f"could not be proven: {error}")
                 )
@@ -101,7 +101,7 @@ def _skipped(cell: Cell) -> ParityVerdict:
 
 
 def _settled(verdict: ParityVerdict) -> ParityVerdict:
-    """What cannot be proven here is skipped, and says why."""
+    """The verdict; what cannot be proven here, or is not comparable, is shown as `skip`."""
     if verdict.status not in (UNPROVEN, NOT_COMPARABLE):
         return verdict
     return ParityVerdict(SKIP, reason=f"{verdict.status.replace('_', ' ')}: {verdict.reason}")

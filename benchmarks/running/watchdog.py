@@ -1,9 +1,9 @@
-"""A small process that ends what its parent started, should the parent die without a word.
+"""A small process that kills its parent's descendants if the parent dies unexpectedly.
 
 Linux kills a worker with its parent, but not the worker's children, and macOS kills neither. Run
-as `python watchdog.py FD`: lines "+MARK PGID" and "-MARK" arrive on the descriptor; at its end
-every group that is still listed is killed, and so is every process whose environment holds its
-mark. Standard library only, imports nothing of Dyno.
+as `python watchdog.py FD`: lines "+MARK PGID" and "-MARK" arrive on the descriptor. When it is
+closed, every group that is still listed is killed, and every process whose environment holds a
+listed mark. Standard library only, imports nothing of Dyno.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MARK_VARIABLE = "DYNO_LAUNCH"
 
 
 def main(read_fd: int) -> None:
-    """Follow the list until the parent closes it, then kill what is left on it."""
+    """Keep the list until the parent closes the descriptor, then kill the groups still listed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: dict[str, int] = {}
@@ -38,7 +38,7 @@ def main(read_fd: int) -> None:
 
 
 def marked_processes(marks: set[str]) -> list[int]:
-    """The processes whose environment carries one of these marks; none where /proc is not."""
+    """The processes whose environment holds one of these marks; none if there is no /proc."""
     wanted = {f"{MARK_VARIABLE}={mark}".encode() for mark in marks}
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

@@ -1,4 +1,4 @@
-"""What more measuring would buy: how many more launches, and whether more rounds would help.
+"""How further measuring would narrow an interval: by more launches, or by more rounds.
 
 Source: Kalibera and Jones, "Rigorous Benchmarking in Reasonable Time" (2013), sections 6 and 7,
 with the corrected estimate of the variance between launches (the first printing's is biased).
@@ -16,21 +16,21 @@ import numpy as np
 from benchmarks.statistics.intervals import CONFIDENCE, LogMean, t_quantile
 
 MAX_LAUNCHES = 1000
-"""Beyond it no advice is given."""
+"""The largest number of launches that is advised."""
 
 
 class Variances(NamedTuple):
-    """Where the spread of round values comes from."""
+    """The spread of round values, in two parts."""
 
     within: float
-    """Of rounds about their launch: more rounds average it away."""
+    """Variance of rounds around their launch's mean; more rounds reduce it."""
     between: float
-    """Of launches about their mean, without what the rounds add; only launches average it away.
-    Zero or less where rounds explain all of it."""
+    """Variance of launches around their mean, corrected for the variance within; only more launches
+    reduce it. Zero or less if the rounds explain all of the spread."""
 
 
 def variances(values_by_launch: Sequence[Sequence[float]]) -> Variances | None:
-    """The two components; None with fewer than two launches of two rounds each."""
+    """Both variances; None with fewer than two launches of two rounds each."""
     launches = [np.asarray(v, dtype=np.float64) for v in values_by_launch if len(v) >= 2]
     if len(launches) < 2:
         return None
@@ -41,9 +41,9 @@ def variances(values_by_launch: Sequence[Sequence[float]]) -> Variances | None:
 
 
 def best_rounds(parts: Variances, *, round_s: float, launch_s: float, max_rounds: int) -> int:
-    """Rounds per launch that give the narrowest interval for the time: r1* of the source.
+    """Rounds per launch that give the narrowest interval in a given time: r1* of the source.
 
-    `launch_s` is what a launch costs before its first round, `round_s` what a round costs.
+    `launch_s` are the seconds of a launch before its first round, `round_s` those of a round.
     """
     if parts.between <= 0:
         return max_rounds
@@ -64,7 +64,10 @@ def launches_for(deviation: float, *, half_width: float) -> int | None:
 
 
 def more_launches_to_halve(mean: LogMean) -> int | None:
-    """How many more launches would halve the interval, if the spread stays; None if unknown."""
+    """The number of further launches that would halve the interval, if the spread stays the same.
+
+    None if it is not known.
+    """
     if mean.standard_error is None or mean.half_width is None:
         return None
     deviation = mean.standard_error * math.sqrt(mean.num_launches)

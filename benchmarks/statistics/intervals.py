@@ -1,8 +1,8 @@
-"""Intervals over launches, and the rule within a launch for when its rounds may end.
+"""Confidence intervals over launches, and the rule that decides when a launch's rounds may end.
 
 The launch is the unit of replication: rounds of one launch share its luck (autotuning, memory
-layout), so no interval that is reported comes from them. Times are compared as logarithms, where
-a ratio is a difference. Pure functions on numbers: NumPy, and SciPy inside functions.
+layout), so reported intervals never come from rounds. Times are compared as logarithms, since a
+ratio is a difference of these. Pure functions on numbers: NumPy, and SciPy inside functions.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import numpy as np
 
 CONFIDENCE = 0.95
 RELATIVE_RESOLUTION = 1e-6
-"""Least relative standard deviation that is believed: a 100 ns clock over a block of 0.1 s."""
+"""Lower limit of a relative standard deviation: a 100 ns clock over a block of 0.1 s."""
 MAX_AUTOCORRELATION = 0.95
 
 
 @dataclass(frozen=True)
 class LogMean:
-    """The mean of logarithms, one for each launch, and how well it is known."""
+    """The mean of logarithms, one for each launch, with its standard error."""
 
     mean: float
     standard_error: float | None
-    """None for a single launch, whose spread is not known."""
+    """None with a single launch."""
     num_launches: int
 
     @property
     def half_width(self) -> float | None:
-        """Half of the 95 % interval: Student's t times the standard error."""
+        """Half of the 95 % confidence interval: Student's t times the standard error."""
         if self.standard_error is None:
             return None
         return t_quantile((1 + CONFIDENCE) / 2, self.num_launches - 1) * self.standard_error
@@ -38,7 +38,7 @@ class LogMean:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval over launches."""
+    """An estimate with its 95 % confidence interval over launches."""
 
     estimate: float
     low: float | None
@@ -53,7 +53,7 @@ class Interval:
         return math.log(self.high / self.low) / 2
 
     def scaled(self, factor: float) -> Interval:
-        """The same in another unit."""
+        """The interval in another unit."""
         low, high = (None if one is None else factor * one for one in (self.low, self.high))
         return Interval(factor * self.estimate, low, high, self.num_launches)
 
@@ -75,12 +75,12 @@ def t_upper_tail(value: float, degrees_of_freedom: float) -> float:
 def log_mean(logs: Sequence[float], *, floor: float = RELATIVE_RESOLUTION) -> LogMean:
     """The mean of launch-level logarithms with its standard error.
 
-    `floor` is the least standard deviation that is believed: equal values come from a coarse
-    clock, not from certainty. Raises ValueError where there is no value or one is not finite.
+    `floor` is a lower limit of the standard deviation: equal values come from a coarse clock, not
+    from certainty. Raises ValueError if there is no value or one is not finite.
     """
     values = np.asarray(logs, dtype=np.float64)
     if values.size == 0 or not np.isfinite(values).all():
-        raise ValueError(f"logarithms {values.tolist()}: expected one finite number or more")
+        raise ValueError(f"received {values.tolist()}, expected one finite number or more")
     if values.size == 1:
         return LogMean(float(values[0]), None, 1)
     deviation = max(float(np.std(values, ddof=1)), floor)
@@ -92,8 +92,8 @@ def log_t_interval(
 ) -> Interval:
     """The geometric mean over launches with its t interval; no bounds for a single launch.
 
-    `floor` as in `log_mean`. Raises ValueError where there is no value, or one is not a finite
-    number above 0.
+    `floor` as in `log_mean`. Raises ValueError if there is no value, or one is not a finite number
+    above 0.
     """
     mean = log_mean(_logs(values_per_launch), floor=floor)
     half = mean.half_width
@@ -103,9 +103,9 @@ def log_t_interval(
 
 
 def lag1_autocorrelation(values: Sequence[float]) -> float:
-    """The correlation of neighbours, 0 to 0.95, with the first-order bias (1 + 3r) / n removed.
+    """The lag-1 autocorrelation, 0 to 0.95, with its first-order bias (1 + 3r) / n removed.
 
-    Source of the correction: Marriott and Pope (1954), for a mean that is estimated.
+    Source of the correction: Marriott and Pope (1954), for an estimated mean.
     """
     series = np.asarray(values, dtype=np.float64)
     deviations = series - series.mean()
@@ -118,17 +118,17 @@ def lag1_autocorrelation(values: Sequence[float]) -> float:
 
 
 def effective_sample_size(values: Sequence[float]) -> float:
-    """How many independent values these are worth: n (1 - r) / (1 + r)."""
+    """The effective number of independent values: n (1 - r) / (1 + r)."""
     r = lag1_autocorrelation(values)
     return len(values) * (1 - r) / (1 + r)
 
 
 def half_width_reached(step_seconds: Sequence[float], *, target: float) -> bool:
-    """Whether a launch's mean log step time is known to within `target`, relative.
+    """Whether the relative half-width of a launch's mean step time is at most `target`.
 
-    A heuristic for ending rounds and never a reported interval: even with the effective sample
-    size it covers less than it says where neighbours are alike. Raises ValueError as
-    `log_t_interval` does.
+    A heuristic for ending rounds, never a reported interval: even with the effective sample size,
+    its coverage is below 95 % if successive rounds correlate. Raises ValueError as `log_t_interval`
+    does.
     """
     logs = _logs(step_seconds)
     if len(logs) < 2:
@@ -142,12 +142,12 @@ def half_width_reached(step_seconds: Sequence[float], *, target: float) -> bool:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted so that the chance of any false claim among them stays at the level.
+    """The p-values adjusted so that the chance of any false claim among them keeps its level.
 
-    Source: Holm (1979), in the step-down form; the order is kept.
+    Source: Holm (1979), the step-down form. The order is kept.
     """
     if not all(0 <= p <= 1 for p in p_values):
-        raise ValueError(f"p_values={list(p_values)}: expected numbers from 0 to 1")
+        raise ValueError(f"received p_values={list(p_values)}, expected numbers from 0 to 1")
     adjusted = [0.0] * len(p_values)
     running = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -158,5 +158,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _logs(values: Sequence[float]) -> list[float]:
     if not all(math.isfinite(value) and value > 0 for value in values):
-        raise ValueError(f"values {list(values)}: expected finite numbers above 0")
+        raise ValueError(f"received values {list(values)}, expected finite numbers above 0")
     return [math.log(value) for value in values]

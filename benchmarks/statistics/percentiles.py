@@ -1,9 +1,9 @@
-"""Percentiles of latency, and how many samples it takes to say one.
+"""Percentiles of latency, and the number of samples that each one needs.
 
-A tail percentile that is read off too few samples is too low more often than not. So it is given as
-an upper bound that holds with 99 % confidence, or not at all: the early-stopping estimate of
-MLPerf's LoadGen (mlcommons/inference, loadgen/early_stopping.cc). Pure functions on numbers: NumPy,
-and SciPy inside functions.
+A tail percentile from too few samples is usually too low. So it is given as an upper bound that
+holds with 99 % confidence, or not at all: the early-stopping estimate of MLPerf's LoadGen
+(mlcommons/inference, loadgen/early_stopping.cc). Pure functions on numbers: NumPy, and SciPy inside
+functions.
 """
 
 from __future__ import annotations
@@ -16,39 +16,38 @@ import numpy as np
 
 CONFIDENCE = 0.99
 NUM_EXCEEDANCES = 1
-"""Samples at or above the bound, at least; with none, the bound would be the largest sample's."""
+"""Least number of samples at or above the bound; with none, the bound would be the largest one."""
 HIGHEST_OF_LAUNCHES = 90
-"""Percentile up to which each launch has one of its own; higher ones are of all launches' samples
-together."""
+"""Highest percentile that is computed for each launch; higher ones pool all launches' samples."""
 MIN_CORRELATION = 0.1
-"""Lag-1 correlation of slow requests above which they count as fewer independent ones, where more
-of them are neighbours than chance would bring together in one of a hundred."""
+"""Lag-1 correlation of slow requests above which samples count as fewer independent ones, if the
+number of adjacent slow requests is also significant at 1 %."""
 MIN_SAMPLES_OF_MEDIAN = 8
-"""Between whose smallest and largest the median lies with 99 % confidence."""
+"""With 8 samples, the median lies between the smallest and the largest with 99 % confidence."""
 
 
 @dataclass(frozen=True)
 class TailBound:
-    """A percentile of pooled samples as an upper bound, or why there is none."""
+    """An upper bound of a percentile of pooled samples, or the reason for having none."""
 
     bound: float | None
-    """In the samples' unit."""
+    """The bound in the samples' unit; None if there are too few samples."""
     num_samples: int
     num_needed: int
-    """Samples that it takes at this correlation."""
+    """Samples that the percentile needs at their correlation."""
 
     @property
     def reason(self) -> str | None:
         """Why there is no bound, or None."""
         if self.bound is not None:
             return None
-        return f"{self.num_samples} of the {self.num_needed} samples that it takes"
+        return f"{self.num_samples} of the {self.num_needed} samples that it needs"
 
 
 def required_samples(percentile: float, *, num_exceedances: int = NUM_EXCEEDANCES) -> int:
-    """Independent samples that it takes to bound a percentile: 64 for p90, 662 for p99.
+    """Independent samples that the bound of a percentile needs: 64 for p90, 662 for p99.
 
-    The smallest n for which P[Bin(n, 1 - q) <= num_exceedances] <= 1 %. The median takes 8.
+    The smallest n for which P[Bin(n, 1 - q) <= num_exceedances] <= 1 %. The median needs 8.
     """
     share = _tail_share(percentile)
     if percentile == 50:
@@ -67,27 +66,26 @@ def required_samples(percentile: float, *, num_exceedances: int = NUM_EXCEEDANCE
 
 
 def tail_bound(launches: Sequence[Sequence[float]], percentile: float) -> TailBound:
-    """The upper bound of a percentile from the samples of all launches, each in its order.
+    """The upper bound of a percentile from the samples of all launches, each in order of time.
 
-    Where slow requests come in runs, n samples are worth n (1 - r) / (1 + r) independent ones, with
-    r the lag-1 correlation of reaching the percentile. Raises ValueError where a sample is not
-    finite.
+    If slow requests come in runs, n samples count as n (1 - r) / (1 + r) independent ones; r is the
+    lag-1 correlation of reaching the percentile. Raises ValueError if a sample is not finite.
     """
     samples = np.sort(np.concatenate([np.asarray(one, np.float64) for one in (*launches, ())]))
     if not np.isfinite(samples).all():
-        raise ValueError("samples: expected finite numbers")
+        raise ValueError("received samples that are not finite, expected finite numbers")
     worth = _worth(launches, samples, percentile)
     num_needed = math.ceil(required_samples(percentile) / worth)
     if samples.size < num_needed:
         return TailBound(None, samples.size, num_needed)
     exceedances = _most_exceedances(math.floor(samples.size * worth), _tail_share(percentile))
-    # As many as there are for each of the independent ones.
+    # Exceedances among all samples that correspond to those among independent ones.
     position = max(1, math.floor(exceedances / worth))
     return TailBound(float(samples[-position]), samples.size, num_needed)
 
 
 def percentile_of(samples: Sequence[float], percentile: float) -> float | None:
-    """The percentile of one launch's samples; None where they are too few to tell it.
+    """The percentile of one launch's samples; None if there are too few.
 
     Median-unbiased (Hyndman and Fan 1996, definition 8).
     """
@@ -98,19 +96,19 @@ def percentile_of(samples: Sequence[float], percentile: float) -> float | None:
 
 def _tail_share(percentile: float) -> float:
     if not 50 <= percentile < 100:
-        raise ValueError(f"percentile={percentile}: expected 50 or more and less than 100")
+        raise ValueError(f"received percentile={percentile}, expected 50 or more and less than 100")
     return 1 - percentile / 100
 
 
 def _chance(num_exceedances: int, num_samples: int, share: float) -> float:
-    """The probability of so few samples above a percentile: P[Bin(n, share) <= exceedances]."""
+    """The probability of at most this many samples above it: P[Bin(n, share) <= exceedances]."""
     from scipy.special import bdtr
 
     return float(bdtr(float(num_exceedances), num_samples, share))
 
 
 def _most_exceedances(num_samples: int, share: float) -> int:
-    """The most exceedances that are so few that the percentile lies below them."""
+    """The largest number of exceedances that still bounds the percentile from above."""
     most = NUM_EXCEEDANCES
     while _chance(most + 1, num_samples, share) <= 1 - CONFIDENCE:
         most += 1
@@ -118,7 +116,7 @@ def _most_exceedances(num_samples: int, share: float) -> int:
 
 
 def _worth(launches: Sequence[Sequence[float]], pooled: np.ndarray, percentile: float) -> float:
-    """Independent samples that one of these is worth, at most 1."""
+    """The number of independent samples that one of these counts as, at most 1."""
     from scipy.special import pdtrc
 
     if pooled.size == 0:

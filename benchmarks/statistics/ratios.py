@@ -1,9 +1,9 @@
-"""Paired ratios over cohorts and what may be said of them.
+"""Paired ratios over cohorts, and their verdicts.
 
 A ratio is the base's time over the case's time on the same work: above 1 is faster than the base.
-Within a round both met the same machine, so the difference of their logarithms is free of its
-drift; over a cohort's rounds it is averaged robustly; over cohorts it gets a t interval.
-Pure functions on numbers: NumPy only, SciPy by way of `intervals`.
+In one round both ran under the same conditions, so the machine's drift cancels in the difference of
+their logarithms. The differences of a cohort's rounds are averaged robustly; the cohorts' averages
+get a t interval. Pure functions on numbers: NumPy only, SciPy by way of `intervals`.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from benchmarks.statistics.intervals import (
 )
 
 RatioVerdict = Literal["faster", "slower", "same", "cant_tell", "unproven", "not_comparable"]
-"""What is said of a ratio. `verdict` goes by the numbers and returns one of the first four; the
-other two are for ratios whose numbers do not count: the work of one side is not shown to be what
-it should be, or the two did different mathematics."""
+"""The conclusion from a ratio. `verdict` returns one of the first four, by the numbers alone. The
+other two replace it if the work of one side is unproven, or if the two sides computed different
+mathematics."""
 
 MARGIN = 0.02
-"""Ratios between 1 / 1.02 and 1.02 are a tie: no reader would choose by them."""
+"""Ratios between 1 / 1.02 and 1.02 are a tie: too small to base a choice on."""
 TRIM = 0.2
-"""Share of rounds dropped at either end before averaging, so that spikes do not count."""
+"""Share of rounds dropped at each end before averaging, so that spikes do not count."""
 MIN_LAUNCHES = 3
-"""Cohorts below which nothing is ranked."""
+"""Least number of cohorts for a verdict."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """The base's time over the case's, with its 95 % interval over cohorts."""
+    """The base's time over the case's, with its 95 % confidence interval over cohorts."""
 
     ratio: float
     low: float | None
     high: float | None
     num_launches: int
-    """Cohorts that it comes from: in each a launch of the case and one of the base, or two."""
+    """Number of cohorts; each holds one launch of the case and one of the base (two if serial)."""
     log_mean: LogMean
 
     @property
@@ -57,13 +57,13 @@ class PValues(NamedTuple):
     """One-sided p-values against the margin."""
 
     faster: float
-    """Of the hypothesis that the case is not faster by more than the margin."""
+    """p-value of the hypothesis that the case is not faster by more than the margin."""
     slower: float
-    """Of the hypothesis that the case is not slower by more than the margin."""
+    """p-value of the hypothesis that the case is not slower by more than the margin."""
 
     @property
     def two_sided(self) -> float:
-        """Of the hypothesis that the case is within the margin of the base."""
+        """The p-value of the hypothesis that the case is within the margin of the base."""
         return min(1.0, 2 * min(self.faster, self.slower))
 
 
@@ -80,12 +80,12 @@ def paired_ratio(
     """The ratio over cohorts, from ln(base's step time / case's step time) of each shared round.
 
     A cohort of serial launches has a single value instead. Cohorts without a round are left out;
-    cohorts may have unlike numbers of rounds. One cohort gives a ratio without an interval. Raises
-    ValueError where no round is left or a value is not finite.
+    their numbers of rounds may differ. One cohort gives a ratio without an interval. Raises
+    ValueError if no round is left or a value is not finite.
     """
     cohorts = [cohort for cohort in log_ratios_by_cohort if len(cohort) > 0]
     if not all(math.isfinite(value) for cohort in cohorts for value in cohort):
-        raise ValueError("a paired log-ratio is not finite: expected finite numbers")
+        raise ValueError("received a log-ratio that is not finite, expected finite numbers")
     mean = log_mean([trimmed_mean(cohort) for cohort in cohorts], floor=floor)
     half = mean.half_width
     return Ratio(
@@ -98,7 +98,7 @@ def paired_ratio(
 
 
 def superiority_p_values(ratio: Ratio, *, margin: float = MARGIN) -> PValues:
-    """The p-values of a difference beyond the margin, either way; 1 without an interval."""
+    """The p-values of a difference beyond the margin, in each direction; 1 without an interval."""
     mean = ratio.log_mean
     if mean.standard_error is None:
         return PValues(1.0, 1.0)
@@ -113,10 +113,10 @@ def superiority_p_values(ratio: Ratio, *, margin: float = MARGIN) -> PValues:
 def verdict(
     ratio: Ratio, *, adjusted_p: float | None = None, margin: float = MARGIN
 ) -> RatioVerdict:
-    """What may be said: faster or slower by more than the margin, the same within it, or nothing.
+    """The verdict: faster or slower by more than the margin, same within it, or cant_tell.
 
     `adjusted_p` is the two-sided p-value after `holm` over the comparisons with one base; by
-    default this comparison stands alone. `same` takes the whole interval within the margin.
+    default this is the only comparison. `same` requires the whole interval within the margin.
     """
     if ratio.num_launches < MIN_LAUNCHES or ratio.low is None or ratio.high is None:
         return "cant_tell"

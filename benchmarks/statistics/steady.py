@@ -1,7 +1,7 @@
-"""What a launch's step time did after the fact: flat, or with change-points, and of which kind.
+"""Classifies how a launch's step time developed: flat, or with change-points of some kind.
 
-The rule that decides during a warm-up is `benchmarks.worker.warmup`; this one sees the whole
-trace. The labels are those of Barrett et al., "Virtual Machine Warmup Blows Hot and Cold" (2017).
+The rule that ends a warm-up is in `benchmarks.worker.warmup`; this one sees the whole trace. The
+labels are those of Barrett et al., "Virtual Machine Warmup Blows Hot and Cold" (2017).
 Pure functions on numbers: NumPy only.
 """
 
@@ -17,27 +17,27 @@ Trend = Literal["flat", "warmup", "slowdown", "no_steady_state"]
 
 MIN_SEGMENT = 5
 PENALTY_PER_LOG = 15.0
-"""Penalty of a change-point over ln n, as in warmup_stats. At 3 ln n traces whose neighbours are
-alike would show change-points most of the time; at 15 ln n drops of 10 % are still found."""
+"""Penalty of a change-point over ln n, as in warmup_stats. At 3 ln n most autocorrelated traces
+would show change-points; at 15 ln n drops of 10 % are still found."""
 RELATIVE_CHANGE = 0.01
-"""A change of level below 1 % is none."""
+"""A change of level below 1 % is ignored."""
 RELATIVE_RESOLUTION = 1e-6
 WINSOR_WIDTH = 7
 WINSOR_DEVIATIONS = 3.0
 
 
 def classify(step_seconds: Sequence[float]) -> Trend:
-    """How the step time of one launch developed, in the order of its blocks.
+    """The trend of one launch's step time, in the order of its blocks.
 
-    flat             no change-point, or none beyond 1 %
+    flat             no change-point, or only ones of at most 1 %
     warmup           the last segment is the fastest
     slowdown         the last segment is slower than an earlier one by more than 1 %
     no_steady_state  a change-point lies in the last third
-    Raises ValueError where a time is not a finite number above 0.
+    Raises ValueError if a time is not a finite number above 0.
     """
     times = np.asarray(step_seconds, dtype=np.float64)
     if not (np.isfinite(times).all() and (times > 0).all()):
-        raise ValueError(f"step_seconds={times.tolist()}: expected finite seconds above 0")
+        raise ValueError(f"received step_seconds={times.tolist()}, expected finite seconds above 0")
     if times.size < 2 * MIN_SEGMENT:
         return "flat"
     logs = np.log(times)
@@ -52,9 +52,9 @@ def classify(step_seconds: Sequence[float]) -> Trend:
 
 
 def _standardise(logs: np.ndarray) -> np.ndarray:
-    """The logs in units of their noise, with spikes cut to 3 units off the running median.
+    """The logs in units of their noise; spikes are clipped at 3 units from the running median.
 
-    The noise is taken from first differences, which a change of level hardly touches.
+    The noise is estimated from first differences, which a change of level hardly affects.
     """
     deviation = 1.4826 * float(np.median(np.abs(_centred(np.diff(logs))))) / math.sqrt(2)
     scaled = _centred(logs) / max(deviation, RELATIVE_RESOLUTION)
@@ -69,11 +69,11 @@ def _centred(values: np.ndarray) -> np.ndarray:
 
 
 def change_points(values: np.ndarray, *, penalty: float) -> list[int]:
-    """Where the mean changes: the partition of least squared error plus penalty for each change.
+    """The positions at which the mean changes, with the least squared error plus penalties.
 
-    The partition that PELT finds (Killick, Fearnhead and Eckley 2012) by the unpruned recursion of
-    Jackson et al. (2005): a trace has hundreds of blocks, not millions. No segment is shorter than
-    MIN_SEGMENT.
+    The partition is that of PELT (Killick, Fearnhead and Eckley 2012), found by the unpruned
+    recursion of Jackson et al. (2005): a trace has hundreds of blocks, not millions. No segment is
+    shorter than MIN_SEGMENT.
     """
     size = len(values)
     sums = np.concatenate([[0.0], np.cumsum(values)])

@@ -1,1 +1,1 @@
-"""The append-only store of records."""
+"""The append-only store of plans and records."""

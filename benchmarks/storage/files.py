@@ -1,4 +1,4 @@
-"""Files that are whole or not there, also after a power cut. Standard library only."""
+"""Writes files that are complete or absent, even after a power cut. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def replace_whole(path: Path, text: str) -> None:
-    """Put text at path, whose folder is made if it is missing: a reader sees the old or the new.
+    """Write text to path atomically: a reader sees the old file or the new one.
 
-    Raises OSError if it cannot be written; what was at path before is then still there.
+    A missing folder is created. Raises OSError if writing fails; the old file is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -28,7 +28,7 @@ def replace_whole(path: Path, text: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the file names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -1,11 +1,11 @@
-"""One record, one line: framed JSON with a checksum over its raw bytes, appended in one write.
+"""Records as lines of framed JSON, each with a checksum and appended in one write.
 
     {"rec":<raw JSON>,"crc":"<CRC-32 of the raw bytes, 8 hex digits>"}<newline>
 
 Each line is plain JSON to other tools. The checksum is taken over the bytes and not over
-re-serialised JSON, because two decimal texts can be the same number. A line without its end is a
-write that was cut short: it was never acknowledged, is ignored when reading, and moved aside by
-the next append. Anything else that does not check is damage, and an error.
+re-serialised JSON, because two decimal texts can be the same number. A last line without a newline
+is an interrupted write: it was never acknowledged, is ignored when reading, and moved aside by the
+next append. Any other line that fails its check is damage, and an error.
 Standard library, the errors and `files` only.
 """
 
@@ -33,36 +33,36 @@ _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Frame(NamedTuple):
-    """One record's JSON, and where in the file its line begins."""
+    """One record's JSON, and the byte in the file at which its line begins."""
 
     body: dict[str, Any]
     offset: int
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """The framed line of a JSON object; ValueError where it is not finite or too large."""
+    """The framed line of a JSON object; ValueError if it holds NaN or is too large."""
     raw = json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii")
     frame = b'{"rec":%b,"crc":"%08x"}\n' % (raw, zlib.crc32(raw))
     if len(frame) > MAX_FRAME_BYTES:
-        raise ValueError(f"record of {len(frame)} bytes: expected at most {MAX_FRAME_BYTES}")
+        raise ValueError(f"record has {len(frame)} bytes, expected at most {MAX_FRAME_BYTES}")
     return frame
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """The JSON object of a framed line without its newline; ValueError where it is damaged."""
+    """The JSON object of a framed line without its newline; ValueError if it is damaged."""
     if len(line) >= MAX_FRAME_BYTES:
-        raise ValueError(f"line of {len(line)} bytes: expected less than {MAX_FRAME_BYTES}")
+        raise ValueError(f"line has {len(line)} bytes, expected less than {MAX_FRAME_BYTES}")
     match = _FRAME.fullmatch(line)
     if match is None:
         raise ValueError(f"not a framed record: {line[:60]!r}")
     raw = match["raw"]
     if match["crc"] != b"%08x" % zlib.crc32(raw):
-        raise ValueError(f"checksum {zlib.crc32(raw):08x}: expected {match['crc'].decode()}")
+        raise ValueError(f"checksum is {zlib.crc32(raw):08x}, expected {match['crc'].decode()}")
     return parse_object(raw)
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """The JSON object in these bytes; ValueError on a duplicate key, NaN, infinity or nonsense."""
+    """The JSON object in these bytes; ValueError on a duplicate key, NaN, infinity or bad JSON."""
     try:
         value = json.loads(
             raw,
@@ -78,9 +78,9 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 
 def read(path: Path) -> list[Frame]:
-    """Every record of a file in its order; an unfinished last line is left out.
+    """Every record of a file in order; an unfinished last line is left out.
 
-    Raises StoreError, with file and offset, where anything before it is damaged.
+    Raises StoreError, with file and offset, if any line before it is damaged.
     """
     content = read_bytes(path, max_bytes=MAX_FILE_BYTES)
     end = content.rfind(b"\n") + 1
@@ -94,10 +94,10 @@ def read(path: Path) -> list[Frame]:
 
 
 def append(path: Path, frame: bytes) -> None:
-    """Add one encoded line; when this returns, it is on the disk.
+    """Append one encoded line; when this returns, it is on the disk.
 
-    Any number of processes may append at once. Where the line cannot be written whole, the file is
-    put back as it was and StoreError raised.
+    Any number of processes may append at once. If the line cannot be written completely, the file
+    is restored and StoreError raised.
     """
     try:
         fd = os.open(path, _APPEND, 0o644)
@@ -107,14 +107,14 @@ def append(path: Path, frame: bytes) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX)
         start = _repaired_end(path, fd)
         _write_whole(path, fd, frame, start)
-        if start == 0:  # the file may be new: its name has to last as well
+        if start == 0:  # the file may be new: its name must be durable as well
             sync_folder(path.parent)
     finally:
         os.close(fd)
 
 
 def read_bytes(path: Path, *, max_bytes: int) -> bytes:
-    """The content of a file that is no link; StoreError where it is too large or unreadable."""
+    """The content of a file that is no link; StoreError if it is too large or unreadable."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         with os.fdopen(fd, "rb") as file:
@@ -127,7 +127,7 @@ def read_bytes(path: Path, *, max_bytes: int) -> bytes:
 
 
 def damaged(path: Path, offset: int, cause: object) -> StoreError:
-    """The error of a file that is damaged at this byte."""
+    """The error to raise for a file that is damaged at this byte."""
     return StoreError(
         f"{path} is damaged at byte {offset}: {cause}",
         hint="restore the file from a copy, or move its folder out of the store",
@@ -142,18 +142,18 @@ def _decode_at(path: Path, line: bytes, offset: int) -> dict[str, Any]:
 
 
 def _check_torn(path: Path, tail: bytes, *, offset: int) -> None:
-    """Raise where the tail is a whole line whose newline was damaged, and not a cut one."""
+    """StoreError if the tail is a complete line with a damaged newline; a cut line is fine."""
     if not tail:
         return
     try:
         decode(tail[:-1])
     except ValueError:
         return  # a cut line: a prefix of a frame never ends like this
-    raise damaged(path, offset + len(tail) - 1, "a whole record does not end its line")
+    raise damaged(path, offset + len(tail) - 1, "a complete record lacks its newline")
 
 
 def _repaired_end(path: Path, fd: int) -> int:
-    """Where the next line begins, after an unfinished last line has been moved aside."""
+    """Move an unfinished last line aside, and return the offset of the next line."""
     size = os.fstat(fd).st_size
     begin = max(0, size - MAX_FRAME_BYTES)
     window = os.pread(fd, size - begin, begin) if not _ends_line(fd, size) else b""
@@ -193,7 +193,7 @@ def _write_whole(path: Path, fd: int, frame: bytes, start: int) -> None:
             raise OSError(0, f"{num_written} of {len(frame)} bytes were written")
         os.fsync(fd)
     except OSError as error:
-        with contextlib.suppress(OSError):  # the next append repairs what this cannot
+        with contextlib.suppress(OSError):  # if this fails, the next append repairs the file
             os.ftruncate(fd, start)
         raise _cannot_write(path, error) from error
 
@@ -201,7 +201,7 @@ def _write_whole(path: Path, fd: int, frame: bytes, start: int) -> None:
 def _cannot_write(path: Path, error: OSError) -> StoreError:
     return StoreError(
         f"cannot write {path}: {error.strerror}",
-        hint="what was stored before is intact; free some space or choose another --store",
+        hint="earlier records are intact; free some space or choose another --store",
     )
 
 

@@ -29,7 +29,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Store:
-    """The runs below one folder, which is made by the first of them."""
+    """The runs below one folder, which the first run creates."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,9 +41,9 @@ class Store:
         return sorted(entry.name for entry in self.folder.iterdir() if _is_run(entry))
 
     def create_run(self, plan: Plan) -> None:
-        """Store a plan under its run's id; the plan of the same run is replaced, its records stay.
+        """Store a plan under its run's id: it replaces an earlier plan, the run's records stay.
 
-        Raises StoreError where it cannot be written; the plan before it is then still there.
+        Raises StoreError if it cannot be written; the earlier plan is then unchanged.
         """
         folder = self._path(plan.run_id)
         text = json.dumps(plan.to_json(), allow_nan=False, indent=1)
@@ -54,7 +54,7 @@ class Store:
             raise StoreError(f"cannot write {folder / PLAN_FILE}: {error.strerror}") from error
 
     def read_plan(self, run_id: str) -> Plan:
-        """The plan of a run; StoreError where it is damaged or newer than this Dyno."""
+        """The plan of a run; StoreError if it is damaged or newer than this Dyno."""
         path = self._existing(run_id) / PLAN_FILE
         raw = frames.read_bytes(path, max_bytes=MAX_PLAN_BYTES)
         try:
@@ -63,10 +63,10 @@ class Store:
             raise StoreError(f"{path}: {error}") from error
 
     def append(self, record: Record) -> None:
-        """Add a launch to its run; when this returns, the record is on the disk.
+        """Add a launch's record to its run; when this returns, the record is on the disk.
 
-        Raises ValueError where the record could not be read back, and StoreError where it cannot
-        be written: the records before it are then intact.
+        Raises ValueError if the record could not be read back, and StoreError if it cannot be
+        written; earlier records are then intact.
         """
         folder = self._existing(record.run_id)
         frame = frames.encode(record.to_json())
@@ -76,13 +76,13 @@ class Store:
     def records(self, run_id: str | None = None) -> list[Record]:
         """The records of a run, or of all runs, in the order in which they were appended.
 
-        Raises StoreError, with file and offset, where a record is damaged or newer than this Dyno.
+        Raises StoreError, with file and offset, if a record is damaged or newer than this Dyno.
         """
         folders = [self._existing(name) for name in (self.runs() if run_id is None else [run_id])]
         return [record for folder in folders for record in _read_records(folder / RECORDS_FILE)]
 
     def log_folder(self, run_id: str) -> Path:
-        """The folder of a run's logs, which exists."""
+        """The folder of a run's logs; it is created if it is missing."""
         folder = self._existing(run_id) / LOGS_FOLDER
         folder.mkdir(exist_ok=True)
         return folder
@@ -90,8 +90,8 @@ class Store:
     def _path(self, run_id: str) -> Path:
         if not _RUN_ID.fullmatch(run_id):
             raise UsageError(
-                f"run {run_id!r}: expected 1 to 128 of letters, digits, dot, dash and underscore,"
-                " the first a letter or digit",
+                f"received run {run_id!r}, expected 1 to 128 letters, digits, dots, dashes and"
+                " underscores, beginning with a letter or digit",
                 hint="dyno ls runs shows the runs",
             )
         return self.folder / run_id
@@ -108,7 +108,7 @@ class Store:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether this is a run's folder; a link is none, because it may lead out of the store."""
+    """Whether this is a run's folder; a link does not count, since it may lead out of the store."""
     named = _RUN_ID.fullmatch(folder.name) is not None
     return named and not folder.is_symlink() and (folder / PLAN_FILE).is_file()
 

@@ -26,7 +26,7 @@ ORDER_FILE = "order.json"
 
 
 def write(spec: WorkloadSpec, work: Work, folder: Path) -> None:
-    """Write the arrays of one Work below folder, which then exists whole or not at all."""
+    """Write the arrays of one Work below folder; the folder appears complete or not at all."""
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     try:
         names = []
@@ -39,20 +39,20 @@ def write(spec: WorkloadSpec, work: Work, folder: Path) -> None:
                 _save(partial / f"batch{index}" / f"{name}.npy", array)
         partial.rename(folder)
     except OSError:
-        if not folder.is_dir():  # somebody else's complete copy is as good as ours
+        if not folder.is_dir():  # else another process has written a complete copy meanwhile
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray]:
-    """The canonical weights in the order of the forward pass, mapped from their files."""
+    """The canonical weights in the order of the forward pass, memory-mapped from their files."""
     names = json.loads((folder / ORDER_FILE).read_text(encoding="utf-8"))
     return {name: _load(folder / "weights" / f"{name}.npy") for name in names}
 
 
 def read_batches(folder: Path) -> list[dict[str, np.ndarray]]:
-    """The canonical batches in their order, mapped from their files."""
+    """The canonical batches in their order, memory-mapped from their files."""
     num_batches = sum(1 for _ in folder.glob("batch*"))
     return [dict(_load_below(folder / f"batch{index}")) for index in range(num_batches)]
 
@@ -74,7 +74,7 @@ def _load(path: Path) -> np.ndarray:
 
 
 def main(arguments: list[str]) -> None:
-    """Write what the first three arguments name; the fourth is the parent's process id."""
+    """Write the arrays that the first three arguments name; the fourth is the parent's pid."""
     spec_module, work_json, folder, parent_pid = arguments
     process.prepare(int(parent_pid))
     work = work_from_json(json.loads(work_json))

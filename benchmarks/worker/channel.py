@@ -1,4 +1,4 @@
-"""The worker's end of the private channel: JSON lines on two descriptors, read by blocking.
+"""The worker's end of the private channel: JSON lines on two descriptors, with blocking reads.
 
 Standard library and the contract only.
 """
@@ -20,13 +20,13 @@ class Channel:
         self._write_fd = write_fd
 
     def send(self, message: Message) -> None:
-        """Write the whole message; the parent has it when this returns."""
+        """Write the whole message; when this returns, the parent can read it."""
         line = memoryview(encode(message))
         while line:
             line = line[os.write(self._write_fd, line) :]
 
     def receive(self) -> Message:
-        """The next message; EOFError where the parent is gone, ValueError for anything else."""
+        """The next message; EOFError if the parent is gone, ValueError if it is no message."""
         line = self._reader.readline(MAX_MESSAGE_BYTES)
         if not line.endswith(b"\n"):
             raise EOFError("the channel to the parent is closed")

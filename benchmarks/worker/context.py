@@ -1,4 +1,4 @@
-"""What every launch goes through: framework, program, weights and batches, phase by phase.
+"""The state of one launch, and the phases that every launch shares: import, precision, build.
 
 Standard library, NumPy, the contract and worker.
 """
@@ -31,7 +31,7 @@ from benchmarks.worker.precision import precision_checks
 
 
 class LaunchFailedError(Exception):
-    """The launch ends with a status of its own, found by a check and not by an exception."""
+    """A check has failed: the launch ends with this status."""
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
@@ -59,7 +59,7 @@ class LaunchContext:
 
     @property
     def tolerance(self) -> Tolerance:
-        """The workload's tolerances in this launch's precision; empty where it has none."""
+        """The workload's tolerances in this launch's precision; empty if it has none."""
         return self.spec.tolerances.get(self.launch.case.way.precision, {})
 
     def failed(self, status: str, reason: str) -> Failed:
@@ -67,12 +67,12 @@ class LaunchContext:
         return Failed(status=status, reason=reason, phase=self.phase, evidence=self.evidence)
 
     def enter(self, phase: str) -> None:
-        """Begin a phase, and say so."""
+        """Begin a phase, and tell the parent."""
         self.phase = phase
         self.channel.send(Phase(phase))
 
     def import_framework(self) -> None:
-        """Import the framework as its settings ask; ValueError where they cannot be had."""
+        """Import and configure the framework; ValueError if it cannot run with the settings."""
         self.enter("import")
         package = importlib.import_module(self.launch.framework_module)
         self.capabilities = package.CAPABILITIES
@@ -83,7 +83,7 @@ class LaunchContext:
         self.framework.configure(self.launch.settings)
 
     def check_precision(self) -> list[Check]:
-        """The errors of products against float64, kept as evidence with what they are like."""
+        """The errors of a matmul and a convolution against float64, also kept as evidence."""
         checks = precision_checks(self.framework, self.launch.case.way.precision)
         self.evidence.precision = {
             one.name: ProductPrecision(one.error, precision.precision_like(one.error))
@@ -93,7 +93,7 @@ class LaunchContext:
         return checks
 
     def build(self, replaced: Mapping[str, float] | None = None) -> Any:
-        """The program, without weights; `replaced` are hyperparameters other than the usual."""
+        """The program, without weights; `replaced` overrides some of the hyperparameters."""
         scratch = self.launch.settings.scratch_folder
         problem = problem_of(
             self.launch.case, self.spec, scratch_folder=scratch, exporters=self.launch.exporters
@@ -120,22 +120,22 @@ class LaunchContext:
 
     @property
     def keep_folder(self) -> Path | None:
-        """Where a holder of the oracle writes what it computes; None if it holds none."""
+        """The folder for the results of a program that computes the oracle; None otherwise."""
         folder = self.launch.keep_folder if isinstance(self.launch, ProofRequest) else None
         return None if folder is None else Path(folder)
 
     @property
     def inspects(self) -> bool:
-        """Whether this is the timed launch of a case whose program is asked what it works with."""
+        """Whether this is a timed launch that also reports the dtypes and kernels in use."""
         return isinstance(self.launch, LaunchRequest) and self.launch.inspects
 
     @property
     def follows(self) -> bool:
-        """Whether this is a proof that follows ten steps as well."""
+        """Whether this is a proof that also compares ten consecutive training steps."""
         return isinstance(self.launch, ProofRequest) and self.launch.follows
 
     def require_placement(self, outputs: Any) -> None:
-        """LaunchFailedError if these values lie on another kind of device than asked for."""
+        """LaunchFailedError if these values lie on another kind of device than requested."""
         asked = self.launch.settings.device
         real = self.framework.placement(outputs)
         self.evidence.placement = real
@@ -143,15 +143,15 @@ class LaunchContext:
             raise LaunchFailedError("not_placed", f"asked to run on {asked}, ran on {real}")
 
     def require_equal_work(self, verdict: ParityVerdict, *, when: str = "") -> None:
-        """LaunchFailedError if this verdict is a failure; `when` is said before its reason."""
+        """LaunchFailedError if this verdict is a failure; its reason gets the prefix `when`."""
         if verdict.status == FAIL:
             raise LaunchFailedError("invalid_work", f"{when}{verdict.reason}")
 
     def inspect(self, inspect: Callable[[], Effective]) -> Effective | None:
-        """What a program's `inspect` says that it works with, kept as evidence; None if it fails.
+        """The dtypes and kernels that a program reports, kept as evidence; None if that fails.
 
-        An inspection that fails takes nothing from what was measured, except in int8, where what
-        it tells is a check (`integer_checks`).
+        A failed inspection does not invalidate the measurement, except in int8: there the report
+        itself is checked (`integer_checks`).
         """
         try:
             self.evidence.effective = inspect()
@@ -162,7 +162,7 @@ class LaunchContext:
 
 
 def require(checks: list[Check]) -> None:
-    """LaunchFailedError where a check does not pass."""
+    """LaunchFailedError if a check does not pass."""
     failed = first_failure(checks)
     if failed is not None:
         raise LaunchFailedError("invalid_work", describe(failed))

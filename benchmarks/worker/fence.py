@@ -1,7 +1,7 @@
-"""The fence's self-test, which asks whether waiting waits.
+"""The fence's self-test: checks that `Framework.wait` blocks until queued work has finished.
 
-A fence that returns early makes every number wrong, and nothing else shows it: so each launch
-tests it on work of known size, and on its own program. NumPy and the contract only.
+A fence that returns early makes every number wrong, and nothing else would show it. So each launch
+tests its fence on matmuls of known size and on its own program. NumPy and the contract only.
 """
 
 from __future__ import annotations
@@ -21,39 +21,41 @@ from benchmarks.contract.program import Arrays
 
 MATMUL_SECONDS = 0.02
 MATMUL_MARGIN = 1.2
-"""Times that the next size is to last, for a rate that is not measured well."""
+"""Factor on the duration aimed at by the next size, because the rate is only roughly known."""
 SIZE_STEP = 256
-"""Coarse, so that launches of one case seldom differ, and find the product in the cache."""
+"""Coarse, so that launches of one case mostly use the same size and find its matmul compiled."""
 MIN_SIZE, MAX_SIZE = 128, 8192
-"""Where the largest is too little, more are chained: reading back a larger would last longer."""
+"""If one matmul of MAX_SIZE is too short, several are chained: reading back a larger matrix would
+take longer."""
 MAX_CHAIN = 64
 NUM_PAIRS, NUM_READINGS, MAX_EACH = 5, 4, 20
-"""Tries without and with reading back; more only while they fail, up to so many of each."""
+"""Tries without and with reading back; while they fail, each is repeated up to MAX_EACH times."""
 NUM_READ_BACKS = 3
-"""Tries of a program's own block."""
+"""Tries on a block of the program."""
 MIN_DOUBLING, MAX_DOUBLING = 1.25, 4.0
-"""Ratio of twice the work to once the work: 1.0 where nothing is waited for or computed. Where
-threads must be woken on processors that others keep busy, once takes longer: 1.39 was seen."""
+"""Accepted range of time(2 n matmuls) / time(n matmuls). About 1.0: the fence does not wait. On a
+busy machine thread wake-up lengthens the short run; 1.39 was observed."""
 MAX_LEFTOVER = 0.5
-"""Share of a block that may remain to be done after its fence, where more than 5 ms."""
+"""Largest share of a block that may remain to be computed after its fence; up to NOISE_S may
+always remain."""
 NOISE_S = 0.005
 MAX_READ_BYTES = 2**28
-"""Of a program's state, read back each time beside one array of each kind."""
+"""Bytes of a program's state that are read back, beside one array of each kind."""
 
 
 class Stepping(Protocol):
-    """What is tested of a program."""
+    """The part of a program that the fence's test needs."""
 
     def step(self) -> Any:
-        """Enqueue one step; what to wait for."""
+        """Enqueue one step and return the values to wait for."""
 
     def read(self) -> Arrays:
-        """What the program holds."""
+        """The arrays that the program holds."""
 
 
 @dataclass(frozen=True)
 class _Work:
-    """Dependent products of known work: a chain of `length`, and of twice as many."""
+    """The operands of a chain of `length` dependent matmuls, and of a chain twice as long."""
 
     framework: Framework
     size: int
@@ -64,69 +66,71 @@ class _Work:
 
 @dataclass
 class _Times:
-    """Seconds of the products, one for each try: other work on the machine only adds to them."""
+    """Seconds of the chains, one entry for each try: other load on the machine only adds time."""
 
     singles: list[float] = field(default_factory=list)
-    """Of once the work to its fence, nothing being read back meanwhile: a device may clock down."""
+    """Short chain until its fence. Nothing is read back in between: a device may clock down."""
     doubles: list[float] = field(default_factory=list)
-    """Of twice the work to its fence, by turns with the singles."""
+    """Long chain until its fence, measured in turns with the singles."""
     fenced: list[float] = field(default_factory=list)
-    """Of twice the work to its fence, before it is read back."""
+    """Long chain until its fence, in the tries whose result is then read back."""
     finished: list[float] = field(default_factory=list)
-    """The same until its result is read back, which waits whatever the fence does."""
+    """The same tries until the result is read back: reading waits even if the fence does not."""
     reads: list[float] = field(default_factory=list)
-    """Of reading back a result that is long there."""
+    """Reading back a result that was computed long before."""
 
     @property
     def doubling(self) -> float:
-        """The shortest time of twice the work by the shortest time of once."""
+        """The shortest time of the long chain divided by that of the short chain."""
         return min(self.doubles) / min(self.singles)
 
     @property
     def done_s(self) -> float:
-        """The time of twice the work by its reading, less that of reading alone."""
+        """The time of the long chain by reading back: `finished` less the reading alone."""
         return min(self.finished) - min(self.reads)
 
     @property
     def leftover_s(self) -> float:
-        """How much of it was left when a fence returned earliest.
+        """Seconds of the long chain that were left when the earliest fence returned.
 
-        Of what was not read back twice the time counts: the device may have run at a higher clock.
+        Tries without reading back count with twice their time: the device may have run at a higher
+        clock.
         """
         earliest_s = min(*self.fenced, 2 * min(self.doubles), 4 * min(self.singles))
         return max(0.0, self.done_s - earliest_s)
 
     @property
     def doubling_failure(self) -> str | None:
-        """Why twice the work is not twice the time, or None."""
+        """Why the ratio of the times shows a fence that does not wait, or None."""
         if MIN_DOUBLING <= self.doubling <= MAX_DOUBLING:
             return None
         return (
-            f"twice as many dependent matrix products took {self.doubling:.2f} times as long"
+            f"twice as many dependent matmuls took {self.doubling:.2f} times as long"
             f" ({MIN_DOUBLING} to {MAX_DOUBLING} expected): the fence does not wait"
         )
 
     @property
     def leftover_failure(self) -> str | None:
-        """Why the fence did not wait for what was then read, or None."""
+        """Why the reading back shows a fence that does not wait, or None."""
         if self.leftover_s <= max(NOISE_S, MAX_LEFTOVER * self.done_s):
             return None
         return (
-            f"after the fence, {self.leftover_s * 1e3:.1f} ms of matrix products"
+            f"after the fence, {self.leftover_s * 1e3:.1f} ms of matmuls"
             f" that take {self.done_s * 1e3:.1f} ms were still to be computed:"
             " the fence does not wait"
         )
 
 
 def check_matmul(framework: Framework) -> FenceReport:
-    """The self-test on dependent matrix products of about 20 ms, and on twice as many.
+    """The self-test on a chain of dependent matmuls of about 20 ms, and on one twice as long.
 
-    A fence fails that once returned before half of the work was done (a quarter, where it was not
-    read back). Tries beyond the first few clear it of other work's traces: they shorten minima.
+    The fence fails if it once returned before half of the work was done (a quarter in the tries
+    without reading back). Failing tries are repeated, since only minima count: other load on the
+    machine then does not fail an honest fence.
     """
     work = _choose_work(framework)
     times = _time_products(work)
-    while times.done_s < MATMUL_SECONDS and (more := _more(work)):  # on too little, no fence fails
+    while times.done_s < MATMUL_SECONDS and (more := _more(work)):  # too short to fail any fence
         work, times = more, _time_products(more)
     once_s = min(*times.singles, min(times.doubles) / 2)
     return FenceReport(
@@ -150,7 +154,7 @@ def _time_products(work: _Work) -> _Times:
     while len(times.finished) < NUM_READINGS or (
         times.leftover_failure and len(times.finished) < MAX_EACH
     ):
-        _, earlier = _chain_seconds(work, work.length)  # each is read once: a copy may be kept
+        _, earlier = _chain_seconds(work, work.length)  # a result is read once: a copy may be kept
         fenced_s, product = _chain_seconds(work, 2 * work.length)
         times.fenced.append(fenced_s)
         times.finished.append(fenced_s + _read_seconds(work.framework, product))
@@ -159,10 +163,10 @@ def _time_products(work: _Work) -> _Times:
 
 
 def check_program(program: Stepping, framework: Framework, *, num_steps: int) -> float:
-    """The share of a block of this program that was still to be done when its fence returned.
+    """The share of a block of this program that was still to be computed when its fence returned.
 
-    Reading back right after the fence must take no longer than reading back once the device has
-    had time to finish; the smallest of three tries counts, since noise only adds.
+    Reading back right after the fence must take no longer than reading back after a pause in which
+    the device can finish. The smallest of three tries counts, since noise only adds time.
     """
     smallest = 1.0
     for _ in range(NUM_READ_BACKS):
@@ -184,7 +188,7 @@ def program_failure(leftover: float) -> str | None:
 
 def _leftover_share(program: Stepping, framework: Framework, num_steps: int) -> float:
     block_s, early_s = _block_then_read(program, framework, num_steps, idle_s=0.0)
-    # Whatever a fence that lies left over, the early reading waited for: as much time is enough.
+    # The early reading waited for everything that the fence left over: a pause as long is enough.
     _, late_s = _block_then_read(program, framework, num_steps, idle_s=early_s)
     leftover_s = early_s - late_s
     if leftover_s <= NOISE_S:
@@ -209,8 +213,8 @@ def _block_then_read(
 def _read_back(program: Stepping) -> None:
     """Fetch the first array of each kind that the program holds, then others up to a size.
 
-    One by one: what holds gigabytes returns arrays that are not fetched yet (`Reading`). A kind is
-    a name's first part: of a step the loss is there before the weights and their moments are.
+    They are fetched one by one: a large program returns a `Reading`. The kind is the first part of
+    a name. One of each is needed, since a step's loss is ready before its weights and moments.
     """
     state = program.read()
     names = list(state)
@@ -223,14 +227,14 @@ def _read_back(program: Stepping) -> None:
 
 
 def _choose_work(framework: Framework, size: int = MIN_SIZE) -> _Work:
-    """Products of this size or a greater one that last long enough, and little longer.
+    """A chain of matmuls of this size or a greater one that lasts MATMUL_SECONDS or little longer.
 
-    Here the product is read back, which waits whatever the fence does: were a fence that returns
-    early believed, the products would grow without end.
+    Its time is taken by reading the result back: with a fence that returns early the matmuls would
+    seem too short at any size.
     """
     while True:
         a, b = _operands(framework, size)
-        _read_back_seconds(framework, a, b, 1)  # compiles, where the framework compiles
+        _read_back_seconds(framework, a, b, 1)  # the first call may compile
         seconds = _product_seconds(framework, a, b)
         if seconds >= MATMUL_SECONDS or size >= MAX_SIZE:
             length = MATMUL_SECONDS / max(seconds, MATMUL_SECONDS / MAX_CHAIN)
@@ -239,7 +243,7 @@ def _choose_work(framework: Framework, size: int = MIN_SIZE) -> _Work:
 
 
 def _more(work: _Work) -> _Work | None:
-    """About twice the work or more, if there is any: other work had made this seem enough."""
+    """About twice the work, or None at the limit: other load had made this seem long enough."""
     if work.size < MAX_SIZE:
         return _choose_work(work.framework, min(MAX_SIZE, 2 * work.size))
     length = min(MAX_CHAIN, 2 * work.length)
@@ -247,7 +251,7 @@ def _more(work: _Work) -> _Work | None:
 
 
 def _next_size(size: int, seconds: float) -> int:
-    """Twice the size while a product is too short to tell; then what its rate promises."""
+    """Twice the size if the time is too short to predict from; else the size that it predicts."""
     if seconds < MATMUL_SECONDS / 16:
         return 2 * size
     promised = size * math.pow(MATMUL_MARGIN * MATMUL_SECONDS / seconds, 1 / 3)
@@ -255,7 +259,7 @@ def _next_size(size: int, seconds: float) -> int:
 
 
 def _product_seconds(framework: Framework, a: Any, b: Any) -> float:
-    """Seconds of one product, from chains of 5 and of 1, whose dispatch and read-back cancel."""
+    """Seconds of one matmul: chains of 5 and of 1 compared, so that fixed costs cancel."""
     five_s, one_s = (
         min(_read_back_seconds(framework, a, b, length) for _ in range(2)) for length in (5, 1)
     )

@@ -2,7 +2,7 @@
 
 Run as `python -m benchmarks.worker.main READ_FD WRITE_FD PARENT_PID` by the parent, in the
 framework's own interpreter. It imports the standard library, NumPy, the errors, contract,
-equivalence and measuring packages, one framework's adapter and one workload; never Hydra, pandas
+equivalence and worker packages, one framework's adapter and one workload; never Hydra, pandas
 or SciPy. Python 3.9 or later.
 """
 
@@ -23,7 +23,7 @@ from benchmarks.worker.timed_launch import Session
 
 
 def main(arguments: list[str]) -> int:
-    """Run the launch that the parent sends; whatever happens ends in one last message."""
+    """Run the launch that the parent sends; one last message reports its success or failure."""
     read_fd, write_fd, parent_pid = (int(argument) for argument in arguments)
     process.prepare(parent_pid)
     channel = Channel(read_fd, write_fd)
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
 
 def _unexpected(context: LaunchContext, error: BaseException) -> Failed:
     told = traceback.TracebackException(type(error), error, None)
-    told.__notes__ = None  # JAX adds some to every error, and the last line would be theirs
+    told.__notes__ = None  # JAX adds notes to every error, which would hide the last line
     line = " ".join(list(told.format_exception_only())[-1].split())[:500]
     if isinstance(error, SystemExit):
         line = f"the framework called sys.exit({error.code!r})"

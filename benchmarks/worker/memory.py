@@ -15,16 +15,16 @@ from benchmarks.contract.framework import Framework
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """A peak and where it comes from; the sources do not compare with each other."""
+    """A peak and its source; peaks of different sources do not compare."""
 
     num_bytes: int | None
     source: str
 
 
 def reset_host_peak() -> bool:
-    """Start the resident-set peak anew; False where the system cannot (then it is the life's).
+    """Reset the peak of resident memory; False if the system cannot (it is the process's then).
 
-    What the evidence of the first step took and malloc still keeps is given back before.
+    Memory that malloc still keeps from the proof of the first step is released first.
     """
     with suppress(AttributeError, OSError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,13 +1,15 @@
-"""An oracle's folder: what the first step must leave, in float64, and ten steps that follow.
+"""An oracle's folder: the float64 results that a program is compared with.
+
+Training:
 
     step1/<name>.npy        `Program.read` after one step from the canonical weights
-    numbers.json            losses and norms: of step 1, of step 1 on another batch, of ten steps
-    followed/<name>.npy     the optimizer's state after the ten steps, where they were followed
-    followed_second/<name>.npy      its second moment, where it keeps one
+    numbers.json            losses: step 1 on another batch, and ten consecutive steps
+    followed/<name>.npy     the optimizer's state after the ten steps, if they were computed
+    followed_second/<name>.npy      its second moment, if it keeps one
 
-Of inference:
+Inference:
 
-    answers/batch<i>.npy    the logits behind the answers to a batch's requests, RBV
+    answers/batch<i>.npy    the logits of a batch's requests, RBV
 
 Standard library, NumPy and the contract only.
 """
@@ -32,28 +34,28 @@ ANSWERS_FOLDER = "answers"
 OPTIMIZER_PREFIX = "optimizer/"
 SECOND_MOMENT_PREFIX = "second_moment/"
 OTHER_BATCH = 1
-"""Index of the batch on which step 1 is made a second time, to see that the batch matters."""
+"""Index of the batch on which step 1 is repeated, to check that the loss depends on the batch."""
 NUM_FOLLOWED_STEPS = 10
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """What an oracle's folder holds; arrays are mapped from their files."""
+    """The content of an oracle's folder; arrays are memory-mapped from their files."""
 
     identity: str
     step1: Arrays
     other_loss: float
     """Loss of step 1 on the batch with index OTHER_BATCH."""
     losses: tuple[float, ...]
-    """Of the followed steps; empty where they were not followed."""
+    """Losses of the ten consecutive steps; empty if they were not computed."""
     followed: Arrays
-    """The optimizer's state after them, by the names of the parameters."""
+    """The optimizer's state after the ten steps, by the names of the parameters."""
     followed_second: Arrays = field(default_factory=dict)
-    """Its second moment, where it keeps one."""
+    """The optimizer's second moment after the ten steps, if it keeps one."""
 
 
 def load(folder: Path, *, identity: str) -> Oracle:
-    """The oracle in this folder; OSError or KeyError where it is none."""
+    """The oracle in this folder; OSError or KeyError if it holds none."""
     numbers = json.loads((folder / NUMBERS_FILE).read_text(encoding="utf-8"))
     return Oracle(
         identity=identity,
@@ -66,18 +68,18 @@ def load(folder: Path, *, identity: str) -> Oracle:
 
 
 def keep_step(folder: Path, read: Arrays) -> None:
-    """Write what a holder of the oracle read after step 1."""
+    """Write the arrays that a holder of the oracle has after step 1."""
     _save(folder / STEP_FOLDER, read)
 
 
 def keep_followed(folder: Path, read: Arrays) -> None:
-    """Write the optimizer's state after the followed steps."""
+    """Write the optimizer's state after the ten consecutive steps."""
     _save(folder / FOLLOWED_FOLDER, states_of(read, OPTIMIZER_PREFIX))
     _save(folder / SECOND_FOLDER, states_of(read, SECOND_MOMENT_PREFIX))
 
 
 def keep_answers(folder: Path, logits: Arrays) -> None:
-    """Write what a holder of the oracle answered, by batch."""
+    """Write the logits that a holder of the oracle computed, by batch."""
     _save(folder / ANSWERS_FOLDER, logits)
 
 
@@ -87,12 +89,12 @@ def load_answers(folder: Path) -> Arrays:
 
 
 def states_of(read: Arrays, prefix: str) -> dict[str, np.ndarray]:
-    """What a program read under this prefix, by the names of the parameters."""
+    """The arrays of `Program.read` with this prefix, by the names of the parameters."""
     return {name.removeprefix(prefix): read[name] for name in read if name.startswith(prefix)}
 
 
 def keep_numbers(folder: Path, *, other_loss: float, losses: Sequence[float]) -> None:
-    """Write the losses; the last of the files."""
+    """Write the losses; this file is written last."""
     numbers: Mapping[str, Any] = {"other_loss": other_loss, "losses": list(losses)}
     (folder / NUMBERS_FILE).write_text(json.dumps(numbers, allow_nan=False), encoding="utf-8")
 

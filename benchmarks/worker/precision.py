@@ -1,4 +1,4 @@
-"""How exact a framework's products are, measured against float64. NumPy, the contract only."""
+"""The precision of a framework's matmul and convolution, measured. NumPy, the contract only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.equivalence.checks import check
 def precision_checks(framework: Framework, asked: str) -> list[Check]:
     """The errors of a matmul and of a convolution against float64.
 
-    A precision that is coarser than the one asked for does not pass.
+    A check fails if the measured precision is coarser than the requested one.
     """
     limit = precision.largest_error(asked)
     matrices, images = precision.matrix_product(), precision.convolution()

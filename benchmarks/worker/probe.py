@@ -1,8 +1,8 @@
-"""What a framework is and sees in one interpreter.
+"""The versions of a framework in one interpreter, and the devices that it sees.
 
 Run as `python -m benchmarks.worker.probe MODULE --output FILE`, with MODULE a framework's
 package. Writes {"python", "versions", "devices"} as JSON to FILE: frameworks print on stdout.
-Whatever kills it is the caller's to report. Standard library, the contract, one adapter.
+If it dies, its caller reports why. Standard library, the contract, one adapter.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.worker import process
 def probe(module: str) -> dict[str, Any]:
     """The versions of Python and of the framework's distributions, and the devices it sees.
 
-    Imports the framework; any of its exceptions comes through.
+    Imports the framework; any exception that it raises passes through.
     """
     capabilities: Capabilities = importlib.import_module(module).CAPABILITIES
     adapter = importlib.import_module(f"{module}.adapter").Adapter()
@@ -36,7 +36,7 @@ def probe(module: str) -> dict[str, Any]:
 
 
 def _versions(distributions: tuple[str, ...]) -> dict[str, str]:
-    """The installed ones: a framework names alternatives, such as a build for each device."""
+    """The versions of those installed: a framework may name a distribution for each device."""
     versions = {name: _version(name) for name in distributions}
     return {name: version for name, version in versions.items() if version is not None}
 

@@ -1,4 +1,4 @@
-"""What a worker does to its own process before anything else. Standard library only."""
+"""The first thing that a worker does: prepare its own process. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def prepare(parent_pid: int) -> None:
-    """Die with the parent, take signals as by default, and leave a stack where a crash happens.
+    """Die with the parent, restore default signal handling, and print a stack after a crash.
 
-    A launcher that ignores SIGTERM hands that on to its children; a benchmark must not inherit it.
+    A launcher that ignores SIGTERM passes that on to its children; a benchmark must not inherit it.
     """
     faulthandler.enable()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):

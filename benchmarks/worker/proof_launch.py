@@ -1,4 +1,4 @@
-"""One proof: a case's work against the oracle, check by check; or a holder's part of the oracle.
+"""One proof: checks a case's work against the oracle, or computes the oracle.
 
 Nothing is timed. Standard library, NumPy, the contract and worker.
 """

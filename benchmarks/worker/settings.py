@@ -1,4 +1,4 @@
-"""Whether a launch's settings are among what its framework can do, and its environment stands.
+"""Checks that the framework can run with a launch's settings, and that its variables are set.
 
 Standard library and the contract only.
 """
@@ -11,7 +11,7 @@ from benchmarks.contract.framework import Capabilities, Settings
 
 
 def check(capabilities: Capabilities, settings: Settings) -> None:
-    """ValueError where a setting is not among the capabilities: what was received and expected."""
+    """ValueError if a setting is not among the capabilities: what was received and expected."""
     precisions = capabilities.precisions
     asked = (
         ("device", settings.device, tuple(precisions)),
@@ -29,12 +29,12 @@ def check(capabilities: Capabilities, settings: Settings) -> None:
         raise ValueError(
             f"{capabilities.name} on {settings.device}: received"
             f" memory_fraction={settings.memory_fraction}, expected 1.0"
-            " (it cannot limit the memory that it takes there)"
+            " (it cannot limit its memory on this device)"
         )
 
 
 def check_environment(required: Mapping[str, str], actual: Mapping[str, str]) -> None:
-    """ValueError where a variable is not as the framework must find it when it is imported."""
+    """ValueError if a variable lacks the value that the framework needs when it is imported."""
     for name, expected in required.items():
         if actual.get(name) != expected:
             raise ValueError(

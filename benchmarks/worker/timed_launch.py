@@ -1,4 +1,4 @@
-"""One timed launch: self-tests, the proof of its first step, warm-up, turns, the proof once more.
+"""One timed launch: self-tests, proof of the first step, warm-up, turns, proof repeated.
 
 Standard library, NumPy, the contract and worker.
 """
@@ -69,16 +69,16 @@ class Session:
         self._take_turns()
 
     def _import_framework(self) -> None:
-        """Import it beside others, and wait until they are done."""
+        """Import the framework while other launches import theirs, then wait for `Begin`."""
         self.context.import_framework()
         self.context.channel.send(Imported())
         message = self.context.channel.receive()
         assert isinstance(message, Begin)
 
     def _first_steps(self) -> tuple[tuple[int, ...], bool | None]:
-        """The durations of the first steps one by one, and whether the first filled the cache.
+        """The durations of the first steps, and whether the first one filled the compile cache.
 
-        `Evidence.first_step_s` is the first one's with what it needs before it: a prompt, say.
+        `Evidence.first_step_s` also includes the first step's preparation, such as a prompt.
         """
         self.context.enter("first_step")
         found = _files(self.launch.settings.cache_folder)
@@ -95,10 +95,10 @@ class Session:
         return self._task.time_steps(1, rewarm=False).duration_ns
 
     def _test_framework(self) -> float:
-        """The seconds of an empty fence, once it has shown on products of known work that it waits.
+        """The seconds of an empty fence, after the test that it waits for matmuls of known size.
 
-        Before there is a program: what the products leave in the allocators is then used by it,
-        and does not come on top of its memory.
+        Runs before the program is built: the program then reuses the memory that the matmuls leave
+        in the allocators, and its peak does not grow by it.
         """
         context = self.context
         context.enter("self_test")
@@ -107,11 +107,11 @@ class Session:
         context.evidence.fence = report
         if report.failure:
             raise LaunchFailedError("invalid_sync", report.failure)
-        context.evidence.roof_flop_per_s = report.roof_flop_per_s  # of a fence that waits
+        context.evidence.roof_flop_per_s = report.roof_flop_per_s  # valid only if the fence waits
         return report.fence_s
 
     def _test_program(self) -> float:
-        """The seconds of a step, once the fence has been tested on the program itself."""
+        """The seconds of a step; the fence is also tested on the program itself."""
         context = self.context
         context.enter("self_test")
         step_s = self._timed_step() / 1e9

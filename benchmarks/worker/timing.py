@@ -1,7 +1,7 @@
 """The timed block, and the clock.
 
-Inside the timed region: step, wait, read the clock; of a request also what brings its answer to the
-host. Nothing else. Standard library and the contract only.
+Inside the timed region: step, wait, read the clock. For a request also the copy of its answer to
+the host. Nothing else. Standard library and the contract only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Program, RequestProgram
 
 SUSPENDED_NS = 100_000_000
-"""Difference of the clocks with and without sleep above which the machine slept."""
+"""If the clocks with and without sleep differ by more, the machine slept."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class BlockTime:
     opening_fence_ns: int
     suspended: bool
     outputs: Any
-    """What the last step returned, kept alive so that its release is not timed."""
+    """The value that the last step returned, kept alive so that its release is not timed."""
     request_ns: tuple[int, ...] = ()
-    """Of requests the duration of each."""
+    """The duration of each request, if the block is of requests."""
     answers: tuple[np.ndarray, ...] = ()
-    """Of requests the answer to each, on the host."""
+    """The answer to each request, on the host."""
 
 
 def time_block(
@@ -40,8 +40,8 @@ def time_block(
 ) -> BlockTime:
     """The duration of num_steps steps between two fences.
 
-    `previous` is what the last step before returned. With `rewarm`, one step goes untimed before
-    the block, to bring caches and clocks back after another launch's turn.
+    `previous` is the value that the step before the block returned. With `rewarm`, one untimed step
+    precedes the block, to warm caches and clocks up after another launch's turn.
     """
     wait, step, now = framework.wait, program.step, time.perf_counter_ns
     fence_begins = now()
@@ -72,10 +72,9 @@ def time_requests(
 ) -> BlockTime:
     """The duration of each of num_requests requests, one in flight at a time.
 
-    A request lasts from its step until its answer is on the host, which is its fence: copying waits
-    for what it copies. What comes before it, such as the prompt whose continuation is timed, and
-    what it leaves behind are waited for outside of it. With `rewarm` one request goes untimed
-    before the others.
+    A request lasts from its step until its answer is on the host. The copy is its fence: copying
+    waits for the answer. The clock is stopped for work before it, such as the prompt of a decoded
+    sequence, and for work that it leaves queued. With `rewarm` one untimed request comes first.
     """
     wait, get, now = framework.wait, framework.get, time.perf_counter_ns
     prepare, step = program.prepare, program.step
@@ -109,7 +108,7 @@ def time_requests(
 
 
 def _asleep_ns() -> int:
-    """Nanoseconds that the machine has slept since boot, where the system tells."""
+    """Nanoseconds that the machine has slept since boot; 0 if the system does not say."""
     if not hasattr(time, "CLOCK_BOOTTIME"):  # macOS: perf_counter goes on during sleep
         return 0
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)

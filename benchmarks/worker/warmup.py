@@ -1,7 +1,7 @@
-"""The warm-up: mini-blocks until the step time is steady. NumPy, the contract and measuring.
+"""The warm-up: mini-blocks until the step time is steady. NumPy, the contract and worker.
 
-What became of a launch afterwards is classified by `benchmarks.statistics.steady`, which the
-worker does not import.
+How a launch's step time developed afterwards is classified by `benchmarks.statistics.steady`, which
+the worker does not import.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from benchmarks.worker.timing import BlockTime
 
 MINI_BLOCK_S = 0.02
 MAX_STRETCH = 5
-"""Times its limit that a warm-up may last while it has too few mini-blocks to be judged at all."""
+"""Factor on the warm-up's time limit while there are too few mini-blocks to judge."""
 NUM_QUIET = 3
 """Mini-blocks in a row without a compilation before timing may start."""
 RELATIVE_CHANGE = 0.01
-"""A change below 1 % counts as steady whatever the noise."""
+"""A change below 1 % counts as steady, whatever the noise is."""
 NUM_STANDARD_ERRORS = 2.0
-"""A change that noise explains counts as steady; on a quiet machine this adds next to nothing."""
+"""A change within 2 standard errors counts as steady; on a quiet machine this adds little."""
 MEDIAN_OVER_MEAN = math.sqrt(math.pi / 2)
-"""Standard error of the median over that of the mean, for normal values and many of them."""
+"""Standard error of the median over that of the mean, for many normally distributed values."""
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """How the warm-up went."""
+    """The result of a warm-up."""
 
     mini_blocks_ns: tuple[tuple[int, int], ...]
     """(num_steps, duration_ns) of each mini-block."""
@@ -54,9 +54,9 @@ def warm_up(
 ) -> WarmUp:
     """Step until the step time is steady, or until the protocol's limit.
 
-    `time_steps` times as many steps as it is asked for. Where steps are so slow that the limit
-    leaves too few of them to judge, it is stretched.
-    `step_s` is a first estimate of the seconds per step, which sizes the mini-blocks.
+    `time_steps` times the given number of steps. If steps are so slow that too few fit within the
+    limit, the limit is stretched. `step_s` is a first estimate of the seconds per step, which sizes
+    the mini-blocks.
     """
     num_steps = max(1, math.ceil(MINI_BLOCK_S / step_s))
     blocks: list[tuple[int, int]] = []
@@ -80,9 +80,9 @@ def is_steady(step_seconds: Sequence[float], *, window: int) -> bool:
     """Whether the last 2 * window mini-blocks show neither a step nor a drift beyond their noise.
 
     Their halves' medians must agree within max(1 %, 2 standard errors), and the Theil-Sen slope
-    over the whole of them must amount to at most 1 % + 2 standard errors. The noise is that about
-    the slope's line, so that a drift does not excuse itself. False while there are fewer than
-    2 * window mini-blocks; ValueError where a time is not a finite number above 0.
+    over all of them must amount to at most 1 % + 2 standard errors. Noise is measured around the
+    fitted line, so that a drift does not count as noise. False while there are fewer than
+    2 * window mini-blocks; ValueError if a time is not a finite number above 0.
     """
     if window < 1:
         raise ValueError(f"window={window}: expected 1 or more mini-blocks")
@@ -118,11 +118,11 @@ def _is_long_enough(
 
 
 def _theil_sen(values: np.ndarray) -> float:
-    """The median slope over all pairs, which a few spikes do not move (Sen 1968)."""
+    """The median slope over all pairs, which is robust to a few spikes (Sen 1968)."""
     first, second = np.triu_indices(len(values), k=1)
     return float(np.median((values[second] - values[first]) / (second - first)))
 
 
 def _spread(residuals: np.ndarray) -> float:
-    """A standard deviation that spikes do not widen: 1.4826 times the median deviation."""
+    """A robust standard deviation: 1.4826 times the median absolute deviation."""
     return 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))

@@ -13,10 +13,10 @@ from benchmarks.storage.store import Store
 
 CHEATS = {
     "fake_cheat_early": "the timed steps did not update weight",
-    "fake_cheat_forward": "no step was made: weight is unchanged",
+    "fake_cheat_forward": "the step left weight unchanged",
     "fake_cheat_batch": "the batch does not matter",
-    "fake_cheat_watched": "they left work out",
-    "fake_cheat_sly": "they left work out",
+    "fake_cheat_watched": "they skipped work",
+    "fake_cheat_sly": "they skipped work",
     "fake_cheat_thawed": "frozen weights that later steps changed (base)",
     "fake_astray": "gradient (weight): off by 0.01",
 }
@@ -72,7 +72,7 @@ def test_a_cell_that_does_other_work_fails_and_says_how(proven: cli.Outcome) -> 
     cell = cells_of(proven)["fake_astray", "fp64"]
     assert cell["status"] == "fail"
     assert cell["first_difference"] == "gradient of weight"
-    assert "every gradient is 1.01 times what it should be" in cell["causes"][0]
+    assert "every gradient is 1.01 times the expected one" in cell["causes"][0]
 
 
 def test_a_cell_that_cannot_be_built_fails_with_its_error(proven: cli.Outcome) -> None:
@@ -99,7 +99,7 @@ def test_a_damaged_oracle_is_computed_anew(cache: Path, proven: cli.Outcome) -> 
     file.write_bytes(bytes([*kept, last ^ 1]))
     done = parity("framework=fake_steady", "precision=fp64", cache=cache)
     assert done.code == 0, done.out
-    assert "is damaged: it is computed anew" in done.err
+    assert "is damaged: it is computed again" in done.err
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}"])
@@ -110,7 +110,7 @@ def test_a_damaged_index_of_an_oracle_is_made_anew(
     file.write_text(text)
     done = parity("framework=fake_steady", "precision=fp64", cache=cache)
     assert done.code == 0, done.out
-    assert "is damaged: it is computed anew" in done.err
+    assert "is damaged: it is computed again" in done.err
 
 
 def test_an_oracle_of_other_code_is_computed_anew(cache: Path, proven: cli.Outcome) -> None:
@@ -143,7 +143,7 @@ def test_without_two_witnesses_nothing_is_proven(tmp_path: Path) -> None:
     arguments = ("framework=fake_steady", "precision=fp32", interpreter, other)
     done = parity(*arguments, cache=tmp_path / "cache")
     assert done.code == 5
-    assert "unproven: it takes two frameworks with float64 on the CPU" in done.out
+    assert "unproven: it needs two frameworks with float64 on the CPU" in done.out
     run = (*cli.FAKE_AXES, *arguments[:1], *arguments[2:], "protocol=smoke", "--json")
     store = tmp_path / "runs"
     done = cli.dyno("run", *run, f"machine.cache_folder={tmp_path / 'cache'}", store=store)
@@ -152,7 +152,7 @@ def test_without_two_witnesses_nothing_is_proven(tmp_path: Path) -> None:
     assert (cell["status"], cell["parity"], cell["grade"]) == ("unproven", "unproven", "F")
     assert cell["items_per_s"] > 0
     assert done.json["ratios"] == []
-    assert "it takes two frameworks" in cell["reason"]
+    assert "it needs two frameworks" in cell["reason"]
 
 
 def test_a_cell_that_cannot_run_is_skipped_with_its_reason(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ HONEST = ("fake_double", "fake_steady")
 CHEATS = {
     "fake_astray": "likely: the bias is missing",
     "fake_cheat_batch": "the input does not matter",
-    "fake_cheat_memory": "they left work out",
-    "fake_cheat_answer": "what the client got, beside what was computed",
+    "fake_cheat_memory": "they skipped work",
+    "fake_cheat_answer": "returned answer, against the program's logits",
     "fake_cheat_watched": "answers to timed requests: off by",
     "fake_unfrozen": "variables that were not frozen into it",
 }

@@ -33,7 +33,7 @@ RESNET_IN_FP32 = {
 FINETUNE = {
     "rope_interleaved": "RoPE rotates interleaved pairs",
     "norm_epsilon": "epsilon of RMSNorm: 1e-6 in place of 1e-5",
-    "adam_epsilon_outside": "Adam's epsilon stands outside the bias-corrected root",
+    "adam_epsilon_outside": "Adam's epsilon is added to the uncorrected root",
     "decay_on_norm": "weight decay is applied to layer0/attention_norm/scale",
     "mask_off_by_one": "the causal mask is off by one: each position sees the next one",
     "head_tied": "the head is tied to the embedding",
@@ -48,9 +48,9 @@ FINETUNE = {
 LORA = {
     "rope_interleaved": "RoPE rotates interleaved pairs",
     "lora_unscaled": "the adapters are not scaled by alpha / rank",
-    "base_thawed": "base weights that an optimizer has, or that are decayed",
-    "base_thawed_later": "base weights that an optimizer has, or that are decayed",
-    "adam_epsilon_outside": "Adam's epsilon stands outside the bias-corrected root",
+    "base_thawed": "frozen base weights are in the optimizer, or are decayed",
+    "base_thawed_later": "frozen base weights are in the optimizer, or are decayed",
+    "adam_epsilon_outside": "Adam's epsilon is added to the uncorrected root",
 }
 PLANTED = {
     "resnet50_train": ("resnet50", RESNET),

@@ -25,7 +25,7 @@ NAMED = {
     "reversed_channels": "the images' channels are reversed",
     "unloaded_statistics": "the running statistics are not loaded",
     "constant_request": "the input does not matter",
-    "stale_answer": "what is handed out is not the token, or the logits, of this request",
+    "stale_answer": "the returned token or logits are not those of this request",
 }
 """What the output says of each fault of PyTorch's and JAX's programs."""
 STATISTICS_OF_THE_BATCH = "batch normalisation in training mode"
@@ -292,8 +292,8 @@ def test_a_model_that_was_exported_without_its_weights_is_caught_and_named(cache
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("unquantised", "share of the convolutions that are not of integers"),
-        ("untold", "inspection does not tell"),
+        ("unquantised", "share of the convolutions and matmuls that are not in integers"),
+        ("untold", "do not report their convolution dtype"),
     ],
 )
 def test_a_model_in_int8_shows_its_products_of_integers(fault, reason, cache, tmp_path):

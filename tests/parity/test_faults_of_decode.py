@@ -22,7 +22,7 @@ NAMED = {
 """By phase and fault, what the output says of it."""
 ONLY_WHEN_FREE = ("stale_token", "second_best")
 """Faults of which a sequence with forced tokens has nothing."""
-CONTINUED = "logits after the program's own answers, beside a full re-computation"
+CONTINUED = "logits of free-running decode, against a full re-computation"
 EXECUTIONS = {"pytorch": "eager", "jax": "compiled"}
 
 

@@ -1,1 +1,1 @@
-"""The kinds of work, each a folder: how a program of it is loaded, timed and proven."""
+"""The kinds of work, one folder each: how its programs are loaded, timed and proven."""

@@ -1,4 +1,4 @@
-"""What a launch asks of a kind of work: load it, time its steps, prove them.
+"""The interface between a launch and a kind of work: load it, time its steps, prove them.
 
 A kind of work is a module with `create(context) -> Task`, which its `contract.task.TaskSpec` names.
 Standard library, NumPy, the contract and worker.
@@ -18,16 +18,16 @@ from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.timing import BlockTime
 
 MIN_SHARE_OF_AUDIT = 0.4
-"""The smallest share of a checked step's time that the timed steps may take. Work that is left out
-unless it is checked shows here: a backward pass is two thirds of a step. Above the limit lies what
-queueing ahead of a device can save, which is up to a half, and noise."""
+"""The smallest share of a checked step's time that the timed steps may take. A program that skips
+work unless it is checked falls below: a backward pass is two thirds of a step. Queueing ahead of a
+device saves up to a half, and noise a little more: both stay above."""
 NO_ORACLE = "there is no oracle for this work"
 
 CAUSES: Mapping[str, str] = {
-    "gemm": "precision: TF32 or bf16 products under the name of a finer precision",
-    "convolution": "precision: TF32 or bf16 products under the name of a finer precision",
+    "gemm": "precision: TF32 or bf16 matmuls under the name of a finer precision",
+    "convolution": "precision: TF32 or bf16 convolutions under the name of a finer precision",
     "reproduced": "state that `load` does not reset",
-    "flop": "a layer or a backward pass that is missing, or made twice",
+    "flop": "a layer or a backward pass is missing, or computed twice",
 }
 """What is likely wrong if step 1 agrees with the oracle and this check fails."""
 
@@ -36,54 +36,54 @@ class Task(Protocol):
     """One program of a kind of work: how it is loaded, timed and proven."""
 
     program: Any
-    """A `Program`, a `RequestProgram`, or what else the kind of work has; it has `inspect`."""
+    """A `Program`, a `RequestProgram` or another type with `inspect`, as the kind of work needs."""
     steps_per_turn: int | None
     """Steps of each turn's block; None if their number follows from a block's length."""
     outputs: Any
-    """What the last step returned."""
+    """The value that the last step returned."""
 
     def load(self) -> None:
-        """Go through the phases that bring weights and batches."""
+        """Go through the phases that load weights and feed batches."""
 
     def time_steps(self, num_steps: int, *, rewarm: bool) -> BlockTime:
-        """The time of as many steps; with `rewarm` one goes untimed before them."""
+        """Time this many steps; with `rewarm` after one untimed step."""
 
     def step(self) -> Any:
-        """Enqueue one step; what to wait for."""
+        """Enqueue one step and return the values to wait for."""
 
     def read(self) -> Arrays:
-        """What the program holds, as `Program.read`."""
+        """The arrays that the program holds, as `Program.read`."""
 
     def prove_first(self) -> None:
-        """Prove the step that was just made; LaunchFailedError if it is not the oracle's."""
+        """Prove the step that was just made; LaunchFailedError if it differs from the oracle's."""
 
     def begin_turns(self) -> None:
         """Called between the warm-up and the first turn."""
 
     def keep(self, block: BlockTime, *, num_steps: int) -> None:
-        """Take notice of a timed block."""
+        """Remember a timed block."""
 
     def prove_end(self) -> None:
-        """Prove that the timed steps made the work; LaunchFailedError if they did not."""
+        """Prove that the timed steps did the work; LaunchFailedError if they did not."""
 
     def prove_all(self, checks: Sequence[Check]) -> ParityVerdict:
-        """The verdict on these checks and on everything that can be checked; nothing is timed.
+        """The verdict on these checks and on all others that are possible; nothing is timed.
 
         Goes through the phases itself. If the request names a folder to keep, this program holds
-        the oracle: what it computes is written there.
+        the oracle: its results are written there.
         """
 
 
 def final_verdict(
     verdict: ParityVerdict | None, checks: Sequence[Check], causes: Mapping[str, str]
 ) -> ParityVerdict:
-    """The verdict of a whole proof, from that on the first step and from all checks.
+    """The verdict of a whole proof, from the first step's verdict and from all checks.
 
-    The causes are those of the first step if it is off, else `causes` of the first failure. A first
-    holder of the oracle has no verdict: there is no oracle yet to compare it with.
+    The causes are the first step's if it differs, else `causes` of the first failure. A program
+    that computes the oracle has no verdict: there is nothing to compare it with.
     """
     if verdict is None:
-        return ParityVerdict(UNPROVEN, tuple(checks), reason="it holds the oracle")
+        return ParityVerdict(UNPROVEN, tuple(checks), reason="this program computes the oracle")
     failed, known = first_failure(checks), {**CAUSES, **causes}
     told = [known[failed.name]] if failed is not None and failed.name in known else []
     return judge(
@@ -95,18 +95,18 @@ def final_verdict(
 
 
 def require_share(context: LaunchContext, share: float) -> None:
-    """LaunchFailedError if the timed steps took this small a share of a checked one's time."""
+    """LaunchFailedError if this share, of a checked step's time, is too small for timed steps."""
     context.evidence.share_of_audit = share
     if share < MIN_SHARE_OF_AUDIT:
         raise LaunchFailedError(
             "invalid_work",
             f"the timed steps took {share:.0%} of the time of a step that was checked"
-            f" (at least {MIN_SHARE_OF_AUDIT:.0%} expected): they left work out",
+            f" (at least {MIN_SHARE_OF_AUDIT:.0%} expected): they skipped work",
         )
 
 
 def create(context: LaunchContext) -> Task:
-    """The task of a launch's kind of work, its program built and not loaded."""
+    """The task of a launch's kind of work; its program is built and not loaded."""
     context.enter("build")
     module = importlib.import_module(context.spec.task.module)
     task: Task = module.create(context)

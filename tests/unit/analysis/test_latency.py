@@ -71,7 +71,7 @@ def test_too_few_requests_have_no_tail_and_the_reason():
     document = keys_of(latency_of([launch(seed) for seed in range(3)], [50, 90, 99]))
     assert document["latency_p99_ms"] is None
     assert document["latency_p99_is_bound"] is None
-    assert document["latency_reasons"] == {"p99": "600 of the 662 samples that it takes"}
+    assert document["latency_reasons"] == {"p99": "600 of the 662 samples that it needs"}
     assert document["latency_num_samples"] == 600
     json.dumps(document, allow_nan=False)
 
@@ -79,7 +79,7 @@ def test_too_few_requests_have_no_tail_and_the_reason():
 def test_a_launch_with_few_requests_has_no_p90():
     latency = latency_of([launch(0), launch(1, num_rounds=2)], [50, 90])
     assert 90 not in latency.percentiles
-    assert latency.reasons[90] == "50 of the 64 samples that a launch takes"
+    assert latency.reasons[90] == "50 of the 64 samples that each launch needs"
 
 
 def test_what_was_not_asked_for_says_so():

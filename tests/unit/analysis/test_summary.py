@@ -150,7 +150,7 @@ def test_without_a_shared_round_there_is_no_ratio_and_no_verdict():
     found = ratio(summary, FAST)
     assert (found["ratio"], found["num_launches"], found["verdict"]) == (None, 0, "cant_tell")
     assert cell(summary, FAST)["items_per_s"] is None
-    assert cell(summary, FAST)["reason"] == "no round counts: none was taken"
+    assert cell(summary, FAST)["reason"] == "no valid round: none was measured"
 
 
 def test_one_launch_ranks_nothing():

@@ -85,11 +85,11 @@ def test_an_equal_step_has_no_causes(initial):
 @pytest.mark.parametrize(
     ("changes", "check", "words"),
     [
-        ({"outside": True}, "update", "Adam's epsilon stands outside the bias-corrected root"),
+        ({"outside": True}, "update", "Adam's epsilon is added to the uncorrected root"),
         ({"epsilon": 1e-7}, "update", "Adam's epsilon is 1e-07 in place of 1e-05"),
         ({"beta2": 0.999}, "second_moment", "beta2 of Adam: its second moment is 0.02 times"),
         ({"beta1": 0.8}, "gradient", "every gradient is 2 times"),
-        ({"learning_rate": 2e-3}, "update", "learning rate: the weights moved 2 times"),
+        ({"learning_rate": 2e-3}, "update", "learning rate: the update is 2 times"),
         (
             {"decayed": lambda name: True},
             "update",
@@ -133,12 +133,13 @@ def test_a_loss_names_the_mistake_that_leads_to_it(initial):
 
 def test_a_loss_that_no_suspect_has_is_not_blamed_on_one(initial):
     _, causes = diagnosed(initial, step(initial, loss=3.15), lambda: [("the mask", 3.1)])
-    assert causes == ["the forward pass or the loss: nothing in between was read"]
+    told = "(there are no running statistics to tell which)"
+    assert causes == [f"the forward pass or the loss {told}"]
 
 
 def test_a_loss_as_coarser_products_make_it_may_be_the_precisions(initial):
     _, causes = diagnosed(initial, step(initial, loss=3.001))
-    assert "or the precision: TF32 or bf16 products under a finer name" in causes[0]
+    assert "or the precision: TF32 or bf16 matmuls under a finer name" in causes[0]
 
 
 def test_a_label_that_is_changed_shows_in_few_classes(initial):

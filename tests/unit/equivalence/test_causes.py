@@ -162,11 +162,11 @@ FAULTS = {
     "transposed dense kernel head/kernel": transposed_head,
     "weight decay is missing on stem/conv/kernel and 3 more (0.01 of": set_to(decay=0.0),
     "weight decay is applied to": set_to(decayed=lambda name: True),
-    "every gradient is 0.1 times what it should be: dampened": set_to(factor=0.1),
+    "every gradient is 0.1 times the expected one: dampened": set_to(factor=0.1),
     "the gradient of stage1/block1/conv1/kernel is 1.01 times": scaled(
         "stage1/block1/conv1/kernel", 1.01
     ),
-    "learning rate: the weights moved 2 times": set_to(rate=2 * RATE),
+    "learning rate: the update is 2 times": set_to(rate=2 * RATE),
     "the step does not update stem/conv/kernel": set_to(rate=0.0),
 }
 
@@ -196,7 +196,7 @@ def test_a_fault_in_what_begins_at_zero_is_a_verdict_as_well(initial):
     initial["head/bias"] = np.zeros(50)
     failed, _, causes = diagnosed(initial, scaled("head/bias", 1.01))
     assert failed is not None
-    assert "the gradient of head/bias is 1.01 times what it should be" in causes
+    assert "the gradient of head/bias is 1.01 times the expected one" in causes
 
 
 def test_the_first_difference_is_the_first_of_the_forward_pass(initial):
@@ -213,8 +213,7 @@ def test_a_gradient_off_by_more_than_a_factor_is_located(initial):
 
     _, _, causes = diagnosed(initial, fault)
     assert causes == [
-        "the backward pass: going back, the gradient of stage1/block1/conv1/kernel is the first"
-        " to be off"
+        "the backward pass: the gradient of stage1/block1/conv1/kernel is the first of it to be off"
     ]
 
 

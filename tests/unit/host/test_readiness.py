@@ -78,5 +78,6 @@ def test_warns_where_nothing_can_be_proven() -> None:
     alone = {**TWO, "jax": False}
     (finding,) = findings(QUIET_MACHINE, QUIET_STATE, lock_holder=None, holders=alone)
     assert finding.severity == "warn"
-    assert finding.what.startswith("1 of the 2 frameworks that hold the float64 oracle can be used")
+    words = "1 of the 2 frameworks that the float64 oracle needs can be used"
+    assert finding.what.startswith(words)
     assert finding.hint == "install 2 of jax, pytorch, tensorflow: scripts/setup"

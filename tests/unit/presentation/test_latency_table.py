@@ -71,7 +71,7 @@ def test_percentiles_have_intervals_and_a_tail_is_a_bound():
 
 def test_where_requests_are_too_few_the_reason_is_below():
     text = " ".join(rendered(launches(4), percentiles=[50, 90, 99]).split())
-    assert "no p99, 300 of the 662 samples that it takes: resnet50_infer full b1 cpu:" in text
+    assert "no p99, 300 of the 662 samples that it needs: resnet50_infer full b1 cpu:" in text
     assert "≤" not in row(rendered(launches(4), percentiles=[50, 99]), "pytorch eager")
 
 

@@ -52,7 +52,7 @@ def test_a_listener_that_raises_is_dropped_and_its_error_is_noted_once(position)
     assert [event for event, *_ in broken.events] == ["begin", "cohort", "phase"]
     notes = [text for event, *texts in healthy.events if event == "note" for text in texts]
     assert notes == [
-        "Heard failed and is told nothing more (ConnectionError: no tracker there)",
+        "Heard failed and gets no further events (ConnectionError: no tracker there)",
         "so it is",
     ]
     assert [event for event, *_ in healthy.events].count("phase") == 1

@@ -1,4 +1,4 @@
-"""A percentile is said with the samples that it takes, and as a bound that holds."""
+"""A percentile is said with the samples that it needs, and as a bound that holds."""
 
 import math
 
@@ -35,7 +35,7 @@ def test_one_sample_too_few_gives_no_bound_and_says_so():
     samples = np.random.default_rng(0).permutation(661).astype(float)
     bound = tail_bound([samples], 99)
     assert bound.bound is None
-    assert bound.reason == "661 of the 662 samples that it takes"
+    assert bound.reason == "661 of the 662 samples that it needs"
 
 
 def test_at_the_least_samples_the_bound_is_the_largest():
@@ -76,7 +76,7 @@ def test_launches_do_not_touch():
 
 
 def test_no_samples_are_too_few():
-    assert tail_bound([], 90).reason == "0 of the 64 samples that it takes"
+    assert tail_bound([], 90).reason == "0 of the 64 samples that it needs"
     assert tail_bound([[]], 90).bound is None
     assert percentile_of([], 50) is None
 

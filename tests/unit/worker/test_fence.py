@@ -142,7 +142,7 @@ def test_twice_the_work_in_the_same_time_is_caught(monkeypatch: pytest.MonkeyPat
     report = fence.check_matmul(ConstantFramework(honest=False))  # type: ignore[arg-type]
     assert report.doubling == pytest.approx(1.0, abs=0.2)
     assert report.failure is not None
-    assert "dependent matrix products" in report.failure
+    assert "dependent matmuls" in report.failure
 
 
 class SimulatedFramework(QueuedFramework):

@@ -1,1 +1,1 @@
-"""Inference: a step is a request, answered and timed by itself."""
+"""Inference: a step is one request, which is timed by itself."""

@@ -1,6 +1,6 @@
-"""The answers of an inference program: asked for, and proven beside the oracle's.
+"""Runs an inference program's requests and compares its answers with the oracle's.
 
-Standard library, NumPy, the contract and measuring.
+Standard library, NumPy, the contract and worker.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.tasks.protocol import NO_ORACLE
 
 PROVEN = WITHHELD[:4]
-"""The withheld requests whose answers the oracle holds; the others are there to be new."""
+"""The withheld requests whose answers the oracle holds. The other withheld ones only need to be
+unseen."""
 FOLLOWED = 0
-"""The timed batch in which a program's own answers are followed."""
+"""Index of the timed batch on which free-running decode is checked."""
 NUM_TIMED_PROVEN = 2
-"""Batches of the timed ones whose answers the oracle holds too, where a batch is one request."""
+"""Timed batches whose answers the oracle holds too, if a batch is one request."""
 
 
 CAUSES = {
-    "recomputed": "the KV cache, or the positions of what is decoded",
-    "answer": "what is handed out is not the token, or the logits, of this request",
+    "recomputed": "the KV cache, or the positions of decoded tokens",
+    "answer": "the returned token or logits are not those of this request",
 }
 """What is likely wrong if the proven answers agree with the oracle and this check fails."""
 
 
 class InferenceChecker:
-    """Asks one program, and judges what it answers."""
+    """Runs requests through one program, and judges its answers."""
 
     def __init__(self, context: LaunchContext, program: RequestProgram) -> None:
         assert isinstance(context.spec.task, Inference)
@@ -53,27 +54,27 @@ class InferenceChecker:
         self._requests = context.spec.task
         self.per_batch = self._requests.per_batch(context.launch.case.work)
         self.outputs: Any = None
-        """What the last request returned."""
+        """The value that the last request's step returned."""
 
     def proven(self) -> tuple[int, ...]:
-        """The batches whose answers the oracle holds: withheld ones, and some that are timed."""
+        """The batches whose answers the oracle holds: some withheld ones and some timed ones."""
         return (*PROVEN, *self.proven_timed())
 
     def proven_timed(self) -> tuple[int, ...]:
-        """Of the timed batches those whose answers the oracle holds.
+        """The timed batches whose answers the oracle holds.
 
-        None where a batch is a sequence: it follows the program's own answers, which the oracle
-        does not know.
+        There are none if a batch is a sequence: when it is timed, each request depends on the
+        program's own output, which the oracle does not know.
         """
         return tuple(range(NUM_TIMED_PROVEN)) if self.per_batch == 1 else ()
 
     def feed(self, indices: Sequence[int]) -> None:
-        """Put these canonical batches before the program."""
+        """Feed these canonical batches to the program."""
         batches = self._context.batches()
         self._program.feed([batches[index] for index in indices])
 
     def ask(self, indices: Sequence[int]) -> Answers:
-        """The answers to every request of these batches."""
+        """Run every request of these batches; the answers."""
         self.feed(indices)
         logits, answer_error = {}, 0.0
         for index in indices:
@@ -87,11 +88,11 @@ class InferenceChecker:
         return self._answers(logits, answer_error)
 
     def answer_error(self, answer: np.ndarray, read: Mapping[str, np.ndarray]) -> float:
-        """How far an answer on the host is from these logits."""
+        """The difference between an answer on the host and the one that these logits give."""
         return float(self._requests.answer_error(answer, read))
 
     def judge(self, answers: Answers) -> ParityVerdict:
-        """The verdict on answers beside the oracle's, unproven where there is none."""
+        """The verdict on answers compared with the oracle's; unproven if there is no oracle."""
         context, folder = self._context, self._context.oracle_folder
         if folder is None:
             return ParityVerdict(UNPROVEN, reason=NO_ORACLE)
@@ -111,7 +112,7 @@ class InferenceChecker:
         )
 
     def evidence(self, answers: Answers) -> FirstStep:
-        """What is compared with another program's where no oracle can be computed."""
+        """The numbers to compare with another program's if no oracle can be computed."""
         logits_NV = next(iter(answers.logits.values()))
         logits_NV = logits_NV.reshape(-1, logits_NV.shape[-1]).astype(np.float64)
         rows = np.arange(len(logits_NV))
@@ -125,7 +126,7 @@ class InferenceChecker:
         )
 
     def recomputed_check(self, answers: Answers) -> Iterator[Check]:
-        """Whether what a cache answers is what a full re-computation does, where there is one."""
+        """Whether cached decode gives the logits of a full re-computation, if the spec has one."""
         if self._requests.recompute is None:
             return
         name = next(iter(answers.logits))
@@ -134,9 +135,9 @@ class InferenceChecker:
         yield check("recomputed", error, self._context.tolerance.get("logits"))
 
     def free_running_check(self) -> Iterator[Check]:
-        """Whether a program goes on with its own answers, as it does when it is timed.
+        """Whether free-running decode is right: the program continues from its own output.
 
-        The proven sequences are forced: what a program does with its answers is in none of them.
+        The proven sequences have forced tokens, so they do not show this.
         """
         requests, tolerance = self._requests, self._context.tolerance
         if requests.free_running is None or self.per_batch == 1:
@@ -156,7 +157,7 @@ class InferenceChecker:
         yield check("continued", error, tolerance.get("logits"))
 
     def timed_check(self, timed: Mapping[int, np.ndarray]) -> Iterator[Check]:
-        """Whether answers to timed requests, by batch, are the oracle's, where it has any."""
+        """Whether answers to timed requests, by batch, match those that the oracle holds."""
         folder = self._context.oracle_folder
         known = {} if folder is None else oracle_files.load_answers(folder)
         errors = [
@@ -184,7 +185,7 @@ class InferenceChecker:
         )
 
     def require_finite(self, answers: Answers) -> None:
-        """LaunchFailedError where an answer is no number, with what is likely wrong."""
+        """LaunchFailedError with the likely cause if an answer is not finite."""
         bad = [name for name, one in answers.logits.items() if not np.isfinite(one).all()]
         if bad:
             causes = (one for one in likely_causes(answers, {}, {}) if one != SAME_ANSWER)
@@ -202,12 +203,12 @@ class InferenceChecker:
 
 
 def reproduction_check(first: Answers, again: Answers, limit: float | None) -> Check:
-    """Whether the same requests are answered as before."""
+    """Whether the same requests get the same answers again."""
     error = max(relative(again.logits[name], first.logits[name]) for name in again.logits)
     return check("reproduced", error, limit)
 
 
 def first_withheld(answers: Answers) -> Answers:
-    """The part of the answers that is about the first batch."""
+    """The answers to the first batch alone."""
     name = next(iter(answers.logits))
     return dataclasses.replace(answers, logits={name: answers.logits[name]})

@@ -1,4 +1,4 @@
-"""Inference: requests are timed one by one, and proven to be answered.
+"""Inference: requests are timed one by one, and their answers are compared with the oracle's.
 
 Standard library, NumPy, the contract and worker.
 """
@@ -29,13 +29,13 @@ from benchmarks.worker.tasks.protocol import MIN_SHARE_OF_AUDIT, final_verdict, 
 from benchmarks.worker.timing import BlockTime, time_requests
 
 GATE, AUDIT = PROVEN[:2], PROVEN[2:]
-"""The proven requests that are asked before the turns, and those that are new after them."""
+"""The proven requests that run before the turns, and those that first run after them."""
 NEW = tuple(index for index in WITHHELD if index not in PROVEN)
-"""Others that are new then, for their time."""
+"""Further requests that first run after the turns, for their time alone."""
 
 
 def create(context: LaunchContext) -> InferenceTask:
-    """The task of this launch, its program built and not loaded."""
+    """The task of this launch; its program is built and not loaded."""
     return InferenceTask(context)
 
 
@@ -52,17 +52,17 @@ class InferenceTask:
         self._num_asked = 0
         """Requests since the timed ones were fed."""
         self._timed: dict[int, np.ndarray] = {}
-        """By batch the last answer to a timed request, of those that the oracle knows."""
+        """By batch, the last answer to a timed request whose answer the oracle holds."""
         self._request_ns: list[int] = []
 
     def load(self) -> None:
-        """Go through export and load, and put the requests before the program."""
+        """Export and load the program, and feed it the timed requests."""
         self._load_program()
         self._context.enter("feed")
         self._feed()
 
     def time_steps(self, num_steps: int, *, rewarm: bool) -> BlockTime:
-        """Time as many requests."""
+        """Time this many requests."""
         block = time_requests(
             self.program,
             self._context.framework,
@@ -76,17 +76,17 @@ class InferenceTask:
         return block
 
     def step(self) -> Any:
-        """Enqueue one request, once what it finds is there."""
+        """Enqueue one request after its untimed preparation."""
         self._num_asked += 1
         self._context.framework.wait(self.program.prepare())
         return self.program.step()
 
     def read(self) -> Arrays:
-        """What is known of the last request."""
+        """The logits of the last request."""
         return self.program.read()
 
     def prove_first(self) -> None:
-        """The gate: every answer to the proven requests is the oracle's, or nothing is timed."""
+        """The gate: timing starts only if the answers to the proven requests match the oracle's."""
         answers = self._checker.ask((*GATE, *self._checker.proven_timed()))
         self._checker.require_finite(answers)
         self._first = first_withheld(answers)
@@ -97,21 +97,21 @@ class InferenceTask:
         self._feed()
 
     def begin_turns(self) -> None:
-        """Forget what was answered before the first turn."""
+        """Forget the answers and times before the first turn."""
         self._timed.clear()
         self._request_ns.clear()
 
     def keep(self, block: BlockTime, *, num_steps: int) -> None:
-        """Remember how long the requests of a turn took."""
+        """Remember the durations of a turn's requests."""
         del num_steps
         self._request_ns += block.request_ns
 
     def prove_end(self) -> None:
-        """The timed answers are the oracle's, and requests that are new take as long.
+        """The timed answers match the oracle's, and unseen requests take as long.
 
-        Unseen requests must not be slower: this catches cached outputs. What was answered before
-        the turns is answered as it was. If there is an oracle of this size, a sequence is followed
-        that goes on with the program's own answers.
+        Unseen requests must not be slower: this catches cached outputs. Requests that ran before
+        the turns must give the same answers again. If there is an oracle of this size, free-running
+        decode is checked too.
         """
         assert self._first is not None
         self._see_a_proven_one()
@@ -128,7 +128,7 @@ class InferenceTask:
         require_share(self._context, share)
 
     def prove_all(self, checks: Sequence[Check]) -> ParityVerdict:
-        """Every answer to the proven requests, and the first of them once more."""
+        """Check the answers to all proven requests, and repeat the first of these."""
         context, checker = self._context, self._checker
         found = list(checks)
         self._load_program()
@@ -153,7 +153,7 @@ class InferenceTask:
         return final_verdict(verdict, found, CAUSES)
 
     def _load_program(self) -> None:
-        """Have the program export what it runs, and take the canonical weights."""
+        """Have the program export its model and load the canonical weights."""
         weights = self._context.initial()
         self._context.enter("export")
         self.program.export(weights)
@@ -161,16 +161,16 @@ class InferenceTask:
         self.program.load(weights)
 
     def _see_a_proven_one(self) -> None:
-        """Go on with the timed requests up to one that the oracle knows, where few were timed."""
+        """If no timed answer can be checked yet, continue until one that the oracle holds."""
         for _ in range(NUM_REQUESTS if self._checker.proven_timed() else 0):
             if self._timed:
                 return
             self.time_steps(1, rewarm=False)
 
     def _share_of_new(self) -> float:
-        """The time of the timed requests in that of the quickest of some that are new.
+        """The timed requests' median time as a share of the fastest unseen request's time.
 
-        As many as it takes to see one that nothing has disturbed.
+        Unseen requests are run until one is undisturbed, or all have run.
         """
         self._checker.feed(NEW)
         new_ns: list[int] = []
@@ -185,7 +185,7 @@ class InferenceTask:
         self._num_asked = 0
 
     def _notice(self, block: BlockTime) -> None:
-        """Keep the answers to requests that the oracle knows."""
+        """Keep the answers that the oracle holds too."""
         for answer in block.answers:
             batch = self._num_asked // self._checker.per_batch % NUM_REQUESTS
             if batch in self._checker.proven_timed():

@@ -1,4 +1,4 @@
-"""Evidence that a program does the work: its first step against the oracle, and in a few numbers.
+"""Evidence that a program does the work: its first step in numbers, and against the oracle.
 
 NumPy, the contract, equivalence and the oracle's files.
 """
@@ -31,25 +31,25 @@ from benchmarks.equivalence.verdict import judge
 from benchmarks.worker.oracle_files import OPTIMIZER_PREFIX, Oracle
 
 CAUSES = {
-    "other_batch": "the batch: `feed` does not bring it, or bring it first",
-    "losses": "batches that do not rotate, or momentum that is dampened or not reset",
-    "momentum": "momentum that is dampened, or Nesterov's",
+    "other_batch": "`feed` does not put the given batch first, or ignores it",
+    "losses": "batches do not rotate, or momentum is dampened or not reset",
+    "momentum": "momentum is dampened, or it is Nesterov's",
     "second_momentum": "the second moment's decay (beta2)",
-    "frozen": "base weights that an optimizer has, or that are decayed",
-    "frozen_after": "base weights that an optimizer has, or that are decayed",
+    "frozen": "frozen base weights are in the optimizer, or are decayed",
+    "frozen_after": "frozen base weights are in the optimizer, or are decayed",
 }
 """What is likely wrong if step 1 agrees with the oracle and this check fails."""
 HELD = ("optimizer", "frozen", "statistics")
-"""What `Program.read` has of each initial array, one of these."""
+"""The prefixes of `Program.read`: each initial array must be under one of these."""
 SAME_BATCH = "the batch does not matter: step 1 has the same loss on another batch"
 
 
 NUMBERS = ("loss", "gradient_norm", "update_norm", "statistics_norm")
-"""What two first steps of one program are compared by."""
+"""The numbers by which two first steps of one program are compared."""
 
 
 def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> FirstStep:
-    """What `Program.read` shows after one step that began at the initial weights."""
+    """The numbers of one step from the initial weights, taken from `Program.read` after it."""
     names = [name for name in initial if f"optimizer/{name}" in read]
     unchanged = [n for n in names if np.array_equal(initial[n], read[f"weights/{n}"])]
     unread = [n for n in initial if not any(f"{group}/{n}" in read for group in HELD)]
@@ -74,8 +74,8 @@ def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> FirstSte
 
 def _step_failure(unchanged: list[str], unread: list[str]) -> str | None:
     if unread:
-        return f"{unread[0]}: neither trained nor frozen, {', '.join(HELD)} expected"
-    return f"no step was made: {unchanged[0]} is unchanged" if unchanged else None
+        return f"`read` returned {unread[0]} under no prefix, expected one of {', '.join(HELD)}"
+    return f"the step left {unchanged[0]} unchanged, expected an update" if unchanged else None
 
 
 def prove_first_step(
@@ -87,9 +87,9 @@ def prove_first_step(
     *,
     known_mistakes: Callable[[], Iterable[tuple[str, float]]] = tuple,
 ) -> ParityVerdict:
-    """The verdict on step 1, with the likely causes where it differs from the oracle.
+    """The verdict on step 1, with the likely causes if it differs from the oracle.
 
-    `known_mistakes` yields, if it does, known mistakes, each with the loss that it leads to.
+    `known_mistakes` yields (description, loss of step 1) of known mistakes.
     """
     missing = mismatches(read, oracle.step1)
     parameters = Check("parameters", float(len(missing)), 0.0, next(iter(missing), None))
@@ -110,7 +110,7 @@ def prove_first_step(
 
 
 def reproduction_check(first: FirstStep, again: FirstStep, tolerance: Tolerance) -> Check:
-    """Whether a program that is loaded anew makes the same first step again."""
+    """Whether a program that is loaded again repeats the same first step."""
     errors = []
     for name in NUMBERS:
         value, reference = getattr(again, name), getattr(first, name)
@@ -120,14 +120,14 @@ def reproduction_check(first: FirstStep, again: FirstStep, tolerance: Tolerance)
 
 
 def other_batch_check(loss: float, oracle: Oracle, tolerance: Tolerance) -> Check:
-    """Whether step 1 on another batch has that batch's loss."""
+    """Whether step 1 on another batch has the loss of that batch."""
     return check("other_batch", relative(loss, oracle.other_loss), tolerance.get("loss"))
 
 
 def marks(read: Arrays) -> dict[str, int]:
-    """A checksum of each parameter with its optimizer's state: a step changes every one.
+    """A checksum of each parameter with its optimizer's state, which every step changes.
 
-    Both together, because a weight can stay the same where its update is below rounding.
+    The two go together, because a weight stays the same if its update is below rounding.
     """
     found = {}
     for name in read:
@@ -139,7 +139,7 @@ def marks(read: Arrays) -> dict[str, int]:
 
 
 def unmoved(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
-    """The parameters that no step reached in between."""
+    """The parameters that no step changed between these two sets of checksums."""
     return [name for name, mark in after.items() if before.get(name) == mark]
 
 

@@ -1,4 +1,4 @@
-"""Training: blocks of steps are timed, and the first of them is the oracle's.
+"""Training: blocks of steps are timed, and the first step is compared with the oracle's.
 
 Standard library, NumPy, the contract and worker.
 """
@@ -48,7 +48,7 @@ NUM_AUDITS = 5
 
 
 def create(context: LaunchContext) -> TrainingTask:
-    """The task of this launch, its program built and not loaded."""
+    """The task of this launch; its program is built and not loaded."""
     return TrainingTask(context)
 
 
@@ -86,11 +86,11 @@ class TrainingTask:
         return self.program.step()
 
     def read(self) -> Arrays:
-        """What the program holds."""
+        """The arrays that the program holds."""
         return self.program.read()
 
     def prove_first(self) -> None:
-        """The gate: what is timed from here on has made the oracle's step, or nothing is."""
+        """The gate: timing starts only if step 1 matches the oracle's."""
         context = self._context
         read = self._read_finite("after step 1")
         initial, oracle = context.initial(), self._oracle()
@@ -105,7 +105,7 @@ class TrainingTask:
         context.require_equal_work(verdict)
 
     def begin_turns(self) -> None:
-        """Remember what the warm-up leaves: the timed steps have to move all of it."""
+        """Remember the state after the warm-up: the timed steps must change every parameter."""
         self._marks = proof.marks(self.program.read())
 
     def keep(self, block: BlockTime, *, num_steps: int) -> None:
@@ -113,14 +113,14 @@ class TrainingTask:
         self._step_ns.append(block.duration_ns / num_steps)
 
     def prove_end(self) -> None:
-        """Make every check that the timed steps leave to be made."""
+        """Make the checks that come after timing."""
         oracle = self._oracle()
         self._check_end()
         self._check_other_batch(oracle)
         self._check_again(oracle)
 
     def prove_all(self, checks: Sequence[Check]) -> ParityVerdict:
-        """Step 1 tensor by tensor, on another batch, once more, and ten steps that follow."""
+        """Check step 1 tensor by tensor, on another batch and repeated, then ten steps."""
         whole = _WholeProof(list(checks))
         self.load()
         self._context.enter("first_step")
@@ -132,7 +132,7 @@ class TrainingTask:
         return final_verdict(whole.verdict, whole.checks, proof.CAUSES)
 
     def _load(self, *, first_batch: int = 0) -> None:
-        """Load the canonical weights, and the batches from one on, the earlier ones last."""
+        """Load the canonical weights, and feed the batches rotated to begin at `first_batch`."""
         self.program.load(self._context.initial())
         batches = self._context.batches()
         self.program.feed([*batches[first_batch:], *batches[:first_batch]])
@@ -149,20 +149,20 @@ class TrainingTask:
         return None if folder is None else oracle_files.load(folder, identity=folder.name)
 
     def _known_mistakes(self) -> Iterator[tuple[str, float]]:
-        """Known mistakes of the forward pass, each with the loss of step 1 that it leads to."""
+        """(description, loss of step 1) of the spec's known mistakes in the forward pass."""
         context = self._context
         work, first = context.launch.case.work, context.batches()[0]
         return context.spec.known_mistakes(work, context.initial(), first)
 
     def _read_finite(self, when: str) -> Arrays:
-        """What the program holds; LaunchFailedError if any of it is not finite."""
+        """The arrays that the program holds; LaunchFailedError if a value is not finite."""
         read = self.program.read()
         if not proof.is_finite(read):
             raise LaunchFailedError("nonfinite", f"not finite {when}, loss {read['loss']}")
         return read
 
     def _compared(self, read: Arrays, oracle: Oracle) -> ParityVerdict:
-        """The verdict on step 1, which left this."""
+        """The verdict on step 1, from the arrays that it left."""
         context = self._context
         return proof.prove_first_step(
             context.spec,
@@ -174,7 +174,7 @@ class TrainingTask:
         )
 
     def _check_end(self) -> None:
-        """The timed steps have moved every parameter, and nothing is NaN."""
+        """The timed steps have changed every parameter, and every value is finite."""
         read = self._read_finite("at the end")
         self._context.evidence.final_loss = float(read["loss"])
         still = proof.unmoved(self._marks, proof.marks(read))
@@ -185,7 +185,7 @@ class TrainingTask:
         require(frozen_checks(self._context.initial(), read, name="frozen_after"))
 
     def _check_other_batch(self, oracle: Oracle | None) -> None:
-        """Step 1 on another batch has another loss, which is the oracle's if there is one."""
+        """Step 1 on another batch has another loss, and matches the oracle's if there is one."""
         assert self._first is not None
         loss = self._first_loss(batch=OTHER_BATCH)
         if not math.isfinite(loss):
@@ -196,10 +196,10 @@ class TrainingTask:
             require([proof.other_batch_check(loss, oracle, self._context.tolerance)])
 
     def _check_again(self, oracle: Oracle | None) -> None:
-        """Repeat step 1 after timing: its result and its time must still be those of honest work.
+        """Repeat step 1 after timing: its result must still match, and timed steps be no quicker.
 
-        The very step that is compared is timed: a program that skips work unless it is checked
-        fails here.
+        The repeated step is itself timed, and must not take much longer than the timed steps: a
+        program that skips work unless it is checked fails here.
         """
         shares: list[float] = []
         while len(shares) < NUM_AUDITS and max(shares, default=0.0) < MIN_SHARE_OF_AUDIT:
@@ -208,12 +208,12 @@ class TrainingTask:
         require_share(self._context, max(shares))
 
     def _audited_step_ns(self, oracle: Oracle | None) -> int:
-        """The duration of a first step, from the canonical weights, that comes out as before."""
+        """The duration of a repeated first step, after checking that its result is the same."""
         context = self._context
         assert self._first is not None
         begin = time.perf_counter()
         self._load()
-        time.sleep(time.perf_counter() - begin)  # what a load left under way is no part of the step
+        time.sleep(time.perf_counter() - begin)  # work queued by the load is not part of the step
         self.outputs = None
         step_ns = self.time_steps(1, rewarm=False).duration_ns
         read, initial = self.program.read(), context.initial()
@@ -225,7 +225,7 @@ class TrainingTask:
         return step_ns
 
     def _prove_step(self, whole: _WholeProof) -> FirstStep:
-        """Step 1, which a holder of the oracle keeps, beside the oracle's if there is one."""
+        """Make step 1; compare it with the oracle if there is one, keep it if this computes one."""
         context = self._context
         outputs = self.program.step()
         context.framework.wait(outputs)
@@ -249,7 +249,7 @@ class TrainingTask:
             yield flop_check(seen.flop_per_step, context.spec.flop_per_step(case.work))
 
     def _go_on(self, first: FirstStep, whole: _WholeProof) -> None:
-        """What tells more only if step 1 is right, and what a holder of the oracle keeps."""
+        """Make the checks that need a correct step 1, and keep the numbers for an oracle."""
         context = self._context
         if self._oracle() is not None:
             self._load()
@@ -275,7 +275,7 @@ class TrainingTask:
         return loss
 
     def _follow(self, whole: _WholeProof) -> list[float]:
-        """The losses of ten steps at the small learning rate, in a program that has it."""
+        """The losses of ten steps, in a program built with the spec's small learning rate."""
         context = self._context
         del self.program
         gc.collect()
@@ -300,7 +300,7 @@ class TrainingTask:
         oracle, tolerance = self._oracle(), self._context.tolerance
         if oracle is None or not oracle.losses:
             return
-        # First: it says more of what is wrong than the losses do.
+        # First, since it tells more about the cause than the losses do.
         yield from frozen_checks(self._context.initial(), read, name="frozen_after")
         yield trajectory_check(losses, oracle.losses, tolerance)
         for name, prefix, states in (
@@ -313,8 +313,8 @@ class TrainingTask:
 
 @dataclass
 class _WholeProof:
-    """What a proof has come to so far."""
+    """The checks and the verdict of a proof so far."""
 
     checks: list[Check]
     verdict: ParityVerdict | None = None
-    """On step 1; None if this program holds the oracle."""
+    """The verdict on step 1; None if this program computes the oracle."""

@@ -45,7 +45,7 @@ def test_a_parameter_that_did_not_move_is_no_work() -> None:
     read["weights/head/kernel"] = INITIAL["head/kernel"]
     evidence = proof.step_evidence(SPEC, INITIAL, read)
     assert evidence.num_unchanged == 1
-    assert evidence.failure == "no step was made: head/kernel is unchanged"
+    assert evidence.failure == "the step left head/kernel unchanged, expected an update"
 
 
 def test_a_weight_that_nothing_is_read_of_is_no_work() -> None:
@@ -53,7 +53,7 @@ def test_a_weight_that_nothing_is_read_of_is_no_work() -> None:
     del read["optimizer/head/kernel"]
     failure = proof.step_evidence(SPEC, INITIAL, read).failure
     assert failure is not None
-    assert failure.startswith("head/kernel: neither trained nor frozen")
+    assert failure.startswith("`read` returned head/kernel under no prefix")
     read["frozen/head/kernel"] = INITIAL["head/kernel"]
     assert proof.step_evidence(SPEC, INITIAL, read).failure is None
 
@@ -107,7 +107,7 @@ def test_a_frozen_weight_that_changed_is_the_cause_where_the_step_is_right() -> 
     assert verdict.causes == ()
     assert verdict.first_difference is None
     (cause,) = final_verdict(verdict, verdict.checks, proof.CAUSES).causes
-    assert cause == "base weights that an optimizer has, or that are decayed"
+    assert cause == "frozen base weights are in the optimizer, or are decayed"
 
 
 def test_another_step_fails_with_its_first_difference_and_cause() -> None:
@@ -169,7 +169,7 @@ def test_causes_of_the_first_step_come_before_those_of_later_checks() -> None:
     off = ParityVerdict(FAIL, causes=("padding",))
     assert final_verdict(off, failed, proof.CAUSES).causes == ("padding",)
     right = ParityVerdict(PASS)
-    assert "momentum that is dampened" in final_verdict(right, failed, proof.CAUSES).causes[0]
+    assert "momentum is dampened" in final_verdict(right, failed, proof.CAUSES).causes[0]
     assert final_verdict(right, [], proof.CAUSES).causes == ()
 
 
