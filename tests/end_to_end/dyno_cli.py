@@ -7,15 +7,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.fakes import extension as fakes
+
 ROOT = Path(__file__).resolve().parents[2]
-FAKES = ROOT / "tests" / "fakes"
-FAKE_MATRIX = ("--extend", str(FAKES), "workload=fake_train", "size=tiny", "batch_size=2")
+FAKE_MATRIX = ("workload=fake_train", "size=tiny", "batch_size=2")
 LIMIT_S = 60.0
+TIMEOUT_S = 250.0
 FAKE_AXES = (*FAKE_MATRIX, "execution=eager", "precision=fp32", "device=cpu")
 
 
@@ -32,33 +34,42 @@ class Outcome:
         return json.loads(self.out)
 
 
-def command(*arguments: str, store: Path) -> list[str]:
-    """The command line of one dyno command on a private store."""
-    return [sys.executable, "-m", "benchmarks.cli", *arguments, "--store", str(store)]
+def command(*arguments: str, store: Path, extension: Path | None = None) -> list[str]:
+    """The command line of one dyno command on a private store, with the fakes."""
+    return [
+        *(sys.executable, "-m", "benchmarks.cli", *arguments),
+        *("--extend", str(extension or fakes.extension())),
+        *("--store", str(store), *_own_cache(arguments, store.parent / "cache")),
+    ]
 
 
-def dyno(*arguments: str, store: Path, timeout_s: float = 300) -> Outcome:
+def dyno(*arguments: str, store: Path, extension: Path | None = None) -> Outcome:
     """Run a command to its end."""
-    result = subprocess.run(
-        command(*arguments, store=store),
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        cwd=store.parent,
-        env=environment(),
-        check=False,
-    )
-    return Outcome(result.returncode, result.stdout, result.stderr)
+    return _outcome(command(*arguments, store=store, extension=extension), store.parent)
 
 
 def prove(*arguments: str, cache: Path) -> Outcome:
     """`dyno parity` on the CPU, with a cache folder of its own."""
+    own = ("--extend", str(fakes.extension()), f"machine.cache_folder={cache}")
+    return _outcome(
+        [sys.executable, "-m", "benchmarks.cli", "parity", *arguments, *own], cache.parent
+    )
+
+
+def _own_cache(arguments: Sequence[str], cache: Path) -> list[str]:
+    """A cache folder, and with it the machine's lock: other tests run at the same time."""
+    is_given = any(argument.startswith("machine.cache_folder=") for argument in arguments)
+    takes_one = arguments[0] in ("run", "plan")
+    return [f"machine.cache_folder={cache}"] if takes_one and not is_given else []
+
+
+def _outcome(words: Sequence[str], folder: Path) -> Outcome:
     result = subprocess.run(
-        [*command("parity", *arguments, store=cache)[:-2], f"machine.cache_folder={cache}"],
+        words,
         capture_output=True,
         text=True,
-        timeout=300,
-        cwd=cache.parent,
+        timeout=TIMEOUT_S,
+        cwd=folder,
         env=environment(),
         check=False,
     )
@@ -80,10 +91,10 @@ def launches_alive(mark: str) -> set[str]:
     return {launch for _, launch in _marks() if launch.startswith(mark)}
 
 
-def start(*arguments: str, store: Path) -> subprocess.Popen[bytes]:
+def start(*arguments: str, store: Path, extension: Path | None = None) -> subprocess.Popen[bytes]:
     """A command in the background."""
     return subprocess.Popen(
-        command(*arguments, store=store),
+        command(*arguments, store=store, extension=extension),
         cwd=store.parent,
         env=environment(),
         stdout=subprocess.DEVNULL,

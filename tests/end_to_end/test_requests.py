@@ -11,7 +11,7 @@ import pytest
 from benchmarks.statistics.percentiles import tail_bound
 from benchmarks.storage.store import Store
 
-MATRIX = ("--extend", str(cli.FAKES), "size=tiny", "execution=eager", "device=cpu")
+MATRIX = ("size=tiny", "execution=eager", "device=cpu")
 INFER = (*MATRIX, "workload=fake_infer")
 DECODE = (*MATRIX, "workload=fake_decode")
 HONEST = ("fake_double", "fake_steady")
@@ -85,7 +85,7 @@ def test_a_percentile_comes_with_enough_requests_and_as_a_bound(folder: Path) ->
 
 
 def test_the_table_is_of_latencies(folder: Path) -> None:
-    done = cli.dyno("show", "--extend", str(cli.FAKES), store=folder / "tail")
+    done = cli.dyno("show", store=folder / "tail")
     assert "p50 ms" in done.out
     assert "p95 ms" in done.out
     assert "first answer" in done.out

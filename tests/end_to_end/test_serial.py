@@ -38,7 +38,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
             time.sleep(0.1)  # looking takes time from them
         if parent.returncode == 0:
             break
-    document = cli.dyno("show", *cli.FAKE_MATRIX[:2], "--json", store=store).json
+    document = cli.dyno("show", "--json", store=store).json
     return Watched(document, Store(store).records(), alive)
 
 

@@ -1,16 +1,14 @@
 """`dyno plan` on fakes that are always installed."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from benchmarks import cli
 from benchmarks.commands.plan import describe, document, duration
 from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_NOTHING, EXIT_USAGE
+from tests.fakes.extension import extension
 from tests.unit.planning.worlds import World
-
-FAKES = str(Path(__file__).parents[2] / "fakes")
 
 
 @pytest.fixture
@@ -19,7 +17,7 @@ def world(tmp_path):
 
 
 def run(store, *words):
-    return cli.main(["plan", "--extend", FAKES, "--store", str(store), *words])
+    return cli.main(["plan", "--extend", str(extension()), "--store", str(store), *words])
 
 
 TOY = ("workload=fake_train", "size=tiny", "batch_size=2", "execution=eager", "precision=fp32")
