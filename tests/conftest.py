@@ -1,12 +1,19 @@
-"""How the tests are shared out among processes; see scripts/test."""
+"""How properties are tried, and how tests are shared out among processes (scripts/test)."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import groups
+
+
+def pytest_configure() -> None:
+    """Have properties tried on the same values each time, however slow the machine is."""
+    hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+    hypothesis.settings.load_profile("fixed")
 
 
 @pytest.hookimpl(optionalhook=True)
