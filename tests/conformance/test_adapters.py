@@ -28,7 +28,7 @@ def settings_for(name: str, precision: str, folder: Path) -> Settings:
         num_devices=1,
         execution=FRAMEWORKS[name].capabilities.executions[0],
         precision=precision,
-        num_threads=2,
+        num_threads=1,
         memory_fraction=1.0,
         cache_folder=str(folder / "cache"),
         scratch_folder=str(folder / "scratch"),

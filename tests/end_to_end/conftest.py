@@ -1,4 +1,4 @@
-"""Makes `dyno.py`, which the tests of this folder share, importable by name."""
+"""Makes `dyno_cli`, which the tests of this folder share, importable by name."""
 
 import sys
 from pathlib import Path

@@ -7,17 +7,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.fakes import extension as fakes
 from tests.schemas import validated
 
 ROOT = Path(__file__).resolve().parents[2]
-FAKES = ROOT / "tests" / "fakes"
-FAKE_MATRIX = ("--extend", str(FAKES), "workload=fake_train", "size=tiny", "batch_size=2")
+FAKE_MATRIX = ("workload=fake_train", "size=tiny", "batch_size=2")
 LIMIT_S = 60.0
+TIMEOUT_S = 250.0
 FAKE_AXES = (*FAKE_MATRIX, "execution=eager", "precision=fp32", "device=cpu")
 
 
@@ -35,34 +36,44 @@ class Outcome:
         return validated(json.loads(self.out))
 
 
-def command(*arguments: str, store: Path) -> list[str]:
-    """The command line of one dyno command on a private store, with a private lock."""
-    lock = [f"machine.lock_folder={store.parent / 'lock'}"] * (arguments[0] in ("run", "parity"))
-    return [sys.executable, "-m", "benchmarks.cli", *arguments, *lock, "--store", str(store)]
+def command(*arguments: str, store: Path, extension: Path | None = None) -> list[str]:
+    """The command line of one dyno command on a private store, with the fakes."""
+    return [
+        *(sys.executable, "-m", "benchmarks.cli", *arguments),
+        *("--extend", str(extension or fakes.extension())),
+        *("--store", str(store), *_own_folders(arguments, store.parent / "cache")),
+    ]
 
 
-def dyno(*arguments: str, store: Path, timeout_s: float = 300) -> Outcome:
+def dyno(*arguments: str, store: Path, extension: Path | None = None) -> Outcome:
     """Run a command to its end."""
-    result = subprocess.run(
-        command(*arguments, store=store),
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        cwd=store.parent,
-        env=environment(),
-        check=False,
-    )
-    return Outcome(result.returncode, result.stdout, result.stderr)
+    return _outcome(command(*arguments, store=store, extension=extension), store.parent)
 
 
 def prove(*arguments: str, cache: Path) -> Outcome:
     """`dyno parity` on the CPU, with a cache folder and a lock of its own."""
+    own = ("--extend", str(fakes.extension()), *_own_folders(("parity",), cache))
+    return _outcome(
+        [sys.executable, "-m", "benchmarks.cli", "parity", *arguments, *own], cache.parent
+    )
+
+
+def _own_folders(arguments: Sequence[str], cache: Path) -> list[str]:
+    """A cache folder and a lock: other tests run at the same time."""
+    if arguments[0] not in ("run", "plan", "parity"):
+        return []
+    given = {argument.partition("=")[0] for argument in arguments}
+    own = {"machine.cache_folder": cache, "machine.lock_folder": cache / "lock"}
+    return [f"{key}={folder}" for key, folder in own.items() if key not in given]
+
+
+def _outcome(words: Sequence[str], folder: Path) -> Outcome:
     result = subprocess.run(
-        [*command("parity", *arguments, store=cache)[:-2], f"machine.cache_folder={cache}"],
+        words,
         capture_output=True,
         text=True,
-        timeout=300,
-        cwd=cache.parent,
+        timeout=TIMEOUT_S,
+        cwd=folder,
         env=environment(),
         check=False,
     )
@@ -84,10 +95,10 @@ def launches_alive(mark: str) -> set[str]:
     return {launch for _, launch in _marks() if launch.startswith(mark)}
 
 
-def start(*arguments: str, store: Path) -> subprocess.Popen[bytes]:
+def start(*arguments: str, store: Path, extension: Path | None = None) -> subprocess.Popen[bytes]:
     """A command in the background."""
     return subprocess.Popen(
-        command(*arguments, store=store),
+        command(*arguments, store=store, extension=extension),
         cwd=store.parent,
         env=environment(),
         stdout=subprocess.DEVNULL,

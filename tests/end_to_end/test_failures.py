@@ -64,8 +64,7 @@ def test_the_others_are_measured_all_the_same(name: str, cells: dict[str, Any]) 
 
 def test_the_known_step_time_is_recovered(cells: dict[str, Any]) -> None:
     steady_s, double_s = cells["fake_steady"]["step_s"], cells["fake_double"]["step_s"]
-    assert 0.0099 < steady_s < 0.015  # a step cannot be shorter; a busy machine makes it longer
-    assert double_s / steady_s == pytest.approx(2.0, rel=0.25)
+    assert (steady_s, double_s) == pytest.approx((0.01, 0.02), rel=1e-3)
 
 
 def test_a_first_step_is_cold_where_it_filled_the_compile_cache(tmp_path: Path) -> None:
@@ -111,16 +110,21 @@ def test_no_secret_reaches_a_worker_or_the_store(outcome: Any) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_hang_ends_at_the_time_limit_of_its_phase(phase: str, tmp_path: Path) -> None:
-    name = f"fake_hang_{phase}"
-    run = (*cli.FAKE_AXES, f"framework=fake_steady,{name}", "protocol=smoke")
-    limit = f"protocol.timeouts_s.{phase}=3"
+    run = (*cli.FAKE_AXES, f"framework=fake_hang_{phase}", "protocol=smoke")
+    limit = f"protocol.timeouts_s.{phase}=2"
     done = cli.dyno("run", *run, limit, "--json", store=tmp_path / "runs")
-    cells = {cell["framework"]: cell for cell in done.json["cells"]}
+    [cell] = done.json["cells"]
     assert done.code == 3
-    assert cells[name]["status"] == "timeout"
-    assert f"phase {phase}" in cells[name]["reason"]
-    assert cells["fake_steady"]["status"] == "ok"
+    assert cell["status"] == "timeout"
+    assert f"phase {phase}" in cell["reason"]
     assert cli.marked_processes(json_run_id(done)) == []
+
+
+def test_a_hang_does_not_end_the_others(tmp_path: Path) -> None:
+    run = (*cli.FAKE_AXES, "framework=fake_steady,fake_hang_build", "protocol=smoke", "--json")
+    done = cli.dyno("run", *run, "protocol.timeouts_s.build=20", store=tmp_path / "runs")
+    statuses = {cell["framework"]: cell["status"] for cell in done.json["cells"]}
+    assert statuses == {"fake_steady": "ok", "fake_hang_build": "timeout"}
 
 
 def test_a_device_that_is_out_of_memory_is_told_from_a_host_that_is(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 KIND = cli.ROOT / "tests" / "fake_kind"
 WORK = (
-    *("--extend", str(cli.FAKES), "--extend", str(KIND)),
+    *("--extend", str(KIND)),
     *("workload=fake_pipeline", "size=tiny", "precision=fp32", "device=cpu"),
     *("framework=fake_steady,fake_double,fake_astray", "execution=eager"),
 )

@@ -20,6 +20,7 @@ class FakeRequests:
     def __init__(self, problem: Any, adapter: Adapter) -> None:
         self.name = adapter.name
         self.dtype = adapter.dtype
+        self.clock = adapter.clock
         self.step_s = STEP_S.get(self.name, DEFAULT_STEP_S)
         self.length = 3 if problem.case.work.workload == "fake_decode" else 1
         self.file = Path(problem.scratch_folder) / "model"
@@ -57,7 +58,7 @@ class FakeRequests:
         if self.name == "fake_cheat_memory" and key in self.known:
             self.logits = self.known[key]
         else:
-            self._take_time()
+            self.clock.work(self.step_s)
             self.logits = self._compute(images)
             self.known[key] = self.logits
         self.count += 1
@@ -85,12 +86,6 @@ class FakeRequests:
     def _is_watched(self) -> bool:
         """The withheld requests are fewer than those that are timed."""
         return len(self.images) < 64
-
-    def _take_time(self) -> None:
-        end = time.perf_counter() + self.step_s
-        time.sleep(max(0.0, self.step_s - 0.002))
-        while time.perf_counter() < end:
-            pass
 
 
 def build(problem: Any, framework: Adapter) -> FakeRequests:

@@ -1,13 +1,19 @@
-"""The fakes' adapter and program: honest ones with a known step time, and one fault each."""
+"""The fakes' adapter and program: honest ones with a known step time, and one fault each.
+
+A fake brings its own clock, which only its work moves: what is measured of it is known exactly,
+however fast the machine is and whatever else runs on it.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,11 +25,46 @@ from benchmarks.contract.framework import Settings
 from benchmarks.contract.program import Effective
 
 STEP_S = {"fake_double": 0.02}
-"""Step time of each fake, by sleeping until it is over; the default is 10 ms."""
+"""Step time of each fake on its clock; the default is 10 ms."""
 DEFAULT_STEP_S = 0.01
 HONEST_STEPS = {"fake_cheat_watched": 20, "fake_cheat_sly": 1}
 """Steps after a load that a cheat makes, which expects to be watched then."""
 FLOOD_BYTES = 64 * 2**20
+FLOP_PER_S = 2e8
+"""Of matrix products on the fake's clock: few enough for small ones to last long."""
+READING_NS = 1000
+"""What reading the clock takes on it."""
+HELD = Path(__file__).parent / "held"
+"""Where tests hold the slow fake, see `Adapter.dawdle`; nobody does where it is not there."""
+COMPANY = Path(__file__).parent / "company"
+"""Where each launch writes whether another one is alive when it begins, if it is there."""
+
+
+class Clock:
+    """The time in a fake's process."""
+
+    def __init__(self) -> None:
+        self._now_ns = 0
+        self._lock = threading.Lock()
+
+    def work(self, seconds: float) -> None:
+        """Have some work take this long."""
+        with self._lock:
+            self._now_ns += round(seconds * 1e9)
+
+    def nanoseconds(self) -> int:
+        """In place of time.perf_counter_ns."""
+        with self._lock:
+            self._now_ns += READING_NS
+            return self._now_ns
+
+    def seconds(self) -> float:
+        """In place of time.perf_counter."""
+        return self.nanoseconds() / 1e9
+
+    def rule(self) -> None:
+        """Have whoever measures in this process read this clock."""
+        time.perf_counter_ns, time.perf_counter = self.nanoseconds, self.seconds
 
 
 def in_turns() -> bool:
@@ -36,18 +77,32 @@ class Adapter:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.clock = Clock()
+        self.clock.rule()
         self.queue = ThreadPoolExecutor(1) if name == "fake_lying_fence" else None
+        self.queued_s = 0.0
+        self.reached: set[str] = set()
         if name == "fake_segfault_import":
             segfault()
 
     def dawdle(self, phase: str) -> None:
-        """The slow fake says where it is and stays there for a while, so that it can be met."""
-        if self.name == "fake_slow":
-            print(f"in {phase}", flush=True)
-            time.sleep(0.4)
+        """The slow fake counts its launches that get here, and stays while a test holds the last.
+
+        A test holds launch 2 in its first turn as long as there is the file `held/turn.2`.
+        """
+        arrivals = HELD / phase
+        if self.name != "fake_slow" or not HELD.is_dir() or phase in self.reached:
+            return
+        self.reached.add(phase)
+        with arrivals.open("ab") as file:
+            file.write(b".")
+        hold = HELD / f"{phase}.{arrivals.stat().st_size}"
+        while hold.exists():
+            time.sleep(0.01)
 
     def configure(self, settings: Settings) -> None:
         self.settings = settings
+        self.lock = note_company()
         self.dtype = np.float64 if settings.precision == "fp64" else np.float32
         self.dawdle("import")
         if self.name == "fake_hang_import":
@@ -60,6 +115,8 @@ class Adapter:
         return np.array(array)
 
     def get(self, value: Any) -> np.ndarray:
+        self.clock.work(self.queued_s)
+        self.queued_s = 0.0
         return np.array(value.result() if isinstance(value, Future) else value)
 
     def wait(self, values: Any) -> None:
@@ -81,8 +138,11 @@ class Adapter:
 
     def matmul(self, a: Any, b: Any) -> Any:
         self.compile("product")
+        product_s = 2 * len(b) ** 3 / FLOP_PER_S
         if self.queue is None:
+            self.clock.work(product_s)
             return a.astype(self.dtype) @ b.astype(self.dtype)
+        self.queued_s += product_s
         return self.queue.submit(lambda: (a.result() if isinstance(a, Future) else a) @ b)
 
     def convolve(self, images: Any, kernel: Any) -> Any:
@@ -182,10 +242,7 @@ class FakeProgram:
         self.since_load += 1
         if self._leaves_out():
             return self.loss
-        end = time.perf_counter() + self.step_s
-        time.sleep(max(0.0, self.step_s - 0.002))
-        while time.perf_counter() < end:
-            pass
+        self.adapter.clock.work(self.step_s)
         index = 0 if self.name == "fake_cheat_batch" else self.since_load - 1
         image = self.dtype(self.images[index % len(self.images)])
         self.loss = float(image * self.weight.mean())
@@ -229,6 +286,20 @@ class FakeProgram:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.name == "fake_flood" and self.num_steps == 1:
             flood()
+
+
+def note_company() -> Any:
+    """Have a file named by our process say whether another of the fakes' is alive; the lock."""
+    if not COMPANY.is_dir():
+        return None
+    lock = (COMPANY / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        word = "alone"
+    except BlockingIOError:
+        word = "not alone"
+    (COMPANY / f"process-{os.getpid()}").write_text(word)
+    return lock
 
 
 def segfault() -> None:

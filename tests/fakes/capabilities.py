@@ -24,5 +24,5 @@ def capabilities(name: str) -> Capabilities:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """No variables."""
-    return {}
+    """One thread for NumPy's products: several wait for each other by spinning."""
+    return {"OPENBLAS_NUM_THREADS": "1"}

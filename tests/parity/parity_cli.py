@@ -35,14 +35,19 @@ def cells_of_run(*arguments: str, store: Path, cache: Path, workload: str) -> li
     return _cells("run", *options, *arguments, cache=cache, workload=workload)
 
 
+def overrides_of(*arguments: str, cache: Path, workload: str) -> tuple[str, ...]:
+    """The overrides that choose the tests' work; one thread, since threads wait by spinning."""
+    return (
+        *(f"workload={workload}", "size=tiny", f"batch_size={BATCH_SIZES[workload]}"),
+        *("device=cpu", *arguments, "machine.num_threads=1", f"machine.cache_folder={cache}"),
+        f"machine.lock_folder={cache / 'lock'}",
+    )
+
+
 def _cells(command: str, *arguments: str, cache: Path, workload: str) -> list[dict[str, Any]]:
-    work = (f"workload={workload}", "size=tiny", f"batch_size={BATCH_SIZES[workload]}")
+    overrides = overrides_of(*arguments, cache=cache, workload=workload)
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks.cli", command, *work, "device=cpu"),
-            *(*arguments, "--json"),
-            *(f"machine.cache_folder={cache}", f"machine.lock_folder={cache.parent / 'lock'}"),
-        ],
+        [sys.executable, "-m", "benchmarks.cli", command, *overrides, "--json"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

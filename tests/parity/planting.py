@@ -1,7 +1,7 @@
 """Mistakes that people make when they port a network, planted into the real implementations.
 
-What they are stands in planted_resnet50.py and planted_transformer.py. A fault is a framework of an
-extension folder, `<framework>_<fault>`, whose program is the real one with the mistake in it.
+What they are stands in planted_<model>.py. A fault is a framework of an extension folder,
+`<framework>_<fault>`, whose program is the real one with the mistake in it.
 Imported in a worker: what a fault needs of a framework it imports itself.
 """
 
@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-FRAMEWORKS = ("pytorch", "jax")
+EXECUTIONS = {"pytorch": "eager", "jax": "compiled", "litert": "graph"}
+"""The frameworks that faults are planted into, each with the execution in which they are proven."""
+MODELS = {
+    "resnet50_train": "resnet50",
+    "resnet50_infer": "resnet50_inference",
+    "transformer_finetune": "transformer",
+    "transformer_lora": "transformer",
+    "transformer_infer": "transformer_inference",
+}
+"""The folder of each workload, whose faults are in the module planted_<model>."""
+
 FRAMEWORK_FILE = """\
 import dataclasses
 
@@ -32,32 +43,34 @@ ADAPTER_FILE = "from benchmarks.frameworks.{own}.adapter import Adapter\n\n__all
 IMPLEMENTATION_FILE = """\
 from tests.parity.planting import planted
 
-IMPLEMENTS = {workloads}
+IMPLEMENTS = {{{workload!r}}}
+EXPORTED_FROM = {exported_from!r}
+QUANTISED_BY = {quantised_by!r}
 build = planted({model!r}, {fault!r}, {own!r})
 """
 
 
 def write_extension(
-    folder: Path, faults: Iterable[str], *, model: str, workloads: Iterable[str]
+    folder: Path, faults: Iterable[str], *, workload: str, frameworks: Iterable[str]
 ) -> list[str]:
-    """Write an extension with these faults in both frameworks; the frameworks' names.
+    """Write an extension with these faults in each of the frameworks; the frameworks' names."""
+    from benchmarks.planning.catalog import discover  # not in a worker
 
-    `model` is the workloads' folder, whose faults are in the module planted_<model>.
-    """
+    catalog = discover()
     names = []
-    for own in FRAMEWORKS:
-        for fault in faults:
-            name = f"{own}_{fault}"
-            files = {
-                folder / "frameworks" / name / "__init__.py": FRAMEWORK_FILE,
-                folder / "frameworks" / name / "adapter.py": ADAPTER_FILE,
-                folder / "workloads" / model / f"{name}_impl.py": IMPLEMENTATION_FILE,
-            }
-            values = {"own": own, "name": name, "fault": fault}
-            for file, text in files.items():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text.format(**values, model=model, workloads=set(workloads)))
-            names.append(name)
+    for own, fault in itertools.product(frameworks, faults):
+        name, real = f"{own}_{fault}", catalog.implementations[workload, own]
+        programs = {"exported_from": real.exported_from, "quantised_by": real.quantised_by}
+        values = {"own": own, "name": name, "fault": fault, "workload": workload}
+        files = {
+            folder / "frameworks" / name / "__init__.py": FRAMEWORK_FILE,
+            folder / "frameworks" / name / "adapter.py": ADAPTER_FILE,
+            folder / "workloads" / MODELS[workload] / f"{name}_impl.py": IMPLEMENTATION_FILE,
+        }
+        for file, text in files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text.format(**values, **programs, model=MODELS[workload]))
+        names.append(name)
     return names
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import parity_cli
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
-from tests.parity import planted_resnet50, planting
+from tests.parity import parity_cli, planted_resnet50, planting
+from tests.parity.faults import Fault, parameters
 
 RESNET = {
     "same_padding": "padding (SAME pads a strided convolution on one side)",
@@ -24,7 +27,8 @@ RESNET = {
     "bf16_products": "precision",
 }
 """What the output says of each in fp64; of the products in fp32."""
-UNDER_ANOTHER_NAME = ("tf32_products", "bf16_products")
+PRODUCTS = ("tf32_products", "bf16_products")
+"""Products that are rounded, which pass as another precision's."""
 RESNET_IN_FP32 = {
     "no_decay": "weight decay is missing on the kernel of most layers",
     "decay_on_norm": "weight decay is applied to the scale of most layers",
@@ -53,114 +57,114 @@ LORA = {
     "adam_epsilon_outside": "Adam's epsilon is added to the uncorrected root",
 }
 PLANTED = {
-    "resnet50_train": ("resnet50", RESNET),
-    "transformer_finetune": ("transformer", FINETUNE),
-    "transformer_lora": ("transformer", LORA),
+    "resnet50_train": RESNET,
+    "transformer_finetune": FINETUNE,
+    "transformer_lora": LORA,
 }
-"""The folder of each workload, and its faults with what is said of them."""
+"""The faults of each workload, with what is said of them."""
 IN_FP32 = {
     "resnet50_train": RESNET_IN_FP32,
     "transformer_finetune": FINETUNE,
     "transformer_lora": LORA,
 }
+ONLY_REPEATED = set(FINETUNE) - {"no_decay", "decay_on_norm", *PRODUCTS}
+"""The whole fine-tune's faults of which fp32 shows no more than fp64."""
 IN_BF16 = ("no_decay", "decay_on_norm")
-"""Of the decoder's, what hides in the rounding of each update."""
+"""The whole fine-tune's faults that hide in the rounding of each update."""
 IN_TF32 = {
     **{fault: FINETUNE[fault] for fault in ("no_decay", "beta2", "rope_interleaved")},
     "decay_on_norm": "weight decay is applied to the scale of most layers",
 }
-"""Of the decoder's. Their products are those of fp32, which pass for those of TF32."""
+"""The whole fine-tune's. Their products are those of fp32, which pass for those of TF32."""
+IN_CLASSES = {"resnet50_train": "scaled_gradient", "transformer_finetune": "adam_epsilon_outside"}
+"""By workload a fault that changes a class of its implementation."""
 SEEDS = 20
 
 
-class Planted:
-    """The faults of the workloads in one framework, proven when they are first asked for."""
-
-    def __init__(self, framework, cache, folder):
-        self.framework, self.cache, self.folder = framework, cache, folder
-        self.found = {}
-
-    def cell(self, workload, precision, fault):
-        if (workload, precision) not in self.found:
-            self.found[workload, precision] = self._cells(workload, precision)
-        return self.found[workload, precision][fault]
-
-    def _cells(self, workload, precision):
-        model, faults = PLANTED[workload]
-        asked = {
-            "fp64": [one for one in faults if one not in UNDER_ANOTHER_NAME],
-            "fp32": [*UNDER_ANOTHER_NAME, *IN_FP32[workload]],
-            "bf16": [*IN_BF16],
-            "tf32": ["tf32_products", *IN_TF32],
-        }[precision]
-        folder = self.folder / workload / "planted"
-        names = planting.write_extension(folder, faults, model=model, workloads=[workload])
-        chosen = [one for one in names if one in [f"{self.framework}_{fault}" for fault in asked]]
-        cells = parity_cli.cells_of(
-            *("--extend", str(folder), f"framework={','.join(chosen)}"),
-            f"execution={'eager' if self.framework == 'pytorch' else 'compiled'}",
-            f"precision={precision}",
-            cache=self.cache,
-            workload=workload,
-        )
-        return {cell["framework"].removeprefix(f"{self.framework}_"): cell for cell in cells}
+def _said(workload: str) -> dict[str, Mapping[str, str]]:
+    """By precision the faults that are caught and named, each with what is said of it."""
+    faults = PLANTED[workload]
+    products = {fault: faults[fault] for fault in PRODUCTS if fault in faults}
+    return {
+        "fp64": {fault: said for fault, said in faults.items() if fault not in products},
+        "fp32": {**products, **IN_FP32[workload]},
+        "tf32": IN_TF32 if workload == "transformer_finetune" else {},
+    }
 
 
-@pytest.fixture(scope="module", params=["pytorch", pytest.param("jax", marks=pytest.mark.slow)])
-def planted(request, cache, tmp_path_factory):
-    """The faults in one framework."""
-    return Planted(request.param, cache, tmp_path_factory.mktemp(request.param))
+SAID = {
+    Fault(workload, framework, precision, name): words
+    for framework in ("pytorch", "jax")
+    for workload in PLANTED
+    for precision, faults in _said(workload).items()
+    for name, words in faults.items()
+}
+"""What the output says of each fault; those of one process one after another."""
 
 
-def named(cell, words):
-    """The fault is caught, and its name is among the causes."""
-    assert cell["status"] == "fail"
-    assert any(words in cause for cause in cell["causes"]), (cell["causes"], cell["reason"])
-    assert cell["reason"]
+def repeats(fault: Fault) -> bool:
+    """Whether fp32 shows no more of the fault than fp64 does."""
+    return fault[::2] == ("transformer_finetune", "fp32") and fault.name in ONLY_REPEATED
+
+
+def of_finetune(precision: str, *names: str) -> list[Any]:
+    """The parameters of faults of the whole fine-tune."""
+    return parameters(
+        Fault("transformer_finetune", framework, precision, name)
+        for framework in ("pytorch", "jax")
+        for name in names
+    )
+
+
+@pytest.mark.parametrize("fault", parameters(SAID, slow=repeats))
+def test_a_planted_fault_is_caught_and_named(fault, verdicts):
+    verdict = verdicts.of(fault)
+    assert verdict["status"] == "fail"
+    causes = verdict["causes"]
+    assert any(SAID[fault] in cause for cause in causes), (causes, verdict["reason"])
+    assert verdict["reason"]
+
+
+@pytest.mark.parametrize("fault", of_finetune("bf16", *IN_BF16))
+def test_a_wrong_decay_is_caught_in_bf16_too(fault, verdicts):
+    verdict = verdicts.of(fault)
+    assert verdict["status"] == "fail"
+    assert "weight decay in the update" in verdict["reason"]
+
+
+@pytest.mark.parametrize("fault", of_finetune("tf32", "tf32_products"))
+def test_products_that_are_rounded_as_tf32_pass_for_it(fault, verdicts):
+    verdict = verdicts.of(fault)
+    assert (verdict["status"], verdict["reason"]) == ("pass", None)
 
 
 @pytest.mark.parametrize(
-    ("workload", "fault"),
-    [(workload, fault) for workload, (_, faults) in PLANTED.items() for fault in faults],
+    "fault",
+    parameters(
+        Fault(workload, framework, "fp64", name)
+        for framework in ("pytorch", "jax")
+        for workload, name in IN_CLASSES.items()
+    ),
 )
-def test_a_planted_fault_is_caught_and_named(workload, fault, planted):
-    precision = "fp32" if fault in UNDER_ANOTHER_NAME else "fp64"
-    named(planted.cell(workload, precision, fault), PLANTED[workload][1][fault])
+def test_a_fault_does_not_outlive_its_proof(fault, verdicts):
+    assert verdicts.of(fault)["status"] == "fail"
+    verdict = verdicts.without(fault)
+    assert (verdict["status"], verdict["reason"]) == ("pass", None)
 
 
-@pytest.mark.parametrize(
-    ("workload", "fault"),
-    [(workload, fault) for workload, faults in IN_FP32.items() for fault in faults],
-)
-def test_a_fault_is_caught_and_named_in_fp32_too(workload, fault, planted):
-    named(planted.cell(workload, "fp32", fault), IN_FP32[workload][fault])
-
-
-@pytest.mark.parametrize("fault", IN_BF16)
-def test_a_wrong_decay_is_caught_in_bf16_too(fault, planted):
-    cell = planted.cell("transformer_finetune", "bf16", fault)
-    assert cell["status"] == "fail"
-    assert "weight decay in the update" in cell["reason"]
-
-
-def test_products_that_are_rounded_as_tf32_pass_for_it(planted):
-    cell = planted.cell("transformer_finetune", "tf32", "tf32_products")
-    assert (cell["status"], cell["reason"]) == ("pass", None)
-
-
-@pytest.mark.parametrize("fault", IN_TF32)
-def test_a_fault_is_caught_in_tf32_too(fault, planted):
-    named(planted.cell("transformer_finetune", "tf32", fault), IN_TF32[fault])
+@pytest.mark.parametrize("fault", parameters([next(iter(SAID))]))
+def test_the_command_says_the_same(fault, verdicts):
+    assert verdicts.of_the_command(fault) == verdicts.of(fault)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("workload", PLANTED)
 @pytest.mark.parametrize("framework", ["pytorch", "jax"])
 def test_clean_code_raises_no_alarm_over_many_seeds(workload, framework, cache):
-    execution = "eager" if framework == "pytorch" else "compiled"
     cells = parity_cli.cells_of(
         f"framework={framework}",
-        f"execution={execution}",
+        f"execution={planting.EXECUTIONS[framework]}",
         "precision=fp64,fp32,bf16",
         f"seed=range({SEEDS})",
         cache=cache,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import parity_cli
 import pytest
 
-from tests.parity import planting
+from tests.parity import parity_cli, planting
+from tests.parity.faults import Fault, parameters
 
-WORKLOAD, MODEL = "transformer_infer", "transformer_inference"
+WORKLOAD = "transformer_infer"
 NAMED = {
     ("decode", "rope_offset"): "RoPE: decode rotates one position too far",
     ("decode", "rope_at_zero"): "RoPE: decode rotates as at position 0 (the offset is missing)",
@@ -23,72 +23,68 @@ NAMED = {
 ONLY_WHEN_FREE = ("stale_token", "second_best")
 """Faults of which a sequence with forced tokens has nothing."""
 CONTINUED = "logits of free-running decode, against a full re-computation"
-EXECUTIONS = {"pytorch": "eager", "jax": "compiled"}
 
 
-class Planted:
-    """The faults in one framework, proven when they are first asked for."""
-
-    def __init__(self, framework, cache, folder):
-        self.framework, self.cache, self.folder = framework, cache, folder
-        self.found = {}
-        faults = dict.fromkeys([*(fault for _, fault in NAMED), *ONLY_WHEN_FREE])
-        planting.write_extension(folder, faults, model=MODEL, workloads=[WORKLOAD])
-
-    def cell(self, precision, phase, fault):
-        key = (precision, phase)
-        if key not in self.found:
-            faults = [one for own, one in NAMED if own == phase]
-            faults += ONLY_WHEN_FREE if phase == "decode" else ()
-            cells = parity_cli.cells_of(
-                *("--extend", str(self.folder)),
-                f"framework={','.join(f'{self.framework}_{one}' for one in faults)}",
-                f"execution={EXECUTIONS[self.framework]}",
-                *(f"precision={precision}", f"phase={phase}"),
-                cache=self.cache,
-                workload=WORKLOAD,
-            )
-            self.found[key] = {cell["framework"]: cell for cell in cells}
-        return self.found[key][f"{self.framework}_{fault}"]
+def is_fp32(fault: Fault) -> bool:
+    """Whether it repeats in fp32 what another precision shows."""
+    return fault.precision == "fp32"
 
 
-@pytest.fixture(scope="module", params=["pytorch", pytest.param("jax", marks=pytest.mark.slow)])
-def faults(request, cache, tmp_path_factory):
-    return Planted(request.param, cache, tmp_path_factory.mktemp(request.param))
-
-
-@pytest.mark.parametrize("precision", ["fp64", pytest.param("fp32", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("phase", "fault"), NAMED)
-def test_a_planted_fault_is_caught_and_named(phase, fault, precision, faults):
-    cell = faults.cell(precision, phase, fault)
-    assert cell["status"] == "fail"
-    assert NAMED[phase, fault] in cell["causes"][0], (cell["causes"], cell["reason"])
-    assert NAMED[phase, fault] in cell["reason"]
-
-
-@pytest.mark.parametrize("fault", ONLY_WHEN_FREE)
 @pytest.mark.parametrize(
-    "precision", ["fp64", "bf16", pytest.param("fp32", marks=pytest.mark.slow)]
+    "fault",
+    parameters(
+        (
+            Fault(WORKLOAD, framework, precision, name, phase)
+            for framework in ("pytorch", "jax")
+            for precision in ("fp64", "fp32")
+            for phase, name in NAMED
+        ),
+        slow=is_fp32,
+    ),
 )
-def test_a_program_that_does_not_go_on_with_its_own_answers_is_caught(precision, fault, faults):
-    cell = faults.cell(precision, "decode", fault)
-    assert cell["status"] == "fail"
-    assert CONTINUED in cell["reason"]
+def test_a_planted_fault_is_caught_and_named(fault, verdicts):
+    verdict, said = verdicts.of(fault), NAMED[fault.phase, fault.name]
+    assert verdict["status"] == "fail"
+    assert said in verdict["causes"][0], (verdict["causes"], verdict["reason"])
+    assert said in verdict["reason"]
 
 
-def test_a_run_follows_a_programs_own_answers_too(faults, tmp_path):
-    names = [f"{faults.framework}_{fault}" for fault in ONLY_WHEN_FREE]
+@pytest.mark.parametrize(
+    "fault",
+    parameters(
+        (
+            Fault(WORKLOAD, framework, precision, name, "decode")
+            for framework in ("pytorch", "jax")
+            for precision in ("fp64", "bf16", "fp32")
+            for name in ONLY_WHEN_FREE
+        ),
+        slow=is_fp32,
+    ),
+)
+def test_a_program_that_does_not_go_on_with_its_own_answers_is_caught(fault, verdicts):
+    verdict = verdicts.of(fault)
+    assert verdict["status"] == "fail"
+    assert CONTINUED in verdict["reason"]
+
+
+@pytest.mark.parametrize("framework", ["pytorch", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workload", [WORKLOAD])
+def test_a_run_follows_a_programs_own_answers_too(framework, workload, cache, tmp_path):
+    extension = tmp_path / "planted"
+    names = planting.write_extension(
+        extension, ONLY_WHEN_FREE, workload=workload, frameworks=[framework]
+    )
     cells = parity_cli.cells_of_run(
-        *("--extend", str(faults.folder)),
-        f"framework={','.join([faults.framework, *names])}",
-        f"execution={EXECUTIONS[faults.framework]}",
+        *("--extend", str(extension)),
+        f"framework={','.join([framework, *names])}",
+        f"execution={planting.EXECUTIONS[framework]}",
         *("precision=fp32", "phase=decode"),
-        store=tmp_path,
-        cache=faults.cache,
-        workload=WORKLOAD,
+        store=tmp_path / "runs",
+        cache=cache,
+        workload=workload,
     )
     found = {cell["framework"]: (cell["status"], cell["reason"]) for cell in cells}
-    assert found[faults.framework][0] == "ok"
+    assert found[framework][0] == "ok"
     for name in names:
         status, reason = found[name]
         assert status == "invalid_work"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
-import parity_cli
 import pytest
 
 from benchmarks.worker import oracle_files
-from tests.parity import resnet50_reference, transformer_reference
+from tests.parity import parity_cli, resnet50_reference, transformer_reference
 from workloads.transformer.training_spec import SPECS
 
 LIMIT = 1e-9
@@ -30,14 +30,10 @@ def workload(request):
 
 
 @pytest.fixture(scope="module")
-def known(workload, cache):
+def known(workload, proofs):
     """The oracle of the tiny network, as the command has it computed."""
-    (cell,) = parity_cli.cells_of(
-        *("framework=pytorch", "precision=fp64", "execution=eager"), cache=cache, workload=workload
-    )
-    assert cell["status"] == "pass"
-    identity = cell["oracle"]["content"]
-    return oracle_files.load(cache / "oracle" / identity, identity=identity)
+    folder = proofs.oracle(workload)
+    return oracle_files.load(folder, identity=folder.name)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +43,7 @@ def reference(workload, tmp_path_factory):
     subprocess.run(
         [sys.executable, "-m", *REFERENCES[workload], str(folder)],
         cwd=parity_cli.ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=600,
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import parity_cli
 import pytest
 
 from benchmarks.contract.case import Work
 from benchmarks.planning.catalog import discover
 from benchmarks.worker import oracle_files
+from tests.parity import parity_cli
+from tests.parity.proofs import Key
 from tests.parity.test_oracle import REFERENCES as TRAINED
 
 LIMIT = 1e-9
@@ -38,16 +39,12 @@ def test_every_workload_has_a_reference():
 
 
 @pytest.mark.parametrize("workload", REFERENCES)
-def test_the_oracles_answers_are_the_references(workload, cache):
+def test_the_oracles_answers_are_the_references(workload, proofs):
     spec = SPECS[workload]
-    found = parity_cli.cells_of(
-        *("framework=pytorch", "precision=fp64", "execution=eager"), cache=cache, workload=workload
-    )
-    assert found
-    for cell in found:
-        assert cell["status"] == "pass"
-        identity = cell["oracle"]["content"]
-        answers = oracle_files.load_answers(cache / "oracle" / identity)
+    cells = proofs.cells(Key(workload, "pytorch", "eager", "fp64"))
+    assert cells
+    for cell in cells:
+        answers = oracle_files.load_answers(proofs.oracle(workload, cell.get("phase")))
         options = tuple((name, cell[name]) for name in spec.options)
         work = Work(workload, spec.version, "tiny", cell["batch_size"], options)
         weights = dict(spec.weights(work))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import parity_cli
 import pytest
 
 from benchmarks.contract.framework import Capabilities
 from benchmarks.planning.catalog import discover
+from tests.parity import parity_cli
+from tests.parity.proofs import Key
 
 CATALOG = discover([parity_cli.PLAIN_CODE])
 FAST_PRECISION = "fp64"
@@ -16,7 +17,8 @@ FAST_PRECISION = "fp64"
 PRECISIONS = (FAST_PRECISION, "fp32", "bf16", "int8")
 QUANTISED = "int8"
 """What engines alone have, and no other precision tells of: it is fast too."""
-Key = tuple[str, str, str, str]
+FAST_EXECUTION = {"tensorflow": "graph", "keras_tensorflow": "compiled"}
+"""The one of the executions that trace the same code, where there are several."""
 CHECKS = {
     "resnet50_train": {"statistics", "first_layer"},
     "transformer_finetune": {"second_moment", "second_momentum", "decoupled_decay"},
@@ -51,14 +53,16 @@ def implemented(*, plain: bool) -> list[tuple[str, Capabilities]]:
 
 
 def is_slow(own: Capabilities, key: Key) -> bool:
-    """What runs a C++ compiler for a minute, and all but one precision.
+    """What runs a C++ compiler for a minute, all but one precision, and what only repeats.
 
-    Of LoRA all but the first execution too: the others are traced as the whole fine-tune is.
+    An execution repeats another when both trace the same code; and each but the first of LoRA
+    repeats one of the whole fine-tune.
     """
-    workload, _, execution, precision = key
-    further = workload == "transformer_lora" and execution != own.executions[0]
-    is_other = precision not in (fast_precision(own), QUANTISED)
-    return further or is_other or (execution, "cpu") in own.needs_compiler
+    fast = FAST_EXECUTION.get(own.name, key.execution)
+    if key.workload == "transformer_lora":
+        fast = own.executions[0]
+    is_other = key.precision not in (fast_precision(own), QUANTISED)
+    return key.execution != fast or is_other or (key.execution, "cpu") in own.needs_compiler
 
 
 def _parameters(*, plain: bool) -> Iterator:
@@ -67,36 +71,9 @@ def _parameters(*, plain: bool) -> Iterator:
             for precision in PRECISIONS:
                 if precision == QUANTISED and precision not in own.precisions["cpu"]:
                     continue
-                key = (workload, own.name, execution, precision)
+                key = Key(workload, own.name, execution, precision)
                 marks = [pytest.mark.slow] if plain or is_slow(own, key) else []
-                yield pytest.param(key, id="-".join(key), marks=marks)
-
-
-class Proofs:
-    """The proofs of groups of cells, each made when it is first asked for."""
-
-    def __init__(self, cache) -> None:
-        self.cache = cache
-        self.found: dict[Key, list[dict]] = {}
-
-    def cells(self, key: Key) -> list[dict]:
-        """One cell, or one for each phase."""
-        if key not in self.found:
-            workload, framework, execution, precision = key
-            self.found[key] = parity_cli.cells_of(
-                *("--extend", str(parity_cli.PLAIN_CODE)),
-                f"framework={framework}",
-                f"execution={execution}",
-                f"precision={precision}",
-                cache=self.cache,
-                workload=workload,
-            )
-        return self.found[key]
-
-
-@pytest.fixture(scope="module")
-def proofs(cache):
-    return Proofs(cache)
+                yield pytest.param(key, id=key.id, marks=marks)
 
 
 def test_every_implementation_has_a_framework():
@@ -132,14 +109,14 @@ def _decoders() -> Iterator:
         if workload in ("transformer_finetune", "transformer_lora"):
             precision = "fp64" if "fp64" in own.precisions["cpu"] else "fp32"
             for execution in own.executions:
-                yield (workload, own.name, execution, precision)
+                yield Key(workload, own.name, execution, precision)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", list(_decoders()), ids="-".join)
+@pytest.mark.parametrize("way", list(_decoders()), ids=lambda way: way.id)
 @pytest.mark.parametrize("asked", ["recompute=full", "precision=bf16_pure"])
-def test_another_way_to_the_decoder_does_the_same_work(key, asked, cache):
-    workload, framework, execution, precision = key
+def test_another_way_to_the_decoder_does_the_same_work(way, asked, cache):
+    workload, framework, execution, precision = way
     [cell] = parity_cli.cells_of(
         f"framework={framework}",
         f"execution={execution}",
@@ -185,6 +162,6 @@ def test_an_engine_is_proven_wherever_it_is_quick(workload):
         for name, own in implemented(plain=False)
         if name == workload
         for execution in own.executions
-        if not is_slow(own, (workload, own.name, execution, "fp32"))
+        if not is_slow(own, Key(workload, own.name, execution, "fp32"))
     }
     assert "onnxruntime" in fast

@@ -1,16 +1,14 @@
 """`dyno ls`: what is here, and why not."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from benchmarks import cli
 from benchmarks.errors import EXIT_NOTHING
 from benchmarks.storage.store import Store
+from tests.fakes.extension import extension
 from tests.unit.planning.worlds import World
-
-FAKES = str(Path(__file__).parents[2] / "fakes")
 
 
 def listed(capsys, *words):
@@ -22,7 +20,9 @@ def listed(capsys, *words):
 
 
 def test_workloads_name_their_sizes_and_implementations(capsys):
-    rows = {row["workload"]: row for row in listed(capsys, "workloads", "--extend", FAKES)}
+    rows = {
+        row["workload"]: row for row in listed(capsys, "workloads", "--extend", str(extension()))
+    }
     assert "pytorch" in rows["resnet50_train"]["frameworks"]
     assert "fake_steady" in rows["fake_train"]["frameworks"]
     assert rows["fake_train"]["sizes"] == ["tiny", "large", "unmakeable"]

@@ -1,7 +1,6 @@
 """`dyno plan` on fakes that are always installed."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -9,9 +8,8 @@ from benchmarks import cli
 from benchmarks.documents.plan import Counts, document
 from benchmarks.errors import EXIT_ENVIRONMENT, EXIT_NOTHING, EXIT_USAGE
 from benchmarks.presentation.plan import describe
+from tests.fakes.extension import extension
 from tests.unit.planning.worlds import World
-
-FAKES = str(Path(__file__).parents[2] / "fakes")
 
 
 @pytest.fixture
@@ -20,7 +18,7 @@ def world(tmp_path):
 
 
 def run(store, *words):
-    return cli.main(["plan", "--extend", FAKES, "--store", str(store), *words])
+    return cli.main(["plan", "--extend", str(extension()), "--store", str(store), *words])
 
 
 TOY = ("workload=fake_train", "size=tiny", "batch_size=2", "execution=eager", "precision=fp32")

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 
@@ -14,12 +13,13 @@ from benchmarks.documents.encoding import to_text
 from benchmarks.documents.parity import document as parity_document
 from benchmarks.planning import catalog
 from benchmarks.storage.store import Store
+from tests.fakes import extension as fakes
 from tests.schemas import validated
 from tests.unit.analysis.records import case, cohorts, effective, failed, plan, record
 from tests.unit.presentation import test_latency_table as requests
 from tests.unit.presentation.test_verification import CELLS
 
-FAKES = str(Path(__file__).parents[2] / "fakes")
+FAKES = str(fakes.extension())
 BASE, FAST = case(), case("pytorch", "compiled")
 
 

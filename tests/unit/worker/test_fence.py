@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,50 +11,55 @@ import pytest
 from benchmarks.contract.program import Reading
 from benchmarks.worker import fence
 
+PRODUCT_FLOP_PER_S = 1e11
+STEP_S = 0.02
+
 
 class QueuedFramework:
-    """Work goes to a thread; `honest` decides whether waiting waits."""
+    """Work goes to a queue; `honest` decides whether waiting waits. On a clock of its own."""
+
+    now_s = 0.0
+    done_s = 0.0
+    """When the queue will be empty."""
 
     def __init__(self, *, honest: bool) -> None:
         self.honest = honest
-        self.queue = ThreadPoolExecutor(1)
 
     def put(self, array: np.ndarray) -> np.ndarray:
         return array
 
+    def enqueue(self, seconds: float) -> None:
+        self.now_s += 1e-6
+        self.done_s = max(self.done_s, self.now_s) + seconds
+
+    def finish(self) -> np.ndarray:
+        """Something that is there once the queue is empty."""
+        self.now_s = max(self.now_s, self.done_s)
+        return np.zeros(1)
+
     def get(self, value: Any) -> np.ndarray:
-        return np.array(resolved(value))
+        return self.finish()
 
     def wait(self, values: Any) -> None:
+        self.now_s += 1e-6
         if self.honest:
-            resolved(values)
+            self.finish()
 
     def matmul(self, a: Any, b: Any) -> Any:
-        return self.queue.submit(lambda: resolved(a) @ b)
+        self.enqueue(2 * len(b) ** 3 / PRODUCT_FLOP_PER_S)
+        return a
+
+    def sleep(self, seconds: float) -> None:
+        """In place of the fence's time.sleep."""
+        self.now_s += seconds
 
 
 class ConstantFramework(QueuedFramework):
-    """Every product takes the same time, whatever came before: the work is not done."""
+    """A chain of products takes the time of its first: the others' work is not done."""
 
     def matmul(self, a: Any, b: Any) -> Any:
-        time.sleep(0.025 if a is b or isinstance(a, np.ndarray) else 0.0)
-        return Future()
-
-    def get(self, value: Any) -> np.ndarray:
-        return np.zeros(1)
-
-    def wait(self, values: Any) -> None:
-        pass
-
-
-class TimedFramework(QueuedFramework):
-    """A product's time grows with its work, at 10**11 FLOP/s on a clock of its own."""
-
-    now_s = 0.0
-
-    def matmul(self, a: Any, b: Any) -> Any:
-        self.now_s += 2 * len(b) ** 3 / 1e11
-        return a
+        self.now_s += 0.025 if isinstance(a, np.ndarray) else 0.0
+        return None
 
 
 class QueuedProgram:
@@ -64,14 +67,12 @@ class QueuedProgram:
 
     def __init__(self, framework: QueuedFramework) -> None:
         self.framework = framework
-        self.last: Any = None
 
     def step(self) -> Any:
-        self.last = self.framework.queue.submit(time.sleep, 0.02)
-        return self.last
+        self.framework.enqueue(STEP_S)
 
     def read(self) -> dict[str, np.ndarray]:
-        self.last.result()
+        self.framework.finish()
         return {"loss": np.zeros(())}
 
 
@@ -79,59 +80,54 @@ class LazyProgram(QueuedProgram):
     """What it reads is fetched when it is looked at, as where a state is large."""
 
     def read(self) -> Reading:  # type: ignore[override]
-        last = self.last
-        return Reading({"loss": lambda: np.asarray(last.result() or 0.0)})
+        return Reading({"loss": self.framework.finish})
 
 
 class LossFirstProgram(QueuedProgram):
     """The loss is there at once, before a large array that no step changes; the weights are not."""
 
     def read(self) -> Reading:  # type: ignore[override]
-        last = self.last
         return Reading(
             {
                 "loss": lambda: np.zeros(()),
                 "frozen/table": lambda: np.empty(fence.MAX_READ_BYTES + 1, np.uint8),
                 "frozen/kernel": lambda: np.zeros(1),
-                "weights/kernel": lambda: np.asarray(last.result() or 0.0),
+                "weights/kernel": self.framework.finish,
             }
         )
 
 
-def resolved(value: Any) -> Any:
-    return value.result() if isinstance(value, Future) else value
+def ruled_by(framework: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The framework, whose clock the self-test reads."""
+    clock = SimpleNamespace(perf_counter=lambda: framework.now_s, sleep=framework.sleep)
+    monkeypatch.setattr(fence, "time", clock)
+    return framework
 
 
-def test_an_honest_queue_passes() -> None:
-    framework = QueuedFramework(honest=True)
-    report = fence.check_matmul(framework)  # type: ignore[arg-type]
+def test_an_honest_queue_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    framework = ruled_by(QueuedFramework(honest=True), monkeypatch)
+    report = fence.check_matmul(framework)
     assert report.failure is None
-    assert report.roof_flop_per_s > 0
-    program = QueuedProgram(framework)
-    leftover = fence.check_program(program, framework, num_steps=3)  # type: ignore[arg-type]
+    assert report.matmul_size == 1024  # 20 ms are 1,000
+    assert report.roof_flop_per_s == pytest.approx(PRODUCT_FLOP_PER_S, rel=1e-3)
+    leftover = fence.check_program(QueuedProgram(framework), framework, num_steps=3)
     assert fence.program_failure(leftover) is None
 
 
-def test_the_products_last_long_enough_and_little_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    framework = TimedFramework(honest=True)
-    monkeypatch.setattr(fence, "time", SimpleNamespace(perf_counter=lambda: framework.now_s))
-    report = fence.check_matmul(framework)  # type: ignore[arg-type]
-    assert report.matmul_size == 1024  # 20 ms are 1,000
-    assert report.roof_flop_per_s == pytest.approx(1e11)
-    assert report.failure is None
-
-
-def test_a_fence_that_returns_early_is_caught_on_the_products() -> None:
-    report = fence.check_matmul(QueuedFramework(honest=False))  # type: ignore[arg-type]
+def test_a_fence_that_returns_early_is_caught_on_the_products(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    report = fence.check_matmul(ruled_by(QueuedFramework(honest=False), monkeypatch))
     assert report.failure is not None
     assert "does not wait" in report.failure
 
 
 @pytest.mark.parametrize("kind", [QueuedProgram, LazyProgram, LossFirstProgram])
-def test_a_fence_that_returns_early_is_caught_on_the_program(kind: type[QueuedProgram]) -> None:
-    framework = QueuedFramework(honest=False)
-    program = kind(framework)
-    leftover = fence.check_program(program, framework, num_steps=3)  # type: ignore[arg-type]
+def test_a_fence_that_returns_early_is_caught_on_the_program(
+    kind: type[QueuedProgram], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    framework = ruled_by(QueuedFramework(honest=False), monkeypatch)
+    leftover = fence.check_program(kind(framework), framework, num_steps=3)
     failure = fence.program_failure(leftover)
     assert failure is not None
     assert "still to be computed" in failure
@@ -139,8 +135,8 @@ def test_a_fence_that_returns_early_is_caught_on_the_program(kind: type[QueuedPr
 
 def test_twice_the_work_in_the_same_time_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fence, "MAX_SIZE", 256)  # no size would ever take long enough
-    report = fence.check_matmul(ConstantFramework(honest=False))  # type: ignore[arg-type]
-    assert report.doubling == pytest.approx(1.0, abs=0.2)
+    report = fence.check_matmul(ruled_by(ConstantFramework(honest=False), monkeypatch))
+    assert report.doubling == pytest.approx(1.0, rel=1e-3)
     assert report.failure is not None
     assert "dependent matmuls" in report.failure
 
@@ -214,9 +210,7 @@ def simulate(
     reports = []
     for seed in range(60):
         framework = SimulatedFramework(seed=seed, lies=lies, **machine)
-        clock = SimpleNamespace(perf_counter=lambda simulated=framework: simulated.now_s)
-        monkeypatch.setattr(fence, "time", clock)
-        reports.append(fence.check_matmul(framework))  # type: ignore[arg-type]
+        reports.append(fence.check_matmul(ruled_by(framework, monkeypatch)))
     return reports
 
 
@@ -238,11 +232,10 @@ def test_on_no_machine_passes_a_fence_that_returns_early_most_of_the_time(
 
 
 def test_too_small_a_product_is_not_believed_to_be_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    framework = SimulatedFramework(seed=0, lies=1.0)
+    framework = ruled_by(SimulatedFramework(seed=0, lies=1.0), monkeypatch)
     monkeypatch.setattr(fence, "_operands", lambda _, size: (range(size), range(size)))
-    monkeypatch.setattr(fence, "time", SimpleNamespace(perf_counter=lambda: framework.now_s))
     measured, waited = fence._product_seconds, iter([1.0])  # other work, in the way of the first
     monkeypatch.setattr(fence, "_product_seconds", lambda *args: next(waited, measured(*args)))
-    report = fence.check_matmul(framework)  # type: ignore[arg-type]
+    report = fence.check_matmul(framework)
     assert report.matmul_size > fence.MIN_SIZE
     assert report.failure is not None

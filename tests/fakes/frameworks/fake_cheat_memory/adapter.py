@@ -1,5 +1,0 @@
-from functools import partial
-
-from fakes import behaviour
-
-Adapter = partial(behaviour.Adapter, "fake_cheat_memory")
