@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.planning.catalog import discover
 from tests.parity import parity_cli, planted_resnet50
 from tests.parity.planting import ADAPTER_FILE, FRAMEWORK_FILE, replace_in, replace_in_copy
 
@@ -36,6 +37,7 @@ IMPLEMENTATION_FILE = """\
 from tests.parity.test_faults_of_answers import planted
 
 IMPLEMENTS = {{{workload!r}}}
+EXPORTED_FROM = {exported_from!r}
 build = planted({fault!r}, {own!r})
 """
 
@@ -223,6 +225,7 @@ IN_PLAIN_CODE = ("training_mode",)
 def cells_of(framework, faults, *, precision, folder, cache):
     """By fault the cell of the framework's implementation with it, as `dyno parity` prints it."""
     extension = folder / "planted"
+    own = discover().implementations[WORKLOAD, framework]
     for fault in faults:
         name = f"{framework}_{fault}"
         files = {
@@ -232,7 +235,8 @@ def cells_of(framework, faults, *, precision, folder, cache):
         }
         for file, text in files.items():
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text.format(own=framework, name=name, fault=fault, workload=WORKLOAD))
+            values = {"own": framework, "name": name, "fault": fault, "workload": WORKLOAD}
+            file.write_text(text.format(**values, exported_from=dict(own.exported_from)))
     cells = parity_cli.cells_of(
         *("--extend", str(extension), "--extend", str(parity_cli.PLAIN_CODE)),
         f"framework={','.join(f'{framework}_{fault}' for fault in faults)}",
