@@ -1,4 +1,4 @@
-"""What a workload is: its mathematics as a WorkloadSpec, free of any framework.
+"""The contract of a workload: its mathematics as a WorkloadSpec, without any framework.
 
 `workloads/<model>/spec.py` (or several `*_spec.py`) holds `SPECS = {name: WorkloadSpec, ...}` and
 imports NumPy only. NumPy and standard library only.
@@ -73,7 +73,7 @@ class WorkloadSpec:
     from the optimizer's state, so that the timed program itself is checked. It works element by
     element: from a slice of a parameter's arrays it gives that slice of the gradient."""
     task: TaskSpec = field(default_factory=Training)
-    """The kind of work that a step is."""
+    """The kind of work of a step."""
     flop_convention: str = "2 FLOP for each multiply-add of a matmul or a convolution"
     """The operations that `flop_per_step` counts, in words: shown with every share of a peak."""
     options: Mapping[str, Values] = field(default_factory=dict)

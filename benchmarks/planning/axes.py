@@ -40,7 +40,7 @@ OptionAxis = tuple[str, tuple[Option | None, ...]]
 
 @dataclass(frozen=True)
 class Matrix:
-    """A product of axes for one workload, every value checked and `all` written out."""
+    """The axes of one workload's cells; every value is checked, and `all` is expanded."""
 
     spec: WorkloadSpec
     sizes: tuple[str, ...]
@@ -58,7 +58,7 @@ class Matrix:
 
     @property
     def num_cells(self) -> int:
-        """Cells before any are merged."""
+        """The number of cells before duplicates are merged."""
         options = (values for _, values in (*self.options, *self.way_options))
         return math.prod(len(values) for values in (*self._axes(), *options))
 
