@@ -71,7 +71,7 @@ class EnvironmentNotReadyError(DynoError):
 
 
 class StoreError(DynoError):
-    """The store or an input file is corrupt, written by a newer Dyno, or refused."""
+    """The store or an input is corrupt, written by a newer Dyno, or refused."""
 
     exit_code = EXIT_STORE
 

@@ -26,7 +26,7 @@ class Measured:
     """A cell's numbers over its launches; replicas of an A/A cohort are not among them."""
 
     step_s: Interval | None
-    """Seconds per step over launches, or over cohorts of two if serial; None if no block counts."""
+    """Seconds per step over launches, or over serial cohorts; None if no block is valid."""
     items_per_step: int
     flop_per_step: int
     num_rounds: int
@@ -35,7 +35,7 @@ class Measured:
     steady: bool | None
     """False if half of the launches or more were not steady when timing began."""
     flags: tuple[str, ...]
-    """Causes and trends seen in its own launches."""
+    """Causes of disturbance and trends in the case's own launches."""
     metrics: Mapping[str, Value]
     """The metrics' numbers by their keys."""
 

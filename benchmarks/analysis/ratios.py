@@ -23,7 +23,7 @@ from benchmarks.statistics.ratios import (
 )
 
 Resident = Literal["together", "serial"]
-"""How the launches of a cohort are resident, as in a record."""
+"""Whether a cohort's launches are alive together or one after another, as in a record."""
 
 
 @dataclass(frozen=True)

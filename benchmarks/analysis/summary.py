@@ -81,10 +81,10 @@ def summarise(
     *,
     metrics: tuple[Metric, ...] = METRICS,
 ) -> RunSummary:
-    """The summary of a plan from all records at hand, whichever run they come from.
+    """The summary of a plan from the records of all runs.
 
-    A cell's records are those with its result_key; a fresh plan takes its own run's only. `specs`
-    are the workloads by name, for their tolerances.
+    A cell's records are those with its result_key; for a fresh plan only those of its own run.
+    `specs` are the workloads by name, for their tolerances.
     """
     found = outcomes(plan, records)
     counted = [record for outcome in found.values() for record in outcome.records]

@@ -1,4 +1,4 @@
-"""`dyno run`: measures what is not measured yet, then shows the run."""
+"""`dyno run`: measures the launches that are still missing, then shows the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dyno show`: the table of a run, the last one by default, or the same as JSON."""
+"""`dyno show`: prints the table of a run, by default of the last one, or its JSON document."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class ProofRequest(Stamped):
 
 @dataclass(frozen=True)
 class Begin(Stamped):
-    """Parent to worker, once it has imported: everybody else has too, the machine is its own."""
+    """Parent to worker, after all imports: the worker now has the machine to itself."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a workload is: its mathematics as a WorkloadSpec, free of any framework.
+"""The contract of a workload: its mathematics as a WorkloadSpec, without any framework.
 
 `workloads/<model>/spec.py` (or several `*_spec.py`) holds `SPECS = {name: WorkloadSpec, ...}` and
 imports NumPy only. NumPy and standard library only.
@@ -26,11 +26,11 @@ from benchmarks.contract.program import (
 from benchmarks.contract.task import TaskSpec, Tolerance, Training
 
 __all__ = ["Arrays", "Effective", "Problem", "Program", "Reading", "RequestProgram"]
-"""What extension folders of before `contract.program` import from here."""
+"""Names that moved to `contract.program`, for older extension folders that import them here."""
 
 
 Values = Union[tuple[Option, ...], range]
-"""What an option may be: a few values, or every integer of a range."""
+"""The values of an option: a few values, or every integer of a range."""
 
 
 def _no_known_mistakes(work: Work, initial: Arrays, batch: Arrays) -> Iterator[tuple[str, Any]]:
@@ -50,11 +50,11 @@ class WorkloadSpec:
     name: str
     version: int
     unit: str
-    """What items are: image, token or request."""
+    """The unit of the items: image, token or request."""
     sizes: Mapping[str, Mapping[str, int]]
     """Named parameter sets; every set has the same keys."""
     default_batch_size: Mapping[str, int]
-    """The batch size of each size where none is asked for."""
+    """The default batch size of each size."""
     precisions: tuple[str, ...]
     """The precisions in which the mathematics is defined."""
     hyperparameters: Mapping[str, float]
@@ -74,22 +74,22 @@ class WorkloadSpec:
     several by `device_memory_bytes`."""
     tolerances: Mapping[str, Tolerance]
     gradients: Callable[[Arrays, Arrays], Iterator[tuple[str, np.ndarray]]] = _no_gradients
-    """(initial weights, `Program.read` after step 1) to the gradient of each parameter, taken from
-    the optimizer's state, so that no twin of the timed program is checked in its stead. Element by
-    element: of a slice of one parameter's arrays it makes that slice of its gradient."""
+    """Maps (initial weights, `Program.read` after step 1) to the gradient of each parameter, taken
+    from the optimizer's state, so that the timed program itself is checked. It works element by
+    element: from a slice of a parameter's arrays it gives that slice of the gradient."""
     task: TaskSpec = field(default_factory=Training)
-    """The kind of work that a step is."""
-    flop_convention: str = "2 FLOP for each multiply-add of a matrix product or a convolution"
-    """What `flop_per_step` counts, for people: it stands beside every share of a peak."""
+    """The kind of work of a step."""
+    flop_convention: str = "2 FLOP for each multiply-add of a matmul or a convolution"
+    """The operations that `flop_per_step` counts, in words: shown with every share of a peak."""
     options: Mapping[str, Values] = field(default_factory=dict)
-    """The workload's own axes: what is computed. The first value is the default."""
+    """The workload's own axes that change the mathematics. The first value is the default."""
     size_options: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)
-    """By size, the options whose default is another one there."""
+    """By size, the options that have another default at this size."""
     way_options: Mapping[str, Values] = field(default_factory=dict)
-    """Axes that leave the work as it is and change how it is computed; the default first."""
+    """Axes that change how the work is computed, but not its mathematics; the default first."""
     trajectory: Mapping[str, float] = field(default_factory=dict)
-    """Hyperparameters that replace the usual ones where ten steps are followed: a learning rate
-    so small that rounding is not amplified from step to step."""
+    """Hyperparameters that replace the usual ones when ten consecutive steps are compared: a
+    learning rate so small that rounding is not amplified from step to step."""
     proxies: tuple[str, ...] = ()
     """Sizes whose proof stands in for a size whose oracle cannot be computed: the same layers, and
     some of them at the true width."""
@@ -97,17 +97,18 @@ class WorkloadSpec:
     """Whether batch statistics are taken over each device's share of the batch, so that the number
     of devices is part of the mathematics: planning then sets `Work.num_replicas` by it."""
     stable_gradients: tuple[str, ...] = ()
-    """Parameters whose gradients rounding leaves comparable even in reduced precision."""
+    """Parameters whose gradients are comparable in reduced precision too, despite rounding."""
     every_value_of: tuple[str, ...] = ()
-    """Options of which each value is a cell where none is asked for, in place of the default."""
+    """Options that take all of their values, instead of the default, if none is requested."""
     known_mistakes: Callable[[Work, Arrays, Arrays], Iterator[tuple[str, float]]] = (
         _no_known_mistakes
     )
-    """(work, initial weights, batch) to known mistakes of the forward pass, each with the loss of
-    step 1 that it leads to: where a loss is off, the one that it equals is named. NumPy only."""
+    """Maps (work, initial weights, batch) to (description, loss of step 1) of known mistakes in the
+    forward pass. If a program's wrong loss equals one of them, it is reported as the likely cause.
+    NumPy only."""
 
     def default_option(self, name: str, size: str) -> Option:
-        """What an option is at this size where nothing is asked for."""
+        """The default of an option at this size."""
         values = self.options.get(name) or self.way_options[name]
         return self.size_options.get(size, {}).get(name, values[0])
 
@@ -130,7 +131,7 @@ def problem_of(
     scratch_folder: str = "",
     exporters: Mapping[str, Exporter] | None = None,
 ) -> Problem:
-    """The problem that a case poses; KeyError where the spec has no such size."""
+    """The problem that a case poses; KeyError if the spec has no such size."""
     return Problem(
         case=case,
         parameters=spec.sizes[case.work.size],

@@ -52,7 +52,7 @@ NAMES = {
 
 
 COUNTS = ("changed", "parameters", "frozen", "frozen_after", "finite", "distinct", "untold")
-"""Checks whose error is a number of things: tensors, batches, requests, models."""
+"""Checks whose error is a count: of tensors, batches or models."""
 
 
 def judge(

@@ -1,1 +1,1 @@
-"""One folder for each framework: capabilities as data, an adapter, pinned requirements."""
+"""One folder for each framework: its capabilities as data, its adapter, pinned requirements."""

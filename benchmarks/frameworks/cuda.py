@@ -1,4 +1,4 @@
-"""What CUDA's driver is asked by adapters whose frameworks take bytes, not fractions.
+"""Asks CUDA's driver for a GPU's memory, for frameworks with memory limits in bytes.
 
 Standard library only.
 """
@@ -9,7 +9,7 @@ import ctypes
 
 
 def memory_bytes() -> int:
-    """The memory of the first GPU; OSError without a driver, RuntimeError where it fails.
+    """The memory of the first GPU; OSError without a driver, RuntimeError if the driver fails.
 
     https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__DEVICE.html
     """

@@ -1,7 +1,7 @@
-"""Runs an exporter in a process of its own, so that an engine's launch is the engine alone.
+"""Runs an exporter in a process of its own, so that an engine's launch holds the engine alone.
 
-What a training framework takes of memory and threads would otherwise stay in the process that is
-measured. Standard library and the contract only.
+A training framework's memory and threads would otherwise stay in the measured process. Standard
+library and the contract only.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from benchmarks.contract.program import Exporter
 
 
 def export(exporter: Exporter, request: Mapping[str, Any], *, folder: str) -> None:
-    """Run `python -m module FILE`: FILE lies in this folder and holds the request as JSON.
+    """Run `python -m module FILE`; FILE is in this folder and holds the request as JSON.
 
-    RuntimeError with the exporter's last line if it fails; its output goes to our own.
+    RuntimeError with the exporter's last line if it fails; its output is passed through.
     """
     file = Path(folder) / "export.json"
     file.write_text(json.dumps(request), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""From the matrices of a suite and the axes of the command line to cases, counted first."""
+"""Makes cases from the matrices of a suite and the axes of the command line; counts them first."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ INTEGER_AXES = {"batch_size": 1, "num_devices": 1, "seed": 0}
 
 
 OptionAxis = tuple[str, tuple[Option | None, ...]]
-"""An option's name and values; None stands for the workload's own at the size."""
+"""An option's name and values; None stands for the workload's default at each size."""
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A product of axes for one workload, every value checked and `all` written out."""
+    """The axes of one workload's cells; every value is checked, and `all` is expanded."""
 
     spec: WorkloadSpec
     sizes: tuple[str, ...]
     batch_sizes: tuple[int | None, ...]
-    """None stands for the workload's own batch size."""
+    """Batch sizes; None stands for the workload's default at each size."""
     frameworks: tuple[str, ...]
     bases: Mapping[str, str]
     """For each library the framework that it computes with."""
@@ -55,17 +55,17 @@ class Matrix:
     num_devices: tuple[int, ...]
     seeds: tuple[int, ...]
     options: tuple[OptionAxis, ...]
-    """The work's."""
+    """The axes of the work's options."""
     way_options: tuple[OptionAxis, ...]
 
     @property
     def num_cells(self) -> int:
-        """Cells before any are merged."""
+        """The number of cells before duplicates are merged."""
         options = (values for _, values in (*self.options, *self.way_options))
         return math.prod(len(values) for values in (*self._axes(), *options))
 
     def cases(self, auto_device: str) -> Iterator[Case]:
-        """The cells, groups together, the last axes changing first."""
+        """The cells in the order of their groups; within a group the last axes change fastest."""
         for seed, size, batch_size, device, num_devices in itertools.product(
             self.seeds, self.sizes, self.batch_sizes, self.devices, self.num_devices
         ):
@@ -111,13 +111,13 @@ class Matrix:
 def matrices(
     configs: Sequence[MatrixConfig], overrides: Mapping[str, Sequence[Any]], catalog: Catalog
 ) -> list[Matrix]:
-    """The suite's matrices with the command line's axes in place of their own.
+    """The suite's matrices; axes from the command line replace their own.
 
-    A workload of the command line takes the other axes of the matrices that the suite has of it; of
-    those whose sizes are among its own where the suite has none.
+    A workload from the command line takes its other axes from the suite's matrices for it. If there
+    are none, it takes them from the matrices whose sizes it has.
 
-    Raises UsageError where a name is unknown, a value of the wrong type, `all` not enumerable, or
-    the cells more than MAX_CELLS.
+    Raises UsageError if a name is unknown, a value has the wrong type, `all` cannot be enumerated,
+    or there are more cells than MAX_CELLS.
     """
     _refuse_idle_options(configs, overrides, catalog)
     found = [
@@ -178,14 +178,14 @@ def _takes(
     overrides: Mapping[str, Sequence[Any]],
     spec: WorkloadSpec,
 ) -> bool:
-    """Whether this matrix is one of those of which a chosen workload takes the other axes."""
+    """Whether a chosen workload takes its other axes from this matrix."""
     return "workload" not in overrides or config in _own_or_fitting(configs, overrides, spec)
 
 
 def _own_or_fitting(
     configs: Sequence[MatrixConfig], overrides: Mapping[str, Sequence[Any]], spec: WorkloadSpec
 ) -> Sequence[MatrixConfig]:
-    """The suite's matrices whose other axes this workload takes when the command line names it."""
+    """The suite's matrices that give a workload from the command line its other axes."""
     own = [one for one in configs if {spec.name, ALL} & set(_values(one.workload))]
     known = {ALL, *spec.sizes}
     fitting = [one for one in configs if "size" in overrides or known >= set(_values(one.size))]
@@ -194,7 +194,7 @@ def _own_or_fitting(
 
 @dataclass(frozen=True)
 class _Given:
-    """Values as they were written, and where."""
+    """Values as the user wrote them, and where."""
 
     values: tuple[Any, ...]
     where: str
@@ -212,14 +212,14 @@ def _given(axis: str, own: Any, overrides: Mapping[str, Sequence[Any]], where: s
 
 
 def _values(own: Any) -> tuple[Any, ...]:
-    """An axis of a suite is a value or a list of them."""
+    """The values of a suite's axis, which is one value or a list."""
     return tuple(own) if isinstance(own, (list, tuple)) else (own,)
 
 
 def _chosen(
     given: _Given, known: tuple[str, ...], kind: str, *, further: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
-    """The names, each known; all of them where `all` is asked for."""
+    """The chosen names, each of which is known; all known names for `all`."""
     _refuse_mixed(given)
     if given.is_all:
         return known
@@ -254,14 +254,14 @@ def _integers(given: _Given, axis: str, *, optional: bool = False) -> tuple[Any,
 def _option_axes(
     known: Mapping[str, Values], given: Mapping[str, _Given], *, each: Sequence[str] = ()
 ) -> tuple[OptionAxis, ...]:
-    """The values of each option; of those in `each`, all where none is asked for."""
+    """The values of each option; if none is requested, options in `each` take all values."""
     found = {name: _option(given.get(name), name, values) for name, values in known.items()}
     whole = {name: tuple(known[name]) for name in each if found.get(name) == (None,)}
     return tuple({**found, **whole}.items())
 
 
 def _option(given: _Given | None, name: str, known: Values) -> tuple[Option | None, ...]:
-    """The values of a workload's own axis; None, for its default, where none is asked for."""
+    """The values of a workload's own axis; None, for its default, if none is requested."""
     if given is None or given.values == (None,):
         return (None,)
     _refuse_mixed(given)
@@ -285,13 +285,13 @@ def _refuse_mixed(given: _Given) -> None:
     if not given.values:
         raise UsageError(f"{given.where}: expected at least one value")
     if given.is_all and len(given.values) > 1:
-        raise UsageError(f"{given.where}: all stands alone")
+        raise UsageError(f"{given.where}: expected `all` without other values")
 
 
 def _refuse_idle_options(
     configs: Sequence[MatrixConfig], overrides: Mapping[str, Sequence[Any]], catalog: Catalog
 ) -> None:
-    """An option that none of the selected workloads has would be ignored without a word."""
+    """UsageError for an option that no selected workload has, since it would be ignored."""
     asked = [name for name in overrides if name not in AXES]
     for index, config in enumerate(configs):
         given = _given("workload", config.workload, overrides, f"matrices[{index}].")

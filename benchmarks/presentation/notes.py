@@ -1,4 +1,4 @@
-"""What one must know to read a run's tables: how to read, equal work, machine, noise, advice."""
+"""The notes below a run's tables: how to read them, equal work, machine, noise, advice."""
 
 from __future__ import annotations
 
@@ -18,29 +18,34 @@ from benchmarks.presentation.wording import clean, count, group_name, way_name, 
 from benchmarks.statistics.ratios import MARGIN
 
 HOW_TO_READ = (
-    "how to read: [low, high] is the 95 % interval over n launches of a whole process;"
+    "how to read: [low, high] is the 95 % confidence interval over n launches, each a process;"
     " against base: base's time / case's time, above 1 is faster, within 2 % is a tie;"
-    " with several cases beside one base a verdict takes more than its interval (Holm);"
-    " first step: with a filled compile cache where not marked cold; GiB: 2**30 bytes, at the peak"
+    " with several cases per base, verdicts use Holm-adjusted p-values, so that an interval which"
+    " excludes 1 is not sufficient;"
+    " first step: with a filled compile cache unless marked cold; GiB: peak memory, 2**30 bytes"
 )
 HOW_TO_READ_LATENCY = (
-    "latency: one request in flight, until its answer is on the host; p50 and p90 of each launch's"
-    " requests; a higher percentile is an upper bound with 99 % confidence, of the samples of all"
-    " launches, each a request or a batch of them; first answer: export or conversion, loading and"
-    " the first request"
+    "latency: one request in flight, until its answer is on the host; p50 and p90 are computed for"
+    " each launch; a higher percentile is an upper bound with 99 % confidence, from the samples of"
+    " all launches, each a request or a batch of requests; first answer: export or conversion,"
+    " loading and the first request"
 )
-BEST_PRODUCT = "the best matrix product seen here"
-SETTING_WORDS = {"integer_products": "products of integers", "computed_in": "computed in"}
-"""What a setting is called here, if it is not called by its name."""
+BEST_PRODUCT = "the fastest matmul measured here"
+SETTING_WORDS = {
+    "integer_products": "convolutions and matmuls in integers",
+    "products": "measured matmul precision",
+    "computed_in": "matmul dtype",
+}
+"""The words for settings whose name does not explain them."""
 AA_WORDS = {
-    True: "contains 1 as it should",
-    False: "does not contain 1, so nothing is ranked against it",
+    True: "contains 1 as expected",
+    False: "does not contain 1, so nothing is ranked against this base",
     None: "no interval",
 }
 
 
 def notes(summary: RunSummary) -> list[str]:
-    """The lines below the tables, most needed first; none for what there is nothing to say of."""
+    """The lines below the tables, the most needed first; a topic without content has no line."""
     return [
         f"run {clean(summary.run_id)}, protocol {clean(summary.protocol)}",
         *([HOW_TO_READ] if any(cell.status == "ok" for cell in summary.cells) else []),
@@ -68,7 +73,7 @@ def _bases(summary: RunSummary) -> Iterator[str]:
 
 
 def _latency(summary: RunSummary) -> Iterator[str]:
-    """How to read latencies, their rates, and what a bound is of, or why there is none."""
+    """How to read latencies, the rates, and the samples of each bound, or why it is missing."""
     cells = [cell for cell in summary.cells if cell.latency and cell.status in SHOWN]
     if not cells:
         return
@@ -86,7 +91,7 @@ def _latency(summary: RunSummary) -> Iterator[str]:
     for cell in cells:
         assert cell.latency is not None
         for percentile in cell.latency.bounds:
-            told = f"p{percentile} of {cell.latency.num_samples:,} samples"
+            told = f"p{percentile} from {cell.latency.num_samples:,} samples"
             reasons.setdefault(told, []).append((cell, ""))
         for percentile, reason in cell.latency.reasons.items():
             reasons.setdefault(f"no p{percentile}, {reason}", []).append((cell, ""))
@@ -95,20 +100,20 @@ def _latency(summary: RunSummary) -> Iterator[str]:
 
 
 def _serial(summary: RunSummary) -> Iterator[str]:
-    """The cases that were launched one after another with their base, in a cohort at least."""
+    """The cases of which at least one cohort was serial: not alive together with their base."""
     cells = {cell.case.case_id: cell for cell in summary.cells}
     serial = [one for one in summary.ratios if one.resident == SERIAL]
     if serial:
         names = _by_group((cells[one.case], " (A/A)" * one.aa) for one in serial)
         yield (
-            f"one after another, not interleaved: {names}: four launches of a cohort give the ratio"
-            " and each rate one value (n counts cohorts); a steady drift all but cancels, any other"
-            " is in the interval; the grade is C at best"
+            f"one after another, not interleaved: {names}: the four launches of a cohort give one"
+            " value of the ratio and of each rate (n counts cohorts); a steady drift of the machine"
+            " almost cancels, any other widens the interval; the grade is C at best"
         )
 
 
 def _by_group(named: Iterable[tuple[CellSummary, str]]) -> str:
-    """`resnet50_train small b4 cpu: jax compiled fp32 20 %, ...; ...`: each cell with its words."""
+    """Each cell with its words: `resnet50_train small b4 cpu: jax compiled fp32 20 %, ...; ...`."""
     groups: dict[str, list[str]] = {}
     for cell, words in named:
         groups.setdefault(group_name(cell.case), []).append(f"{way_name(cell.case)}{words}")
@@ -125,15 +130,15 @@ PARITY_WORDS = {
 
 
 def _parity(summary: RunSummary) -> Iterator[str]:
-    """Whether the work is equal, and each case where it is not shown to be."""
+    """The number of cases with equal work, and each case whose work is not proven equal."""
     measured = [cell for cell in summary.cells if cell.status in SHOWN]
     passed = [cell.parity for cell in measured if cell.parity.status == PASS]
     if passed:
         losses = [one.loss_error for one in passed if one.loss_error is not None]
         worst = f"; losses within {max(losses):.1g}" if any(losses) else ""
         yield (
-            f"equal work: {count(len(passed), 'case')} pass: of each launch step 1, or the answers"
-            f" to requests, are the float64 oracle's within the tolerance of its precision{worst}"
+            f"equal work: {count(len(passed), 'case')} pass: step 1 or the answers of each launch"
+            f" match the float64 oracle within the tolerance of the case's precision{worst}"
         )
     for cell in measured:
         if cell.parity.status != PASS:
@@ -142,7 +147,7 @@ def _parity(summary: RunSummary) -> Iterator[str]:
 
 
 def _differences(summary: RunSummary) -> Iterator[str]:
-    """What cells that are compared with each other do not have in common."""
+    """The settings in which cells that are compared with each other differ."""
     families: dict[tuple[str, str], list[CellSummary]] = {}
     for cell in summary.cells:
         if cell.status == "ok":
@@ -153,11 +158,11 @@ def _differences(summary: RunSummary) -> Iterator[str]:
             text for one in fields(EffectiveSettings) if (text := _difference(one.name, family))
         ]
         if parts:
-            yield f"not alike in {family[0].case.way.precision}: {'; '.join(parts)}"
+            yield f"differences ({family[0].case.way.precision}): {'; '.join(parts)}"
 
 
 def _difference(name: str, family: Sequence[CellSummary]) -> str | None:
-    """The values of one setting, each with the cases that have it; None where all are equal."""
+    """The values of one setting, each with the cases that have it; None if all are equal."""
     values: dict[str, list[str]] = {}
     for cell in family:
         value = cell.parity.effective.known().get(name)
@@ -166,16 +171,16 @@ def _difference(name: str, family: Sequence[CellSummary]) -> str | None:
     if len(values) < 2:
         return None
     shown = [f"{clean(value)} ({', '.join(cases)})" for value, cases in values.items()]
-    return f"{SETTING_WORDS.get(name, name)} {', '.join(shown)}"
+    return f"{SETTING_WORDS.get(name, name)} = {' | '.join(shown)}"
 
 
 def _utilisation(summary: RunSummary) -> Iterator[str]:
-    """Shares of a peak, workload by workload, with what was counted."""
+    """Shares of peaks, workload by workload, with the operations that count as FLOP."""
     for workload in dict.fromkeys(cell.case.work.workload for cell in summary.cells):
         cells = [cell for cell in summary.cells if cell.case.work.workload == workload]
         for peak, shares in (
-            (f"FLOP/s, of {BEST_PRODUCT}", [(one, one.mfu_roof) for one in cells]),
-            ("MFU, of the datasheet's dense peak", [(one, one.mfu_spec) for one in cells]),
+            (f"share of the roofline, {BEST_PRODUCT}", [(one, one.mfu_roof) for one in cells]),
+            ("MFU, share of the datasheet's dense peak", [(one, one.mfu_spec) for one in cells]),
         ):
             parts = [(one, f" {100 * share:.0f} %") for one, share in shares if share]
             if parts:
@@ -183,7 +188,7 @@ def _utilisation(summary: RunSummary) -> Iterator[str]:
                 yield f"{peak}: {_by_group(parts)}; counted: {counted}"
         faster = [(one, f" {one.above_roof:.2f} times") for one in cells if one.above_roof]
         if faster:
-            yield f"no roof, {BEST_PRODUCT}: work was faster, {_by_group(faster)}"
+            yield f"no roofline: these cases exceeded {BEST_PRODUCT}: {_by_group(faster)}"
 
 
 def _aa(summary: RunSummary) -> Iterator[str]:
@@ -193,9 +198,7 @@ def _aa(summary: RunSummary) -> Iterator[str]:
             interval = with_interval(one.ratio.ratio, one.ratio.low, one.ratio.high)
             name = way_name(cells[one.base].case)
             wide = one.contains_one and (one.ratio.half_width or 0.0) > MARGIN
-            words = (
-                "contains 1, but is too wide to tell much" if wide else AA_WORDS[one.contains_one]
-            )
+            words = "contains 1, but is wider than a tie" if wide else AA_WORDS[one.contains_one]
             yield f"A/A, {name} against itself: {interval}, {words}"
 
 
@@ -206,7 +209,7 @@ def _noise(summary: RunSummary) -> Iterator[str]:
     causes = ", ".join(f"{clean(cause)} {num}" for cause, num in rounds.causes.items())
     dropped = f"{rounds.num_dropped} of {count(rounds.num_rounds, 'round')} dropped"
     if rounds.num_kept:
-        dropped += f", {rounds.num_kept} disturbed and shown for want of others"
+        dropped += f", {rounds.num_kept} disturbed ones kept, since there are too few others"
     share = rounds.max_foreign_cpu_share
     foreign = (
         "" if share is None else f"; other processes took at most {100 * share:.0f} % of the CPUs"
@@ -242,7 +245,7 @@ def _grades(summary: RunSummary) -> Iterator[str]:
 
 
 def _advice(summary: RunSummary) -> Iterator[str]:
-    """What would halve the widest interval."""
+    """The further measuring that would halve the widest interval."""
     known = [one for one in summary.ratios if not one.aa and one.ratio and one.effort]
     if not known:
         return
@@ -265,7 +268,7 @@ def _advice_on_rounds(num_rounds: int | None, best_rounds: int | None) -> str:
     if best_rounds <= num_rounds:
         return "; more rounds would not narrow it"
     return (
-        f"; {best_rounds} rounds instead of {num_rounds} would narrow it too, in a run of their own"
+        f"; {best_rounds} rounds instead of {num_rounds} would narrow it too, in a new run"
         f" (protocol.min_rounds={best_rounds})"
     )
 

@@ -23,8 +23,8 @@ NONE = "-"
 STYLES = {PASS: "green", FAIL: "bold red", INHERITED: "yellow"}
 HOW_TO_READ = (
     "how to read: each case made the same steps from the same weights and batches as the float64"
-    " oracle; shown is the check that used most of its tolerance; products: what a matrix product"
-    " and a convolution are as exact as, measured"
+    " oracle; the table shows the check that used most of its tolerance; products: effective"
+    " precision of a matmul and a convolution, measured against float64"
 )
 
 

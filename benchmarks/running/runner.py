@@ -152,7 +152,7 @@ def _run_cohort(cohort: _Cohort, index: int) -> None:
 
 
 def _run_at_once(cohort: _Cohort, launches: list[LaunchPlan]) -> None:
-    """Measure launches that are alive at the same time, from their start to their records."""
+    """Start launches that are alive at the same time, measure them, and store their records."""
     current, plan = cohort.run, cohort.plan
     random.Random(plan.seed).shuffle(launches)  # noqa: S311 - an order, no secret
     cohort.lives = []

@@ -1,7 +1,7 @@
 """Canonical weights and batches as .npy files: every implementation gets the same bytes.
 
 Run as `python -m benchmarks.worker.canonical SPEC_MODULE WORK_JSON FOLDER PARENT_PID`, in a process
-of its own, so that the arrays never count into the memory of the parent or of a launch.
+of its own, so that the arrays do not count as memory of the parent or of a launch.
 Standard library, NumPy, the contract and one workload's spec.
 """
 

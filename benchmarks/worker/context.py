@@ -39,7 +39,7 @@ class LaunchFailedError(Exception):
 
 
 class LaunchContext:
-    """The state of a launch: what it has built, and the evidence collected so far."""
+    """The state of a launch: its framework and the evidence collected so far."""
 
     framework: Framework
 

@@ -29,10 +29,10 @@ COMPUTE_DTYPES = {
     "fp16": np.dtype("float16"),
     "fp64": np.dtype("float64"),
 }
-"""What convolutions and matrix products take in each precision."""
+"""The dtype of the operands of convolutions and matmuls in each precision."""
 
 MATMUL_PRECISIONS = {
-    # The default is TF32 on recent NVIDIA chips and single bf16 passes on TPU: never left to it.
+    # Always set: the default is TF32 on recent NVIDIA chips and single bf16 passes on TPU.
     # https://docs.jax.dev/en/latest/_autosummary/jax.default_matmul_precision.html
     "fp32": "float32",
     "tf32": "tensorfloat32",
@@ -41,10 +41,10 @@ MATMUL_PRECISIONS = {
     "fp16": "default",
     "fp64": "float32",
 }
-"""jax_default_matmul_precision, which rules operands of 32 bits and leaves the others alone."""
+"""jax_default_matmul_precision, which affects operands of 32 bits only."""
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
-"""Recorded for each program that is compiled, or loaded from the cache instead."""
+"""JAX's event for each program that is compiled or loaded from the cache."""
 
 REPORTED_FLAGS = (
     "jax_default_matmul_precision",
@@ -70,7 +70,7 @@ class Adapter:
         self._convolve = jax.jit(self._convolution)
 
     def configure(self, settings: Settings) -> None:
-        """Apply the precision; the rest stood in the environment when jax was imported."""
+        """Apply the precision; the other settings are in the environment since jax was imported."""
         jax.config.update("jax_default_matmul_precision", MATMUL_PRECISIONS[settings.precision])
         self._dtype = COMPUTE_DTYPES[settings.precision]
         self._device = jax.local_devices()[0]
@@ -84,9 +84,9 @@ class Adapter:
 
     def put(self, array: np.ndarray) -> Any:
         """A copy of the array on the configured device, with its dtype."""
-        # NumPy's copy, since JAX on the CPU takes an array's memory over where it can, whatever
-        # may_alias says. Not committed to the device by name, which is the default one: a step
-        # whose state mixes both sorts is compiled again for the state that it returns.
+        # Copied by NumPy, since JAX on the CPU may take an array's memory over, whatever may_alias
+        # says. Not committed to a named device (it is the default one): a step whose state mixes
+        # committed and uncommitted arrays is compiled again for the state that it returns.
         return jax.device_put(np.array(array))
 
     def get(self, value: Any) -> np.ndarray:
@@ -95,11 +95,11 @@ class Adapter:
         return host.astype(np.float32) if host.dtype.itemsize == 2 else host
 
     def wait(self, values: Any) -> None:
-        """Return when every array in this tree is computed, and with it its whole program."""
+        """Return when every array in this tree is computed, and so the whole program."""
         jax.block_until_ready(values)
 
     def placement(self, value: Any) -> str:
-        """The kind of device where an array, or the first of a tree, really lives."""
+        """The kind of device that holds an array, or the first array of a tree."""
         (device, *_) = jax.tree.leaves(value)[0].devices()
         return DEVICE_KINDS.get(device.platform, str(device.platform))
 
@@ -121,7 +121,7 @@ class Adapter:
         return self._convolve(images, kernel)
 
     def settle(self) -> None:
-        """Do nothing: XLA compiles within the call, and JAX cannot begin its peak anew."""
+        """Do nothing: XLA compiles within the call, and JAX cannot reset its memory peak."""
 
     def describe(self) -> dict[str, str]:
         """Versions and effective flags, read back from JAX."""
@@ -136,7 +136,7 @@ class Adapter:
         }
 
     def _products(self) -> str:
-        """The dtype that products are computed in: XLA on the CPU widens bf16 to float32."""
+        """The dtype in which matmuls are computed: XLA on the CPU widens bf16 to float32."""
         is_widened = self._device.platform == "cpu" and self._dtype == COMPUTE_DTYPES["bf16"]
         return "float32" if is_widened else str(self._dtype)
 
@@ -159,18 +159,18 @@ class Adapter:
 
 
 def count_flop(function: Callable[..., Any], *arguments: Any) -> int:
-    """FLOP of the convolutions and matrix products in a function's trace.
+    """FLOP of the convolutions and matmuls in a function's trace.
 
-    XLA's own count leaves out the products with padding: of a 3x3 convolution on 2x2 pixels, more
-    than half. The zeros between pixels, in the gradient of a strided convolution, count nowhere;
-    of an image that the stride does not divide, a few pixels are missed for it. Of branches the
-    most expensive counts. What is computed again in the backward pass counts again.
+    XLA's own count leaves out products with padding: more than half of a 3x3 convolution on 2x2
+    pixels. Zeros between pixels, in the gradient of a strided convolution, do not count; if the
+    stride does not divide the image's size, a few pixels are missed. The most expensive branch of a
+    `cond` counts. Operations that the backward pass repeats count again.
     """
     return _flop(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _flop(jaxpr: Any) -> int:
-    # Here, since JAX before 0.10 has it elsewhere: that costs the count and not the launch.
+    # Imported here: JAX before 0.10 lacks it, and then only the count fails, not the launch.
     from jax.extend.core import jaxprs_in_params
 
     total = 0
@@ -186,7 +186,7 @@ def _flop(jaxpr: Any) -> int:
 
 
 def _num_products(operation: Any) -> int:
-    """How many products of two elements a convolution or a matrix product takes."""
+    """The number of products of two elements in a convolution or a matmul."""
     left, right = (variable.aval.shape for variable in operation.invars[:2])
     size = math.prod(operation.outvars[0].aval.shape)
     dimensions = operation.params["dimension_numbers"]

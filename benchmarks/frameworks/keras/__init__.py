@@ -1,8 +1,8 @@
-"""Keras 3, what its frameworks share: capabilities and environment on top of their backend's.
+"""Keras 3, the part that its frameworks share: capabilities and environment beside the backend's.
 
-Keras computes with another framework, its backend, which a process chooses once, before it imports
-keras: each backend is a framework of its own here, and all run the same implementations.
-Imports no framework.
+Keras computes with another framework, its backend. A process chooses it once, before it imports
+keras. So Keras on each backend is a framework of its own here, and all run the same
+implementations. Imports no framework.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from benchmarks.contract.framework import (
 )
 
 FAMILY = "keras"
-"""The name that the implementation files of the three carry."""
+"""The name in the implementation files that Keras's frameworks share."""
 
 LAST_LOSS = "last_loss"
-"""What the train step's logs call the loss of the step itself; `loss` is Keras's running mean."""
+"""The key of a step's own loss in the train step's logs; `loss` is Keras's running mean."""
 
 NO_FLOAT64 = Unsupported(
-    reason="on this backend Keras computes in float32 wherever it promotes types, in fp64 as well",
+    reason="on this backend Keras's type promotion gives float32, in fp64 as well",
     link="https://github.com/keras-team/keras/issues/23704",
     precision="fp64",
 )
@@ -33,19 +33,20 @@ NO_FLOAT64 = Unsupported(
 def capabilities(
     backend: Capabilities, *, name: str, distributions: tuple[str, ...], has_float64: bool
 ) -> Capabilities:
-    """What Keras can do on this backend: what the backend can, with one device.
+    """The capabilities of Keras on this backend: the backend's, on one device.
+
+    Keras never holds the oracle: it would add nothing to its backend's own results.
 
     Args:
         backend: the capabilities of the framework that computes.
-        name: of the framework to be described.
+        name: the name of the framework to be described.
         distributions: the backend's packages that identify a result.
-        has_float64: whether Keras's float64 is float64 throughout, which proves nothing that the
-            backend's own does not: Keras is no second holder of the oracle.
+        has_float64: whether Keras computes entirely in float64 if asked to.
     """
     library = capabilities_on(
         backend,
         name=name,
-        # Where the backend is missing beside it, the framework is there and dies when it is asked.
+        # If only the backend is missing, the probe of this framework fails with its import error.
         import_name="keras",
         distributions=("keras", *distributions),
         unsupported=() if has_float64 else (NO_FLOAT64,),
@@ -56,10 +57,10 @@ def capabilities(
 
 
 def environment(backend: str, settings: Settings) -> dict[str, str]:
-    """The variables that must stand before keras is imported, by Keras's name of the backend.
+    """The variables to set before keras is imported; `backend` is Keras's name of it.
 
-    https://keras.io/api/utils/config_utils/: without a home of its own Keras reads and writes the
-    user's, whose settings would change what is measured.
+    https://keras.io/api/utils/config_utils/: without KERAS_HOME Keras would read the user's own
+    settings, which would change what is measured.
     """
     return {
         "KERAS_BACKEND": backend,

@@ -1,6 +1,6 @@
-"""A framework that computes with another one through Keras: its adapter, less the backend's part.
+"""The adapter of Keras on any backend; each backend adds its own part in a subclass.
 
-It imports no framework: keras is imported in `configure`, once the backend has its settings.
+It imports no framework: keras is imported in `configure`, after the backend has its settings.
 """
 
 from __future__ import annotations
@@ -15,77 +15,77 @@ from benchmarks.contract.framework import Framework, Settings
 
 
 class Examined(NamedTuple):
-    """What a backend says of a model's step."""
+    """A backend's report on a model's step."""
 
     gradients: str
-    """Dtype by NumPy's name, or bfloat16."""
+    """Dtype of the gradients by NumPy's name, or bfloat16."""
     flop_per_step: int | None
-    """The backend's own count."""
+    """The backend's own count of FLOP."""
 
 
 class Training(Protocol):
-    """The steps of one compiled model, as its backend drives them without `fit`."""
+    """Runs the training steps of one compiled model on its backend, without `fit`."""
 
     def step(self, inputs: Any, targets: Any) -> Any:
-        """Enqueue Keras's train step; its loss, on the device."""
+        """Enqueue Keras's train step; returns its loss, on the device."""
 
     def sync(self) -> None:
-        """Bring the state into the model's and the optimizer's variables, to be read or assigned.
+        """Write the state into the model's and the optimizer's variables, to read or assign them.
 
-        The next step begins from what they then hold.
+        The next step begins from the values that these variables then hold.
         """
 
     def examine(self, inputs: Any, targets: Any) -> Examined:
-        """What the step is; it may take a step's time, and may move the state on."""
+        """The dtypes and FLOP of a step; may take a step's time, and may change the state."""
 
 
 class Inference(Protocol):
-    """The answers of one compiled model, as its backend gives them without `predict`."""
+    """Runs the inference of one compiled model on its backend, without `predict`."""
 
     def answer(self, inputs: Any) -> Any:
-        """Enqueue Keras's predict step; the model's output, on the device."""
+        """Enqueue Keras's predict step; returns the model's output, on the device."""
 
     def count_flop(self, inputs: Any) -> int | None:
-        """The backend's own count for one answer."""
+        """The backend's own count of FLOP for one predict step."""
 
 
 class KerasFramework(ABC):
     """Keras on a backend, as the worker and the implementations see it; see `Framework`.
 
-    Everything that is not Keras's own is the backend's adapter's.
+    Everything that Keras does not do itself is passed on to the backend's adapter.
     """
 
     image_format = "channels_last"
-    """Keras's data format in which images that are not trained on are convolved fastest."""
+    """Keras's fastest data format for the convolutions of inference on this backend."""
 
     def __init__(self, backend: Framework, *, backend_name: str, kernel_layout: str) -> None:
         self._backend = backend
         self._backend_name = backend_name
         self.kernel_layout = kernel_layout
-        """In which layout a matrix product's kernel is fastest: IO as Keras has it, or OI, where
-        the backend derives the gradient of an IO kernel as OI and transposes it."""
+        """The fastest layout of a matmul's kernel: IO as in Keras, or OI if the backend computes
+        the gradient of an IO kernel as OI and then transposes it."""
         self._execution = "eager"
         self._modes: dict[str, str] = {}
 
     @abstractmethod
     def _training(self, model: Any) -> Training:
-        """The steps of a `keras.Model` that is compiled and built."""
+        """Runs the steps of a `keras.Model` that is compiled and built."""
 
     @abstractmethod
     def _inference(self, model: Any) -> Inference:
-        """The answers of a `keras.Model` that is compiled and has its predict function."""
+        """Runs a `keras.Model` that is compiled and has its predict function."""
 
     @abstractmethod
     def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
-        """The fused kernel by which `keras.ops.dot_product_attention` attends causally, by name.
+        """The name of the fused kernel of causal `keras.ops.dot_product_attention`.
 
-        None where it has none for queries, keys and values of this BTHK shape and this dtype.
+        None if there is none for queries, keys and values of this BTHK shape and this dtype.
         """
 
     def training(self, model: Any, *, optimizer: Any, loss: Any) -> Training:
-        """The steps of a `keras.Model` in the configured execution, every variable made.
+        """Runs the steps of a `keras.Model` in the configured execution; all variables are made.
 
-        The optimizer's loss scale, if it has one, stays as it is.
+        The optimizer's loss scale, if it has one, is left unchanged.
         """
         self._compile(model, optimizer=optimizer, loss=loss, auto_scale_loss=False)
         optimizer.build(model.trainable_variables)
@@ -93,7 +93,7 @@ class KerasFramework(ABC):
         return self._training(model)
 
     def inference(self, model: Any) -> Inference:
-        """The answers of a `keras.Model` in the configured execution."""
+        """Runs the inference of a `keras.Model` in the configured execution."""
         self._compile(model)
         model.make_predict_function()
         return self._inference(model)
@@ -104,21 +104,21 @@ class KerasFramework(ABC):
             jit_compile=self._execution == "compiled",
             **options,
         )
-        # Read back: Keras compiles without XLA a model with a layer that does not support it.
+        # Read back: if a layer does not support XLA, Keras compiles the model without it.
         self._modes = {
             "keras.jit_compile": str(model.jit_compile),
             "keras.run_eagerly": str(model.run_eagerly),
         }
 
     def memory_layout(self, part: Any, images: Any) -> str:
-        """NHWC or NCHW: how `part`'s last layer, a convolution, leaves these images in memory."""
+        """NHWC or NCHW: the memory layout of the result of `part`, whose last layer convolves."""
         from benchmarks.frameworks.keras.model import LAYOUTS
 
         del images
         return LAYOUTS[part.layers[-1].data_format]
 
     def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
-        """The AdamW of `benchmarks.frameworks.keras.model`, in the backend's fastest way."""
+        """The AdamW of `benchmarks.frameworks.keras.model`, in the backend's fastest variant."""
         from benchmarks.frameworks.keras.model import AdamW
 
         return AdamW(constants, is_decayed=is_decayed)
@@ -126,7 +126,7 @@ class KerasFramework(ABC):
     def configure(self, settings: Settings) -> None:
         """Apply the settings to the backend, then import keras and set its precision.
 
-        Raises RuntimeError where keras computes with another backend than this one.
+        Raises RuntimeError if keras was imported with another backend.
         """
         self._backend.configure(settings)
         self._execution = settings.execution
@@ -151,7 +151,7 @@ class KerasFramework(ABC):
         self._backend.wait(values)
 
     def placement(self, value: Any) -> str:
-        """The kind of device where a tensor really lives."""
+        """The kind of device that holds a tensor."""
         return self._backend.placement(value)
 
     def num_compilations(self) -> int | None:
@@ -159,7 +159,7 @@ class KerasFramework(ABC):
         return self._backend.num_compilations()
 
     def peak_memory_bytes(self) -> int | None:
-        """The peak that the backend knows."""
+        """The backend's peak of memory."""
         return self._backend.peak_memory_bytes()
 
     def matmul(self, a: Any, b: Any) -> Any:
@@ -175,7 +175,7 @@ class KerasFramework(ABC):
         self._backend.settle()
 
     def describe(self) -> dict[str, str]:
-        """The backend's versions and flags, Keras's, and how the last model was compiled."""
+        """Versions and flags of the backend and of Keras, and how the last model was compiled."""
         from benchmarks.frameworks.keras import model
 
         return {**self._backend.describe(), **model.describe(), **self._modes}

@@ -1,6 +1,6 @@
-"""Keras's own part, whatever computes: its settings, a model whose step tells its loss, and AdamW.
+"""Keras's own part on any backend: its settings, a model that logs each step's loss, and AdamW.
 
-It imports keras, whose backend must stand in the environment by then, and no other framework.
+It imports keras, whose backend must be set in the environment before, and no other framework.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ DTYPE_POLICIES = {
     "fp16": "mixed_float16",
     "fp64": "float64",
 }
-"""Keras's name of each precision; the mixed ones keep variables in float32. Losses and metrics have
-floatx, which is float32 in all but the last."""
+"""Keras's dtype policy for each precision; the mixed ones keep variables in float32. Losses and
+metrics are in floatx, which is float32 except in fp64."""
 
 IMAGE_DATA_FORMAT = "channels_last"
-"""The default, for every backend. Where torch computes, Keras hands these images to it as views in
-its own channels_last layout, copied nowhere; training took as long or longer with channels_first.
-What answers requests chooses layer by layer (`KerasFramework.image_format`)."""
+"""The default for every backend. On torch, Keras passes these images as views in torch's own
+channels_last layout, without a copy; training took as long or longer with channels_first.
+Inference chooses the format layer by layer (`KerasFramework.image_format`)."""
 
 LAYOUTS = {"channels_last": "NHWC", "channels_first": "NCHW"}
 
 
 def configure(*, backend: str, precision: str) -> None:
-    """Set the precision of layers to come; RuntimeError where keras has another backend."""
+    """Set the precision of layers made later; RuntimeError if keras has another backend."""
     chosen = keras.config.backend()
     if chosen != backend:
         raise RuntimeError(
             f"keras computes with {chosen}, expected {backend}\n"
-            f"hint: KERAS_BACKEND={backend} must stand before keras is imported"
+            f"hint: set KERAS_BACKEND={backend} before keras is imported"
         )
     policy = DTYPE_POLICIES[precision]
     keras.config.set_floatx("float64" if policy == "float64" else "float32")
@@ -64,7 +64,7 @@ def image_layout() -> str:
 
 
 class LastValue(keras.metrics.Metric):
-    """A metric that is the last value it was given, where Keras's own average over the steps."""
+    """A metric that holds the last value; Keras's own metrics average over the steps."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name)
@@ -75,17 +75,16 @@ class LastValue(keras.metrics.Metric):
         self.last.assign(value)
 
     def result(self) -> Any:
-        """The value, apart from the variable, which the next step overwrites."""
+        """A copy of the value, since the next step overwrites the variable."""
         return ops.copy(self.last)
 
 
 class TrainedModel(keras.Model):
-    """A model of layers whose step logs the compiled loss alone, of this step, as LAST_LOSS.
+    """A model whose train step logs this step's loss, without penalties, as LAST_LOSS.
 
-    Its gradients are those of the loss and the layers' penalties, as with every Keras model.
-    `compute_loss` is where Keras lets a model say so: all that surrounds it stays Keras's own,
-    https://keras.io/api/models/model_training_apis/. The loss goes through a metric's variable,
-    because a backend's step may be a pure function.
+    Its gradients are those of the loss and the layers' penalties, as with every Keras model. Only
+    `compute_loss` is overridden, as Keras allows: https://keras.io/api/models/model_training_apis/.
+    The loss goes through a metric's variable, because a backend's step may be a pure function.
     """
 
     def __init__(self, inputs: Any, outputs: Any) -> None:
@@ -108,7 +107,7 @@ class TrainedModel(keras.Model):
 
 
 class Factors(NamedTuple):
-    """What the update of step t takes in place of a learning rate, scalars in floatx."""
+    """The factors of step t's update, passed in place of a learning rate; scalars in floatx."""
 
     rate: Any
     """learning rate * sqrt(1 - beta2^t) / (1 - beta1^t)."""
@@ -117,29 +116,29 @@ class Factors(NamedTuple):
 
 
 class Update(NamedTuple):
-    """What AdamW changes in one step: tensors of the backend, of every variable in one order."""
+    """AdamW's inputs and state in one step: the backend's tensors, variable by variable."""
 
     gradients: list[Any]
     weights: list[Any]
     moments: list[Any]
     second_moments: list[Any]
     kept: list[float]
-    """What decay leaves of each weight."""
+    """The factor that decay applies to each weight."""
     factors: Factors
 
 
 class AdamW(keras.optimizers.Optimizer):
     """Loshchilov and Hutter (2019), algorithm 2, at a constant rate, computed in floatx.
 
-    Differs: Keras's own adds epsilon to a root that is not corrected for its bias, and computes in
-    the variables' dtype, in bf16 as well (Keras 3.15, keras/src/optimizers/adam.py).
+    Differs: Keras's own AdamW adds epsilon to the root before bias correction, and computes in the
+    variables' dtype, in bf16 as well (Keras 3.15, keras/src/optimizers/adam.py).
 
     Args:
         constants: learning_rate, beta1, beta2, epsilon and weight_decay.
-        is_decayed: of each variable, in the order of `build`, whether it shrinks in each step by
-            learning_rate * weight_decay of itself.
-        update_together: what the backend changes all variables by, where that is faster than one
-            by one; it takes an `Update` and the betas.
+        is_decayed: for each variable, in the order of `build`, whether each step multiplies it by
+            1 - learning_rate * weight_decay.
+        update_together: the backend's function that updates all variables at once, if that is
+            faster than one by one; it takes an `Update` and the betas.
     """
 
     def __init__(
@@ -149,7 +148,7 @@ class AdamW(keras.optimizers.Optimizer):
         is_decayed: Sequence[bool],
         update_together: Callable[..., None] | None = None,
     ) -> None:
-        # Keras asks for the rate once in a step, and hands what it gets to each variable's update.
+        # Keras calls this once a step, and passes the result to each variable's update.
         super().__init__(learning_rate=self._factors)
         self._constants = constants
         kept = 1 - constants["learning_rate"] * constants["weight_decay"]
@@ -159,22 +158,22 @@ class AdamW(keras.optimizers.Optimizer):
         self.second_moments: list[Any] = []
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Make the moments of each variable, in its dtype."""
+        """Create the moments of each variable, in the variable's dtype."""
         super().build(variables)
         self.moments, self.second_moments = self.add_optimizer_variables(
             variables, ["moment", "second_moment"]
         )
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Factors) -> None:
-        """Move one variable and its moments on.
+        """Update one variable and its moments.
 
-        Values that were made here are changed in place where the backend can: torch would take new
-        memory for each of them.
+        Temporaries are changed in place if the backend can: torch would otherwise allocate memory
+        for each result.
         """
         constants, wide = self._constants, keras.config.floatx()
         index = self._get_variable_index(variable)
         moment, second_moment = self.moments[index], self.second_moments[index]
-        # TensorFlow's gradient of a lookup is a list of rows: the reshape adds them up.
+        # TensorFlow's gradient of a lookup is a list of rows: the reshape sums them.
         gradient = ops.reshape(ops.cast(gradient, wide), variable.shape)
         m = _average(gradient, moment, weight=1 - constants["beta1"])
         v = _average(gradient * gradient, second_moment, weight=1 - constants["beta2"])
@@ -189,9 +188,10 @@ class AdamW(keras.optimizers.Optimizer):
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Factors
     ) -> None:
-        """Update every variable: as Keras lets its own optimizers do it on torch.
+        """Update every variable, all at once if the backend has a function for it.
 
-        Keras 3.15, keras/src/backend/torch/optimizers/torch_parallel_optimizer.py.
+        Keras's own optimizers do so on torch: Keras 3.15,
+        keras/src/backend/torch/optimizers/torch_parallel_optimizer.py.
         """
         if self._update_together is None:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
@@ -211,7 +211,7 @@ class AdamW(keras.optimizers.Optimizer):
     def _factors(self) -> Factors:
         constants = self._constants
         step = ops.cast(self.iterations, keras.config.floatx()) + 1.0
-        # 1 - beta^t, without the digits that are lost where beta^t is rounded first.
+        # 1 - beta^t by expm1, since rounding beta^t first would lose digits.
         first, second = (
             -ops.expm1(step * math.log(constants[name])) for name in ("beta1", "beta2")
         )
@@ -222,7 +222,7 @@ class AdamW(keras.optimizers.Optimizer):
 
 
 def _average(value: Any, variable: Any, *, weight: float) -> Any:
-    """The variable moved towards the value by this share of the way, in the value's dtype."""
+    """The weighted average of a variable and a value of this weight, in the value's dtype."""
     average = ops.cast(variable, keras.backend.standardize_dtype(value.dtype))
     change = value - average
     change *= weight

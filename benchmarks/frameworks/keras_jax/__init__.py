@@ -1,4 +1,4 @@
-"""Keras on JAX: what it can do, and its environment. Imports no framework."""
+"""Keras on JAX: its capabilities and its environment. Imports no framework."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ CAPABILITIES = keras.capabilities(
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that must stand before jax and keras are imported."""
+    """The variables to set before jax and keras are imported."""
     return {**jax.environment(settings), **keras.environment("jax", settings)}

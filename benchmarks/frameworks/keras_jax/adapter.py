@@ -1,6 +1,6 @@
-"""Keras on JAX: JAX's adapter, and Keras's stateless train function with the state that it moves.
+"""Keras on JAX: JAX's adapter, and Keras's stateless step functions with their state.
 
-It imports jax, the contract and what the Keras frameworks share.
+It imports jax, the contract and the part that Keras's frameworks share.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.frameworks.keras.framework import (
 )
 
 CUDNN_ATTENTION = "dot_product_attention_fwd"
-"""In the name of the primitive that is cuDNN's attention, in a trace."""
+"""Part of the name of the primitive in a trace that runs cuDNN's attention."""
 
 
 class Adapter(KerasFramework):
@@ -30,11 +30,11 @@ class Adapter(KerasFramework):
         super().__init__(jax_adapter.Adapter(), backend_name="jax", kernel_layout="OI")
 
     def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
-        """The kernel of cuDNN where Keras's operation traces to it.
+        """The kernel of cuDNN, if Keras's operation traces to it.
 
-        Never TPU's: Keras hands it queries that are not divided by the root of the head's
-        dimension, and neither does the kernel divide them (Keras 3.15, dot_product_attention in
-        keras/src/backend/jax/nn.py; jax 0.10, splash_attention_kernel.py).
+        Never TPU's: neither Keras nor that kernel divides the queries by the root of the head's
+        dimension (Keras 3.15, dot_product_attention in keras/src/backend/jax/nn.py; jax 0.10,
+        splash_attention_kernel.py).
         """
         from keras import ops
 
@@ -51,9 +51,9 @@ class Adapter(KerasFramework):
 
 
 class JaxInference:
-    """Keras's jitted predict step and its state, which it donates and returns as it was.
+    """Keras's jitted predict step and its state, which is donated and returned unchanged.
 
-    As in `predict`, the state stays outside the variables from one answer to the next.
+    As in `predict`, the state stays outside the variables from one call to the next.
     """
 
     def __init__(self, model: Any) -> None:
@@ -61,18 +61,18 @@ class JaxInference:
         self._state: Any = None
 
     def answer(self, inputs: Any) -> Any:
-        """Enqueue one predict step; the model's output."""
+        """Enqueue one predict step; returns the model's output."""
         if self._state is None:
             self._state = self._copied_state()
         outputs, self._state = self._model.predict_function(self._state, iter([(inputs,)]))
         return outputs
 
     def count_flop(self, inputs: Any) -> int:
-        """FLOP of the products in the step's trace."""
+        """FLOP of the matmuls and convolutions in the step's trace."""
         return jax_adapter.count_flop(self._model.predict_step, self._copied_state(), (inputs,))
 
     def _copied_state(self) -> tuple[list[Any], ...]:
-        """Copies: the step takes their memory over, and the variables keep their own."""
+        """Copies of the variables' values, since the step donates their memory."""
         model = self._model
         groups = (model.trainable_variables, model.non_trainable_variables)
         return tuple([jax.numpy.copy(one.value) for one in variables] for variables in groups)
@@ -81,10 +81,9 @@ class JaxInference:
 class JaxTraining:
     """Keras's jitted train step and its state, which stays outside the variables between steps.
 
-    As in `fit`, where the state goes back into the variables at the end of an epoch: to assign it
-    in each step would cost more than to launch the step (Keras 3.15,
-    keras/src/backend/jax/trainer.py). The step donates its state, so that the variables' own arrays
-    are gone after the first.
+    `fit` does the same and assigns the variables at the end of an epoch: doing so in each step
+    would cost more than to launch the step (Keras 3.15, keras/src/backend/jax/trainer.py). The step
+    donates its state, so that the variables' own arrays are deleted after the first step.
     """
 
     def __init__(self, model: Any) -> None:
@@ -92,13 +91,13 @@ class JaxTraining:
         self._state: Any = None
 
     def step(self, inputs: Any, targets: Any) -> Any:
-        """Enqueue one train step; its loss."""
+        """Enqueue one train step; returns its loss."""
         state = self._variables_values() if self._state is None else self._state
         logs, self._state = self._model.train_function(state, iter([(inputs, targets)]))
         return logs[LAST_LOSS]
 
     def sync(self) -> None:
-        """Bring the state into the variables; the next step takes it from there."""
+        """Assign the state to the variables; the next step begins from their values."""
         if self._state is not None:
             for variables, values in zip(self._variables(), self._state):
                 for variable, value in zip(variables, values):
@@ -106,7 +105,7 @@ class JaxTraining:
         self._state = None
 
     def examine(self, inputs: Any, targets: Any) -> Examined:
-        """What the train step's trace is."""
+        """The dtypes and FLOP in the train step's trace."""
         self.sync()
         state = self._variables_values()
         flop = jax_adapter.count_flop(self._model.train_step, state, (inputs, targets))

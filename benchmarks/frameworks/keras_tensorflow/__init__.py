@@ -1,4 +1,4 @@
-"""Keras on TensorFlow: what it can do, and its environment. Imports no framework."""
+"""Keras on TensorFlow: its capabilities and its environment. Imports no framework."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ CAPABILITIES = keras.capabilities(
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that must stand before tensorflow and keras are imported."""
+    """The variables to set before tensorflow and keras are imported."""
     return {**tensorflow.environment(settings), **keras.environment("tensorflow", settings)}

@@ -1,6 +1,6 @@
 """Keras on TensorFlow: TensorFlow's adapter, and Keras's train function on its tensors.
 
-It imports tensorflow, the contract and what the Keras frameworks share.
+It imports tensorflow, the contract and the part that Keras's frameworks share.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class TensorFlowInference:
         self._model = model
 
     def answer(self, inputs: Any) -> Any:
-        """Enqueue one predict step; the model's output."""
+        """Enqueue one predict step; returns the model's output."""
         return self._model.predict_function([(inputs,)])
 
     def count_flop(self, inputs: Any) -> int:
-        """TensorFlow's count for a graph of the step."""
+        """TensorFlow's own count of FLOP for a graph of the step."""
         traced = tf.function(lambda values: self._model(values, training=False), autograph=False)
         return tensorflow_adapter.count_flop(traced.get_concrete_function(inputs).graph)
 
@@ -57,22 +57,22 @@ class TensorFlowInference:
 class TensorFlowTraining:
     """Keras's train function: a `tf.function` of the whole step, or the step itself if eager.
 
-    `fit` would take batches out of a tf.data iterator; any other iterator hands over tensors that
-    lie on the device already (Keras 3.15, keras/src/backend/tensorflow/trainer.py).
+    `fit` takes batches from a tf.data iterator; any other iterator may pass tensors that are on the
+    device already (Keras 3.15, keras/src/backend/tensorflow/trainer.py).
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
 
     def step(self, inputs: Any, targets: Any) -> Any:
-        """Enqueue one train step; its loss."""
+        """Enqueue one train step; returns its loss."""
         return self._model.train_function(iter([(inputs, targets)]))[LAST_LOSS]
 
     def sync(self) -> None:
-        """Do nothing: the step works on the variables themselves."""
+        """Do nothing: the step changes the variables themselves."""
 
     def examine(self, inputs: Any, targets: Any) -> Examined:
-        """What a graph of the gradients is: TensorFlow's count without the update."""
+        """The dtypes and FLOP of a graph of the gradients, so without the update."""
         traced = tf.function(self._gradients, autograph=False)
         concrete = traced.get_concrete_function(inputs, targets)
         return Examined(

@@ -1,4 +1,4 @@
-"""Keras on PyTorch: what it can do, and its environment. Imports no framework."""
+"""Keras on PyTorch: its capabilities and its environment. Imports no framework."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import dataclasses
 from benchmarks.contract.framework import Settings, Unsupported
 from benchmarks.frameworks import keras, pytorch
 
-# Keras 3.15 and torch 2.13. With the loss that `compile` wraps Dynamo does not get even that far,
-# but fails an assertion of its own, https://github.com/keras-team/keras/issues/22282.
+# Keras 3.15 and torch 2.13. With the loss that `compile` wraps, Dynamo fails even earlier, with an
+# assertion of its own, https://github.com/keras-team/keras/issues/22282.
 NO_COMPILED_STEP = Unsupported(
     reason="torch.compile reaches its recompile limit on Keras's layers: most of the step would run"
-    " eagerly after all",
+    " eagerly",
     link="https://github.com/keras-team/keras/issues/21851",
     execution="compiled",
 )
@@ -31,11 +31,11 @@ CAPABILITIES = dataclasses.replace(
 )
 
 TORCH_DEVICES = {"cpu": "cpu", "cuda": "cuda", "metal": "mps"}
-"""Torch's name of each device; Keras takes an accelerator wherever it finds one."""
+"""Torch's name of each device; by default Keras uses an accelerator if there is one."""
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that must stand before torch and keras are imported."""
+    """The variables to set before torch and keras are imported."""
     return {
         **pytorch.environment(settings),
         **keras.environment("torch", settings),

@@ -1,6 +1,6 @@
 """Keras on PyTorch: PyTorch's adapter, and Keras's train function on its tensors.
 
-It imports torch, the contract and what the Keras frameworks share.
+It imports torch, the contract and the part that Keras's frameworks share.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ FUSED = {
 class Adapter(KerasFramework):
     """Keras on PyTorch as the worker and the implementations see it; see `Framework`."""
 
-    image_format = "channels_first"  # torch's own: Keras transposes no images then
+    image_format = "channels_first"  # torch's own format, so that Keras transposes no images
 
     def __init__(self) -> None:
         super().__init__(pytorch_adapter.Adapter(), backend_name="torch", kernel_layout="OI")
 
     def memory_layout(self, part: Any, images: Any) -> str:
-        """How torch's result lies in memory: channels first may be a view of NHWC."""
+        """The memory layout of torch's result: channels first may be a view of NHWC."""
         with torch.inference_mode():
             convolved = part(images)
         is_last = convolved.is_contiguous(memory_format=torch.channels_last)
         return "NHWC" if is_last else "NCHW"
 
     def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
-        """AdamW, of all variables together."""
+        """AdamW that updates all variables at once."""
         from benchmarks.frameworks.keras.model import AdamW
 
         return AdamW(constants, is_decayed=is_decayed, update_together=_update_together)
 
     def fused_attention(self, shape: tuple[int, ...], dtype: str) -> str | None:
-        """Flash attention where Keras asks for it, else what torch chooses by itself.
+        """Flash attention if Keras selects it, else the kernel that torch selects.
 
         Keras 3.15, dot_product_attention in keras/src/backend/torch/nn.py.
         """
@@ -86,11 +86,11 @@ class TorchInference:
         self._model = model
 
     def answer(self, inputs: Any) -> Any:
-        """Enqueue one predict step; the model's output."""
+        """Enqueue one predict step; returns the model's output."""
         return self._model.predict_function([(inputs,)])
 
     def count_flop(self, inputs: Any) -> int:
-        """FLOP of the products of an eager step."""
+        """FLOP of the matmuls and convolutions of an eager step."""
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self._model.predict_step((inputs,))
         return int(counter.get_total_flops())
@@ -103,14 +103,14 @@ class TorchTraining:
         self._model = model
 
     def step(self, inputs: Any, targets: Any) -> Any:
-        """Enqueue one train step; its loss."""
+        """Enqueue one train step; returns its loss."""
         return self._model.train_function([(inputs, targets)])[LAST_LOSS]
 
     def sync(self) -> None:
-        """Do nothing: the step works on the variables themselves."""
+        """Do nothing: the step changes the variables themselves."""
 
     def examine(self, inputs: Any, targets: Any) -> Examined:
-        """What an eager step is, which moves the state on; torch counts products only."""
+        """The dtypes and FLOP of an eager step, which changes the state; matmuls etc. only."""
         with FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
             self._model.train_step((inputs, targets))
         gradient = self._model.trainable_variables[0].value.grad
@@ -121,16 +121,16 @@ class TorchTraining:
 
 
 MAX_VALUES_TOGETHER = 2**26
-"""Of the variables that one list of tensors holds: what an update makes beside them takes memory,
-four bytes a value, and in bf16 twenty."""
+"""Largest number of values in one list of variables: the temporaries of an update take four bytes
+a value, and in bf16 twenty."""
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is untyped here
 def _update_together(update: Any, *, beta1: float, beta2: float) -> None:
     """An `Update` of Keras's AdamW by torch's operations on lists of tensors, in float32.
 
-    Keras's own AdamW on torch is made of the same: one by one a variable takes twice the passes,
-    and on a GPU a launch for each of them.
+    Keras's own AdamW on torch uses them too. Updating variables one by one would take twice the
+    passes over memory, and on a GPU a kernel launch for each.
     """
     for part in _parts([weight.numel() for weight in update.weights]):
         some = {name: ones[part] for name, ones in update._asdict().items() if name != "factors"}
@@ -138,7 +138,7 @@ def _update_together(update: Any, *, beta1: float, beta2: float) -> None:
 
 
 def _parts(sizes: Sequence[int]) -> Iterator[slice]:
-    """Positions of neighbours of at most MAX_VALUES_TOGETHER in sum, or of one alone."""
+    """Slices of variables that hold at most MAX_VALUES_TOGETHER values, or one variable."""
     start, total = 0, 0
     for position, size in enumerate(sizes):
         if position > start and total + size > MAX_VALUES_TOGETHER:
@@ -150,7 +150,7 @@ def _parts(sizes: Sequence[int]) -> Iterator[slice]:
 
 def _update_part(update: Any, *, beta1: float, beta2: float) -> None:
     held = (update.weights, update.moments, update.second_moments)
-    # In float32 these are the variables themselves.
+    # In float32 these are the variables' tensors themselves.
     gradients, weights, moments, second_moments = (
         [one.float() for one in ones] for ones in (update.gradients, *held)
     )
@@ -168,9 +168,9 @@ def _update_part(update: Any, *, beta1: float, beta2: float) -> None:
 
 
 def _formulas() -> dict[Any, Any]:
-    """The FLOP of attention on a CPU, for which torch 2.13 has no formula: as its GPU kernels'.
+    """The FLOP of attention on a CPU, for which torch 2.13 has no formula; as for GPU kernels.
 
-    Of products only, without causal discount; the backward pass makes the scores again.
+    Matmuls only, without causal discount; the backward pass computes the scores again.
     """
 
     def forward(query_BHTK: tuple[int, ...], *_: Any, **__: Any) -> int:

@@ -1,6 +1,6 @@
-"""LiteRT, TensorFlow Lite's successor: what it can do, and its environment. Imports no framework.
+"""LiteRT, TensorFlow Lite's successor: capabilities and environment. Imports no framework.
 
-Its models are converted from TensorFlow's implementations, in a process of their own.
+Its models are converted from TensorFlow's implementations, in a separate process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from benchmarks.contract.framework import Capabilities, Settings, Unsupported
 CAPABILITIES = Capabilities(
     name="litert",
     import_name="ai_edge_litert",
-    # The converter's identify a result as well: other models come out of other versions.
+    # The versions of the converter's packages identify a result too: they change the model.
     distributions=("ai-edge-litert",),
     executions=("graph",),
     precisions={"cpu": ("fp32", "int8"), "metal": ()},
@@ -18,17 +18,17 @@ CAPABILITIES = Capabilities(
     out_of_memory_patterns=(r"bad_alloc", r"[Oo]ut of memory", r"failed to allocate"),
     unsupported=(
         Unsupported(
-            reason="an interpreter runs a whole model: operation by operation there is none",
+            reason="an interpreter runs whole models only: it has no eager execution",
             link="https://ai.google.dev/edge/litert/inference",
             execution="eager",
         ),
         Unsupported(
-            reason="kernels are chosen when a model is loaded, not compiled: that is graph",
+            reason="kernels are chosen when a model is loaded, not compiled: see execution=graph",
             link="https://ai.google.dev/edge/litert/inference",
             execution="compiled",
         ),
         Unsupported(
-            reason="its CPU kernels have no bf16",
+            reason="LiteRT's CPU kernels have no bf16",
             link="https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization",
             device="cpu",
             precision="bf16",
@@ -38,5 +38,5 @@ CAPABILITIES = Capabilities(
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that must stand before LiteRT is imported, and before TensorFlow converts."""
+    """The variables to set before LiteRT is imported, and before TensorFlow converts a model."""
     return {"OMP_NUM_THREADS": str(settings.num_threads), "TF_CPP_MIN_LOG_LEVEL": "2"}

@@ -1,7 +1,7 @@
 """LiteRT's adapter: interpreters, values, precision and placement for the worker.
 
 It imports ai_edge_litert, the contract and nothing else of the harness. Values are NumPy arrays:
-LiteRT copies what it is given into tensors of its own.
+LiteRT copies its inputs into tensors of its own.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class Adapter:
         self._num_interpreters = 0
         self._operations = ""
         self._last: tuple[bytes, Any] | None = None
-        """The last model of our own, and its interpreter."""
+        """The last self-test model, and its interpreter."""
 
     def configure(self, settings: Settings) -> None:
-        """Take the settings: interpreters made from here on have them."""
+        """Take the settings for all interpreters made later."""
         self._settings = settings
 
     def devices(self) -> dict[str, int]:
-        """The CPU, by XNNPACK's kernels; its delegates for GPUs are not for desktops."""
+        """The CPU, with XNNPACK's kernels; LiteRT's GPU delegates do not support desktops."""
         return {"cpu": 1}
 
     def interpreter(self, model: bytes) -> Any:
         """An interpreter of this model with the configured threads, its tensors allocated."""
-        assert self._settings is not None, "an interpreter before configure"
+        assert self._settings is not None, "configure must come before interpreter"
         made = Interpreter(model_content=model, num_threads=self._settings.num_threads)
         made.allocate_tensors()
         self._num_interpreters += 1
@@ -60,22 +60,22 @@ class Adapter:
         return host.astype(np.float32) if host.dtype == np.float16 else host
 
     def wait(self, values: Any) -> None:
-        """Do nothing: `invoke` returns when its outputs are there."""
+        """Do nothing: `invoke` returns when its outputs are computed."""
 
     def placement(self, value: Any) -> str:
-        """The CPU: values are NumPy's."""
+        """The CPU, since values are NumPy arrays."""
         return "cpu" if isinstance(value, np.ndarray) else type(value).__name__
 
     def num_compilations(self) -> int:
-        """Interpreters made so far: there kernels are chosen and weights are packed."""
+        """Interpreters made so far: making one chooses kernels and packs weights."""
         return self._num_interpreters
 
     def peak_memory_bytes(self) -> int | None:
-        """None: it keeps no peak."""
+        """None: LiteRT keeps no peak of memory."""
         return None
 
     def matmul(self, a: Any, b: Any) -> Any:
-        """A @ b by a model of one product, float32."""
+        """A @ b by a model of one matmul, float32."""
         return self._answer(_matmul_model(a.shape, b.shape), [a, b])
 
     def convolve(self, images: Any, kernel: Any) -> Any:
@@ -84,10 +84,10 @@ class Adapter:
         return self._answer(_convolution_model(images.shape, kernel_DHWC), [images])
 
     def settle(self) -> None:
-        """Do nothing: it compiles nothing, and keeps no peak of memory."""
+        """Do nothing: LiteRT compiles nothing, and keeps no peak of memory."""
 
     def describe(self) -> dict[str, str]:
-        """The version, the threads, and what the last model's operations were handed to."""
+        """The version, the threads, and the operations of the last model."""
         assert self._settings is not None
         return {
             "ai-edge-litert": metadata.version("ai-edge-litert"),
@@ -104,7 +104,7 @@ class Adapter:
         return np.asarray(made.get_tensor(made.get_output_details()[0]["index"]))
 
     def _known(self, model: bytes) -> Any:
-        """The interpreter of a model of our own, made once."""
+        """The interpreter of a self-test model, made once."""
         if self._last is None or self._last[0] != model:
             self._last = (model, self.interpreter(model))
         return self._last[1]
@@ -132,7 +132,7 @@ def _matmul_model(left: tuple[int, ...], right: tuple[int, ...]) -> bytes:
 
 
 def _convolution_model(images: tuple[int, ...], kernel_DHWC: np.ndarray) -> bytes:
-    """Of stride 1; without stride, SAME is the explicit padding."""
+    """A model of a convolution of stride 1, for which SAME is symmetric padding."""
     options = schema.Conv2DOptionsT()
     options.padding = schema.Padding.SAME
     options.strideH = options.strideW = 1
@@ -160,7 +160,7 @@ def _model(
     """
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version = SCHEMA_VERSION
-    model.buffers = [schema.BufferT()]  # the first one is empty, and stands for none
+    model.buffers = [schema.BufferT()]  # by convention the first one is empty
     graph.tensors = [_tensor(shape) for shape in inputs]
     for array in constants:
         buffer = schema.BufferT()

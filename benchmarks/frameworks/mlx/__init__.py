@@ -1,4 +1,4 @@
-"""MLX: what it can do, and the environment that it is started in. Imports no framework."""
+"""MLX: its capabilities and its environment. Imports no framework."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.contract.framework import Capabilities, Settings, Unsupported
 CAPABILITIES = Capabilities(
     name="mlx",
     import_name="mlx",
-    # The framework, and its builds, of which one is installed.
+    # The framework and its builds, one of which is installed.
     distributions=("mlx", "mlx-cpu", "mlx-metal", "mlx-cuda-12", "mlx-cuda-13"),
     executions=("eager", "compiled"),
     precisions={
@@ -17,10 +17,9 @@ CAPABILITIES = Capabilities(
         "cuda": ("fp32", "tf32", "bf16", "bf16_pure", "fp16"),
         "metal": ("fp32", "bf16", "bf16_pure", "fp16"),
     },
-    # On the CPU, async_eval lets a few operations wait and no more: it returns when a step is all
-    # but done.
+    # On the CPU, async_eval queues only a few operations: it returns when a step is almost done.
     asynchronous_devices=("cuda", "metal"),
-    # MLX 0.32 on the CPU does not look whether it got the memory: there it ends with a signal.
+    # On the CPU, MLX 0.32 does not check allocations: out of memory, it dies by a signal.
     out_of_memory_patterns=(
         r"\[malloc\] Unable to allocate",
         r"\[metal::malloc\] (Attempting to allocate|Unable to allocate|Resource limit)",
@@ -29,12 +28,12 @@ CAPABILITIES = Capabilities(
         r"CUDA_ERROR_OUT_OF_MEMORY",
     ),
     needs_compiler=(("compiled", "cpu"),),
-    # A limit beyond which MLX first frees what it keeps, and waits for what is being computed.
+    # At the limit MLX first frees cached memory and waits for running operations.
     limits_memory_on=("cuda", "metal"),
     unsupported=(
         Unsupported(
-            reason="MLX records its operations and runs them as they are, or through mx.compile:"
-            " there is no other graph mode",
+            reason="MLX runs recorded operations one by one or through mx.compile:"
+            " it has no other graph mode",
             link="https://ml-explore.github.io/mlx/build/html/usage/compile.html",
             execution="graph",
         ),
@@ -51,7 +50,7 @@ CAPABILITIES = Capabilities(
             precision="fp64",
         ),
         Unsupported(
-            reason="only chips from the M5 on multiply in TF32, and MLX does not say if it did",
+            reason="only chips from the M5 on multiply in TF32, and MLX does not report it",
             link="https://ml-explore.github.io/mlx/build/html/usage/precision.html",
             device="metal",
             precision="tf32",
@@ -60,11 +59,11 @@ CAPABILITIES = Capabilities(
 )
 
 TEMPORARY = "temporary"
-"""Name of the folder of temporary files in the cache folder, where mx.compile keeps its kernels."""
+"""Name of the folder in the cache folder for temporary files, such as mx.compile's kernels."""
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that must stand before mlx is imported: threads, precision, caches."""
+    """The variables to set before mlx is imported: threads, precision, caches."""
     threads = str(settings.num_threads)
     variables = {
         # MLX computes in one thread; these are for its BLAS: OpenBLAS, or Apple's Accelerate.
@@ -78,8 +77,8 @@ def environment(settings: Settings) -> dict[str, str]:
         variables["MLX_PTX_CACHE_DIR"] = str(Path(settings.cache_folder) / "ptx")
         variables["CUDA_CACHE_PATH"] = str(Path(settings.cache_folder) / "cuda")
     if (settings.device, settings.execution) == ("cpu", "compiled"):
-        # MLX 0.32 keeps the kernels that it has g++ build with the temporary files (CompilerCache
-        # in mlx/backend/cpu/compiled.cpp). In the launch's own folder each launch would build them
-        # anew. Remove once their folder can be named.
+        # MLX 0.32 keeps the kernels that g++ builds among the temporary files (CompilerCache in
+        # mlx/backend/cpu/compiled.cpp). In a private folder each launch would build them again.
+        # Remove when MLX has a setting for their folder.
         variables["TMPDIR"] = str(Path(settings.cache_folder) / TEMPORARY)
     return variables

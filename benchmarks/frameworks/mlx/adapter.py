@@ -32,13 +32,13 @@ COMPUTE_DTYPES = {
     "fp16": mx.float16,
     "fp64": mx.float64,
 }
-"""What convolutions and matrix products take in each precision."""
+"""The dtype of the operands of convolutions and matmuls in each precision."""
 
 TOTAL_MEMORY_KEYS = ("max_recommended_working_set_size", "total_memory")
-"""What a GPU may use, in Metal's device information and in CUDA's."""
+"""Keys of the memory that a GPU may use, in Metal's and in CUDA's device information."""
 
 REPORTED_DEVICE_KEYS = ("device_name", "architecture", "memory_size", "total_memory")
-"""What does not change from launch to launch; Metal and CUDA name the memory differently."""
+"""Keys whose values are the same in each launch; Metal and CUDA name the memory differently."""
 
 REPORTED_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -58,7 +58,7 @@ BLAS_MARKS = {
     "bli_info_get_version_str": "BLIS",
     "ATL_buildinfo": "ATLAS",
 }
-"""A function that each library alone has; netlib's reference BLAS has none but BLAS."""
+"""A function that only this library has; netlib's reference BLAS has no such function."""
 
 Convolution = Callable[[mx.array, mx.array], mx.array]
 
@@ -71,7 +71,7 @@ class Adapter:
         self._dtype = mx.float32
 
     def configure(self, settings: Settings) -> None:
-        """Choose the device, its memory and the precision; the rest stood in the environment."""
+        """Set the device, its memory and the precision; the rest is in the environment."""
         self._device = settings.device
         self._dtype = COMPUTE_DTYPES[settings.precision]
         mx.set_default_device(mx.cpu if settings.device == "cpu" else mx.gpu)
@@ -87,7 +87,7 @@ class Adapter:
 
     def put(self, array: np.ndarray) -> Any:
         """A copy of the array in memory that every device shares, with its dtype."""
-        # Without being told, MLX makes float32 of float64.
+        # By default, MLX converts float64 to float32.
         return mx.array(array, dtype=mx.float64 if array.dtype == np.float64 else None)
 
     def get(self, value: Any) -> np.ndarray:
@@ -103,8 +103,8 @@ class Adapter:
     def placement(self, value: Any) -> str:
         """The kind of device that computes a value.
 
-        Differs: memory is shared and an MLX array has no device, its operations do. Programs name
-        none, so that all of them run on the default device, which is read back.
+        Differs: memory is shared, and an MLX array has no device, only its operations have one.
+        Programs name no device: all operations run on the default one, which is read back.
         """
         del value
         return "cpu" if mx.default_device() == mx.cpu else _gpu_kind() or "unknown"
@@ -113,7 +113,7 @@ class Adapter:
         """None: MLX does not count them."""
 
     def peak_memory_bytes(self) -> int | None:
-        """The peak of a GPU's live arrays; on the CPU it covers neither BLAS nor scratch space."""
+        """The peak of a GPU's live arrays; None on the CPU, where it would lack scratch memory."""
         return None if self._device == "cpu" else int(mx.get_peak_memory())
 
     def matmul(self, a: Any, b: Any) -> Any:
@@ -127,7 +127,7 @@ class Adapter:
         return own(images.astype(self._dtype), kernel_DHWC.astype(self._dtype))
 
     def settle(self) -> None:
-        """Begin the device's peak of memory anew; MLX compiles within the call."""
+        """Reset the device's peak of memory; MLX compiles within the call."""
         mx.reset_peak_memory()
 
     def describe(self) -> dict[str, str]:
@@ -139,9 +139,9 @@ class Adapter:
             "metal_available": str(mx.metal.is_available()),
             "apple_silicon": str(is_apple_silicon()),
             "blas": blas(),
-            # On the CPU, narrower operands are widened for a convolution's products.
+            # On the CPU, operands narrower than float32 are widened for a convolution.
             "products": dtype_name(self._product_dtype()),
-            # MLX computes a stream in one thread. Only a BLAS may have more: the variables below.
+            # MLX computes a stream in one thread. Only BLAS may use more: see the variables below.
             "num_threads": "1",
             "memory_limit_bytes": str(mx.get_memory_limit()),
             **{key: str(known[key]) for key in REPORTED_DEVICE_KEYS if key in known},
@@ -154,9 +154,9 @@ class Adapter:
 
 
 def convolution(*, device: str, stride: int) -> Convolution:
-    """A function of BHWC images and a DHWC kernel that returns their convolution, BHWD.
+    """A function from BHWC images and a DHWC kernel to their convolution, BHWD.
 
-    It is padded by (kernel_size - 1) // 2 on each side.
+    Images are padded by (kernel_size - 1) // 2 on each side.
     """
     if device == "cpu":
         return _convolution_on_cpu(stride)
@@ -174,15 +174,15 @@ def dtype_name(dtype: mx.Dtype) -> str:
 
 
 def is_apple_silicon() -> bool:
-    """Whether this is the hardware that MLX is made for."""
+    """Whether this machine has Apple silicon, for which MLX is made."""
     return (sys.platform, platform.machine()) == ("darwin", "arm64")
 
 
 def blas() -> str:
-    """The library that MLX's matrix products on the CPU call: its kind and its file.
+    """The library that MLX's matmuls on the CPU call: its kind and its file.
 
-    On Linux a preloaded library comes before the one that the wheel carries, so that the answer is
-    where the loader finds the function, looking first where MLX's own look-up begins.
+    On Linux a preloaded library takes precedence over the wheel's own, so the function is looked
+    up in the same order as MLX's loader does.
     """
     if sys.platform == "darwin":
         return "Accelerate"
@@ -220,24 +220,24 @@ def _blas_kind(file: str) -> str:
 
 
 def _gpu_kind() -> str | None:
-    """Our name of the GPU that this build of MLX uses and sees."""
+    """Our name of the GPU that this build of MLX can use; None if there is none."""
     if mx.metal.is_available():
         return "metal"
     return "cuda" if mx.cuda.is_available() else None
 
 
 def _prepare_compiler(folder: Path) -> None:
-    """Make the folder of compiled kernels, without which MLX fails; RuntimeError without g++.
+    """Create the folder for compiled kernels, which MLX needs; RuntimeError without g++.
 
-    MLX calls no other compiler, and where there is none it fuses nothing and says nothing.
+    MLX uses no other compiler; without g++ it silently fuses nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.which("g++") is None:
-        raise RuntimeError("mx.compile on the CPU needs g++, and there is none on PATH")
+        raise RuntimeError("mx.compile on the CPU needs g++, which is not on PATH")
 
 
 def _limit_memory(fraction: float) -> None:
-    """Hold what MLX allocates, and keeps for later, to a share of the GPU's memory."""
+    """Limit MLX's allocations and its cache to a share of the GPU's memory."""
     information = mx.device_info()
     total = next(int(information[key]) for key in TOTAL_MEMORY_KEYS if key in information)
     mx.set_memory_limit(int(fraction * total))
@@ -253,17 +253,17 @@ def _versions() -> dict[str, str]:
 
 
 def _convolution_on_cpu(stride: int) -> Convolution:
-    """The convolution as a product of patches and kernel, gradients included, in fp32 or fp64.
+    """The convolution as a matmul of patches and kernel, gradients included, in fp32 or fp64.
 
-    Differs: MLX's own (0.32.4) computes float64 in float32 as well, has no gradient in it for a
-    strided one, and brings the BLAS transposed operands, which takes twice the time of these.
-    Like its own, it rounds narrower operands' result and not their products.
+    Differs: MLX's own (0.32.4) computes float64 in float32, has no float64 gradient if it is
+    strided, and passes BLAS transposed operands, which takes twice the time. As MLX's own does, it
+    computes narrower operands in float32 and rounds the result.
     """
 
     @mx.custom_function
     def convolve(x_BHWC: mx.array, kernel_DHWC: mx.array) -> mx.array:
         patches_NK = _patches(x_BHWC, size=kernel_DHWC.shape[1], stride=stride)
-        # Copied: the BLAS is slowest where the transposed operand comes second.
+        # Copied: BLAS is slowest if the second operand is the transposed one.
         kernel_KD = mx.contiguous(kernel_DHWC.reshape(kernel_DHWC.shape[0], -1).T)
         num_images, height, width, _ = x_BHWC.shape
         shape = (num_images, _output_size(height, stride), _output_size(width, stride), -1)
@@ -294,7 +294,7 @@ def _output_size(size: int, stride: int) -> int:
 
 
 def _patches(x_BHWC: mx.array, *, size: int, stride: int) -> mx.array:
-    """What the kernel sees at each output, NK, in the order of the kernel's own elements."""
+    """The inputs of the kernel at each output, NK, in the order of the kernel's elements."""
     if size == 1:
         return x_BHWC[:, ::stride, ::stride].reshape(-1, x_BHWC.shape[-1])
     rows, columns = (_output_size(extent, stride) for extent in x_BHWC.shape[1:3])
@@ -313,7 +313,7 @@ def _patches(x_BHWC: mx.array, *, size: int, stride: int) -> mx.array:
 def _overlapped(
     patches_NK: mx.array, shape: tuple[int, ...], *, size: int, stride: int
 ) -> mx.array:
-    """The sum of patches where they came from: images of this shape, BHWC."""
+    """The sum of patches at their places in images of this shape, BHWC."""
     num_images, height, width, channels = shape
     rows, columns = _output_size(height, stride), _output_size(width, stride)
     taps = patches_NK.reshape(num_images, rows, columns, size, size, channels)

@@ -1,6 +1,6 @@
-"""ONNX Runtime: what it can do, and the environment that it is started in. Imports no framework.
+"""ONNX Runtime: its capabilities and its environment. Imports no framework.
 
-Its models are exported from PyTorch's implementations, in a process of their own.
+Its models are exported from PyTorch's implementations, in a separate process.
 """
 
 from __future__ import annotations
@@ -26,29 +26,30 @@ CAPABILITIES = Capabilities(
         r"CUDA_ERROR_OUT_OF_MEMORY",
         r"CUDNN_STATUS_ALLOC_FAILED",
     ),
-    # onnxruntime 1.31 sends telemetry, and keeps a database in HOME, unless this stands:
+    # onnxruntime 1.31 sends telemetry, and keeps a database in HOME, unless this is set:
     # https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md.
     import_variables=(("ORT_DISABLE_TELEMETRY", "1"),),
     limits_memory_on=("cuda",),
     unsupported=(
         Unsupported(
-            reason="its attention with a KV cache (GroupQueryAttention) has no fp32 on CUDA",
+            reason="ONNX Runtime's attention with a KV cache (GroupQueryAttention) has no fp32 on"
+            " CUDA",
             link="https://github.com/microsoft/onnxruntime/blob/main/docs/OperatorKernels.md",
             device="cuda",
             workload="transformer_infer",
         ),
         Unsupported(
-            reason="a session runs a whole graph: operation by operation there is none",
+            reason="a session runs whole graphs only: it has no eager execution",
             link="https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html",
             execution="eager",
         ),
         Unsupported(
-            reason="kernels are chosen when a session is made, not compiled: that is graph",
+            reason="kernels are chosen when a session is made, not compiled: see execution=graph",
             link="https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html",
             execution="compiled",
         ),
         Unsupported(
-            reason="its CPU provider has no products of bf16",
+            reason="ONNX Runtime's CPU provider has no matmul in bf16",
             link="https://github.com/microsoft/onnxruntime/blob/main/docs/OperatorKernels.md",
             device="cpu",
             precision="bf16",
@@ -58,7 +59,7 @@ CAPABILITIES = Capabilities(
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that must stand before onnxruntime is imported, and before torch exports."""
+    """The variables to set before onnxruntime is imported, and before torch exports a model."""
     return {
         "OMP_NUM_THREADS": str(settings.num_threads),
         **dict(CAPABILITIES.import_variables),

@@ -16,12 +16,12 @@ from benchmarks.contract.framework import Settings
 from benchmarks.frameworks import cuda
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-"""ONNX Runtime's name of what computes on each device."""
+"""ONNX Runtime's execution provider for each device."""
 SELF_TEST_OPSET, SELF_TEST_IR = 20, 10
-"""Of the models that the adapter writes itself: old enough for every pinned version."""
+"""Versions of the self-test's models, which every pinned version of ONNX Runtime supports."""
 
 Model = Union[str, bytes]
-"""A file's path, or a serialised model."""
+"""A model file's path, or a serialised model."""
 
 
 class Adapter:
@@ -34,24 +34,24 @@ class Adapter:
         self._products: dict[str, Any] = {}
 
     def configure(self, settings: Settings) -> None:
-        """Take the settings: sessions made from here on have them."""
+        """Take the settings for all sessions made later."""
         self._device, self._settings = settings.device, settings
         ort.set_default_logger_severity(3)  # errors only
         if settings.device == "cuda" and hasattr(ort, "preload_dlls"):
-            ort.preload_dlls()  # CUDA and cuDNN of pip's packages, which it does not look for
+            ort.preload_dlls()  # CUDA and cuDNN from pip's packages, not found by default
 
     def devices(self) -> dict[str, int]:
-        """The devices whose provider this build has; its GPU is always one."""
+        """The devices whose provider this build has; one GPU at most."""
         available = ort.get_available_providers()
         return {device: 1 for device, provider in PROVIDERS.items() if provider in available}
 
     def session(self, model: Model, *, optimised_to: str | None = None) -> Any:
         """An `InferenceSession` of this model with the configured threads and precision.
 
-        It writes the graph that it makes of the model to `optimised_to`, where that is given.
-        Threads spin between requests, as by default: a closed loop leaves no pause to sleep in.
+        If `optimised_to` is given, the optimised graph is written to that file. Threads spin
+        between requests, as by default: a closed loop leaves no pause to sleep in.
         """
-        assert self._settings is not None, "a session before configure"
+        assert self._settings is not None, "configure must come before session"
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._settings.num_threads
         options.inter_op_num_threads = 1
@@ -61,20 +61,20 @@ class Adapter:
         if optimised_to is not None:
             options.optimized_model_filepath = optimised_to
         wanted = PROVIDERS[self._device]
-        if self._device != "cpu":  # else what the provider lacks runs on the CPU without a word
+        if self._device != "cpu":  # else unsupported operations silently run on the CPU
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         self._num_sessions += 1
         made = ort.InferenceSession(model, options, providers=[self._provider()])
         if made.get_providers()[0] != wanted:
             raise RuntimeError(
-                f"a session on {made.get_providers()[0]}, expected {wanted}: it is built in, and"
-                " could not be loaded (https://onnxruntime.ai/docs/install/#requirements)"
+                f"the session runs on {made.get_providers()[0]}, expected {wanted}: this build has"
+                " it, but could not load it (https://onnxruntime.ai/docs/install/#requirements)"
             )
         return made
 
     def put(self, array: np.ndarray) -> Any:
         """A copy of the array as an OrtValue on the configured device."""
-        # On the CPU a value takes the array's memory over: the copy is ours.
+        # Copied, since on the CPU a value shares the array's memory.
         return ort.OrtValue.ortvalue_from_numpy(np.array(array, order="C"), self._device, 0)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -87,25 +87,25 @@ class Adapter:
         return host.astype(np.float32) if host.dtype == np.float16 else host
 
     def wait(self, values: Any) -> None:
-        """Do nothing: a run returns when its outputs are there, on either device.
+        """Do nothing: a run returns when its outputs are computed, on either device.
 
-        Unless `disable_synchronize_execution_providers` is set for it, which no run here does.
+        This holds unless `disable_synchronize_execution_providers` is set; no run here sets it.
         """
 
     def placement(self, value: Any) -> str:
-        """The kind of device where a value really lives."""
+        """The kind of device that holds a value."""
         return str(value.device_name())
 
     def num_compilations(self) -> int:
-        """Sessions made so far: there the graph is optimised and kernels are chosen."""
+        """Sessions made so far: making one optimises the graph and chooses kernels."""
         return self._num_sessions
 
     def peak_memory_bytes(self) -> int | None:
-        """None: its arenas keep no peak that Python can read."""
+        """None: ONNX Runtime's arenas keep no peak that Python can read."""
         return None
 
     def matmul(self, a: Any, b: Any) -> Any:
-        """A @ b by a session of one product, float32."""
+        """A @ b by a session of one matmul, float32."""
         return self._product("matmul", _matmul_model, a, b)
 
     def convolve(self, images: Any, kernel: Any) -> Any:
@@ -113,10 +113,10 @@ class Adapter:
         return self._product("convolve", _convolution_model, images, kernel)
 
     def settle(self) -> None:
-        """Do nothing: it compiles nothing, and keeps no peak of memory."""
+        """Do nothing: ONNX Runtime compiles nothing, and keeps no peak of memory."""
 
     def describe(self) -> dict[str, str]:
-        """Versions, and the settings of sessions; `products` are float32's where not int8's."""
+        """Versions, and the settings of sessions; `products` is the dtype if not int8."""
         assert self._settings is not None
         return {
             "onnxruntime": ort.__version__,
@@ -161,7 +161,7 @@ def _matmul_model() -> Any:
 
 
 def _convolution_model() -> Any:
-    """ONNX's convolution is NCHW: images and result are turned around it."""
+    """A model of a convolution; ONNX's is NCHW, so images and result are transposed."""
     nodes = [
         helper.make_node("Transpose", ["a"], ["a_BCHW"], perm=[0, 3, 1, 2]),
         helper.make_node("Transpose", ["b"], ["b_DCHW"], perm=[3, 2, 0, 1]),

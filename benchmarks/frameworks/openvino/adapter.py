@@ -14,8 +14,8 @@ from openvino import opset15 as operations
 from benchmarks.contract.framework import Settings
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""What the floating-point operations of a model are computed in; a quantised model says of its
-integer ones itself. The default is bf16 where a CPU has it, under any model's name.
+"""The precision of a model's floating-point operations; a quantised model defines its integer ones
+itself. The default is bf16 if the CPU has it, whatever the model's precision.
 https://docs.openvino.ai/2026/openvino-workflow/running-inference/optimize-inference/precision-control.html"""
 DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 
@@ -31,21 +31,21 @@ class Adapter:
         self._matmul: Any = None
 
     def configure(self, settings: Settings) -> None:
-        """Take the settings: models compiled from here on have them."""
+        """Take the settings for all models compiled later."""
         self._settings = settings
 
     def devices(self) -> dict[str, int]:
-        """The CPU, where its plugin is there."""
+        """The CPU, if its plugin is installed."""
         return {"cpu": 1} if "CPU" in self._core.available_devices else {}
 
     def compile(self, model: Any) -> Any:
-        """A model, or the file of one, compiled for one request at a time.
+        """Compile a model, or a model file, for one request at a time.
 
-        One stream of all threads; https://docs.openvino.ai/2026/openvino-workflow/running-inference/
+        One stream with all threads; https://docs.openvino.ai/2026/openvino-workflow/running-inference/
         optimize-inference/high-level-performance-hints.html.
         """
         settings = self._settings
-        assert settings is not None, "a model before configure"
+        assert settings is not None, "configure must come before compile"
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
@@ -70,10 +70,10 @@ class Adapter:
         return host.astype(np.float32) if host.dtype.itemsize == 2 else host
 
     def wait(self, values: Any) -> None:
-        """Do nothing: `infer` returns when its outputs are there."""
+        """Do nothing: `infer` returns when its outputs are computed."""
 
     def placement(self, value: Any) -> str:
-        """The CPU, which is all that is offered: no remote tensor is ever made."""
+        """The CPU, the only device here: no remote tensor is ever made."""
         return "cpu" if isinstance(value, ov.Tensor) else type(value).__name__
 
     def num_compilations(self) -> int:
@@ -81,11 +81,11 @@ class Adapter:
         return self._num_compilations
 
     def peak_memory_bytes(self) -> int | None:
-        """None: it keeps no peak."""
+        """None: OpenVINO keeps no peak of memory."""
         return None
 
     def matmul(self, a: Any, b: Any) -> Any:
-        """A @ b by a model of one product, compiled once for all sizes."""
+        """A @ b by a model of one matmul, compiled once for all sizes."""
         if self._matmul is None:
             left, right = (operations.parameter([-1, -1], np.float32) for _ in range(2))
             product = operations.matmul(left, right, False, False)
@@ -106,14 +106,14 @@ class Adapter:
         return self.put(y_BDHW.transpose(0, 2, 3, 1))
 
     def settle(self) -> None:
-        """Do nothing: it compiles nothing beside a model's loading, and keeps no peak."""
+        """Do nothing: OpenVINO compiles only when a model is loaded, and keeps no memory peak."""
 
     def describe(self) -> dict[str, str]:
-        """Versions, and the properties of the last model that was compiled, read back."""
+        """Versions, and the properties of the last compiled model, read back."""
         assert self._settings is not None
         hint = self._effective.get("INFERENCE_PRECISION_HINT", "<Type: 'float32'>")
         capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        is_bf16 = "bfloat16" in hint and "BF16" in capabilities  # where it is not, it is emulated
+        is_bf16 = "bfloat16" in hint and "BF16" in capabilities  # without BF16 it is emulated
         return {
             "openvino": ov.__version__,
             "cpu": str(self._core.get_property("CPU", "FULL_DEVICE_NAME")),
@@ -125,7 +125,7 @@ class Adapter:
 
 
 def _answer(compiled: Any, *tensors: Any) -> Any:
-    """The first output of one request of its own, which nothing overwrites."""
+    """The first output of a new request, so that no later request overwrites it."""
     request = compiled.create_infer_request()
     for index, tensor in enumerate(tensors):
         request.set_input_tensor(index, tensor)

@@ -1,4 +1,4 @@
-"""PyTorch: what it can do, and the environment that it is started in. Imports no framework."""
+"""PyTorch: its capabilities and its environment. Imports no framework."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CAPABILITIES = Capabilities(
     holds_oracle=True,
     unsupported=(
         Unsupported(
-            reason="PyTorch's graphs are compiled by torch.compile: there is no other graph mode",
+            reason="PyTorch makes graphs with torch.compile only: see execution=compiled",
             link="https://docs.pytorch.org/docs/stable/torch.compiler.html",
             execution="graph",
         ),
@@ -49,7 +49,7 @@ CAPABILITIES = Capabilities(
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that must stand before torch is imported: threads and private caches."""
+    """The variables to set before torch is imported: threads and private caches."""
     threads = str(settings.num_threads)
     variables = {
         "OMP_NUM_THREADS": threads,
@@ -57,18 +57,18 @@ def environment(settings: Settings) -> dict[str, str]:
         **_cache_variables(Path(settings.cache_folder)),
     }
     if settings.device == "metal":
-        # torch 2.13: Inductor forces channels_last, where Metal's convolution backward is about 30
-        # times slower, https://github.com/pytorch/pytorch/issues/192551. Remove once the pinned
-        # version holds the fix, https://github.com/pytorch/pytorch/pull/193623.
+        # torch 2.13: Inductor forces channels_last, which makes Metal's convolution backward about
+        # 30 times slower, https://github.com/pytorch/pytorch/issues/192551. Remove when the pinned
+        # version has the fix, https://github.com/pytorch/pytorch/pull/193623.
         variables["TORCHINDUCTOR_LAYOUT_OPTIMIZATION"] = "0"
     if settings.device == "cpu":
         # PyTorch's CPU allocator caches nothing. ResNet-50 at 64 px, batch 8, two Zen 3 cores:
         # eager 31.8 to 37.0 images/s, compiled 27.6 to 35.4.
         variables.update(HOST_MEMORY_KEPT)
     if (settings.device, settings.execution) == ("cpu", "compiled"):
-        # torch 2.13: Inductor keeps its precompiled C++ headers with the temporary files, outside
-        # its cache on purpose (_inductor/codecache.py, _HEADER_DIR). In the launch's own folder
-        # each launch would compile them anew, in 6 s. Remove once their folder can be named.
+        # torch 2.13: Inductor keeps its precompiled C++ headers among the temporary files, outside
+        # its cache on purpose (_inductor/codecache.py, _HEADER_DIR). In a private folder each
+        # launch would compile them again, in 6 s. Remove when torch has a setting for their folder.
         variables["TMPDIR"] = str(Path(settings.cache_folder) / "temporary")
     return variables
 

@@ -27,7 +27,7 @@ COMPUTE_DTYPES = {
     "fp16": torch.float16,
     "fp64": torch.float64,
 }
-"""What convolutions and matrix products take in each precision."""
+"""The dtype of the operands of convolutions and matmuls in each precision."""
 
 
 class Adapter:
@@ -45,7 +45,7 @@ class Adapter:
         torch.set_num_threads(settings.num_threads)
         _set_fp32_precision("tf32" if settings.precision == "tf32" else "ieee")
         if settings.device == "cuda":
-            torch.backends.cudnn.benchmark = True  # shapes are fixed: the fastest kernel, by trial
+            torch.backends.cudnn.benchmark = True  # shapes are fixed: try kernels, use the fastest
         if settings.device != "cpu":
             _limit_memory(settings)
         if settings.execution == "compiled":
@@ -72,15 +72,15 @@ class Adapter:
         return np.asarray(host.contiguous().numpy())
 
     def wait(self, values: Any) -> None:
-        """Return when the device is idle; on the CPU torch computes before a call returns."""
-        del values  # a device's fence covers every stream, hence every value
+        """Return when the device is idle; on the CPU each call returns after its computation."""
+        del values  # synchronising a device covers every stream, hence every value
         if self._device == "cuda":
             torch.cuda.synchronize()
         elif self._device == "metal":
             torch.mps.synchronize()
 
     def placement(self, value: Any) -> str:
-        """The kind of device where a tensor really lives."""
+        """The kind of device that holds a tensor."""
         kind = value.device.type
         return next((name for name, own in TORCH_DEVICES.items() if own == kind), str(kind))
 
@@ -105,7 +105,7 @@ class Adapter:
         return y_BDHW.permute(0, 2, 3, 1)
 
     def settle(self) -> None:
-        """Close Inductor's pool of compile processes, and begin CUDA's peak of memory anew."""
+        """Close Inductor's pool of compile processes, and reset CUDA's peak of memory."""
         if self._device == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         pool = sys.modules.get("torch._inductor.async_compile")
@@ -122,13 +122,13 @@ class Adapter:
         }
 
     def _products(self) -> str:
-        """The dtype that products are computed in."""
+        """The dtype in which matmuls are computed."""
         is_emulated = self._device == "cpu" and self._dtype == torch.bfloat16
         widened = is_emulated and not multiplies_bf16()
         return dtype_name(torch.float32 if widened else self._dtype)
 
     def _count_compilations(self) -> None:
-        # Importing Dynamo takes about a second, which only compiled programs should pay.
+        # Imported here: Dynamo's import takes about a second, and only compiled programs need it.
         from torch._dynamo.callback import callback_handler
 
         def count(_: Any) -> None:
@@ -143,10 +143,10 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def multiplies_bf16() -> bool:
-    """Whether this CPU has products of bf16: where it has none they are far slower than fp32's.
+    """Whether this CPU multiplies bf16 in hardware; without that, bf16 is far slower than fp32.
 
-    On x86 oneDNN says that it has kernels in bf16 wherever there is AVX-512, but without units for
-    them it emulates: convolutions of ResNet-50 take three to six times as long as fp32's.
+    On x86 oneDNN reports bf16 kernels on any CPU with AVX-512, but emulates them without bf16
+    units: convolutions of ResNet-50 then take three to six times as long as in fp32.
     """
     if platform.machine() in ("x86_64", "AMD64"):
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -154,7 +154,7 @@ def multiplies_bf16() -> bool:
 
 
 def _set_fp32_precision(precision: str) -> None:
-    """Set every switch both ways: torch's defaults are IEEE in matmul but TF32 in cuDNN.
+    """Set every switch explicitly: torch's defaults are IEEE in matmul but TF32 in cuDNN.
 
     Only the fp32_precision switches are used: a mixture with allow_tf32 is an error when read.
     https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
@@ -184,7 +184,7 @@ def _limit_memory(settings: Settings) -> None:
 
 
 def _describe_build() -> dict[str, str]:
-    # The build's full text runs over forty lines of compiler flags; these three decide speed.
+    # Three of the build's forty lines of compiler flags decide speed.
     build = torch.__config__.show()
     libraries = {
         "mkl": re.search(r"Math Kernel Library Version (\S+)", build),

@@ -1,4 +1,4 @@
-"""TensorFlow: what it can do, and the environment that it is started in. Imports no framework."""
+"""TensorFlow: its capabilities and its environment. Imports no framework."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.contract.framework import Capabilities, Settings, Unsupported
 CAPABILITIES = Capabilities(
     name="tensorflow",
     import_name="tensorflow",
-    # Builds of one framework, of which one is installed.
+    # Builds of the framework, one of which is installed.
     distributions=("tensorflow-cpu", "tensorflow", "tensorflow-tpu"),
     executions=("eager", "graph", "compiled"),
     precisions={
@@ -28,7 +28,7 @@ CAPABILITIES = Capabilities(
     holds_oracle=True,
     unsupported=(
         Unsupported(
-            reason="the Metal plugin was last released for TensorFlow 2.18",
+            reason="TensorFlow's Metal plugin was last released for TensorFlow 2.18",
             link="https://github.com/tensorflow/tensorflow/pull/126384",
             device="metal",
         ),
@@ -36,17 +36,17 @@ CAPABILITIES = Capabilities(
 )
 
 XLA_CACHE = "xla"
-"""Name of XLA's folder in the cache folder; TensorFlow writes nothing where it does not exist."""
+"""Name of XLA's folder in the cache folder; TensorFlow writes nothing unless the folder exists."""
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that must stand before tensorflow is imported: kernels, threads, caches."""
+    """The variables to set before tensorflow is imported: kernels, threads, caches."""
     folder = Path(settings.cache_folder)
     variables = {
         "TF_CPP_MIN_LOG_LEVEL": "2",  # errors only
-        # oneDNN computes in TensorFlow's own pool; this is for NumPy's and OpenMP's.
+        # oneDNN uses TensorFlow's own thread pool; this variable is for NumPy and OpenMP.
         "OMP_NUM_THREADS": str(settings.num_threads),
-        # The fast convolutions are oneDNN's; the default depends on the processor.
+        # oneDNN has the fast convolutions; whether it is on by default depends on the processor.
         "TF_ENABLE_ONEDNN_OPTS": "1",
         "TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory='{folder / XLA_CACHE}'",
     }
@@ -56,7 +56,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _cuda_variables(folder: Path) -> dict[str, str]:
-    """What NVIDIA's ResNet-50 recipe sets: threads that only launch kernels, and fast BN.
+    """NVIDIA's settings for ResNet-50: threads that only launch kernels, and fast BatchNorm.
 
     https://github.com/NVIDIA/DeepLearningExamples, TensorFlow/Classification/ConvNets/runtime.
     """

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-# TensorFlow 2.21 has no public names for these four: they are read in its installed source.
+# TensorFlow 2.21 has no public names for these four; they were found in its source.
 from tensorflow.python.eager.polymorphic_function import transform
 from tensorflow.python.framework import config as tf_config
 from tensorflow.python.framework import ops
@@ -35,10 +35,10 @@ COMPUTE_DTYPES = {
     "fp16": tf.float16,
     "fp64": tf.float64,
 }
-"""What convolutions and matrix products take in each precision."""
+"""The dtype of the operands of convolutions and matmuls in each precision."""
 
 NUM_INTER_OP_THREADS = 1
-"""A ResNet's or transformer's operations follow one another: more threads only take turns."""
+"""The operations of a ResNet or transformer depend on one another: more threads would wait."""
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -62,12 +62,12 @@ class Adapter:
         self._scope = contextlib.ExitStack()
 
     def configure(self, settings: Settings) -> None:
-        """Apply the settings; RuntimeError, from TensorFlow, where it has computed already."""
+        """Apply the settings; TensorFlow raises RuntimeError if it has computed before."""
         self._device = settings.device
         self._dtype = COMPUTE_DTYPES[settings.precision]
         tf.config.threading.set_intra_op_parallelism_threads(settings.num_threads)
         tf.config.threading.set_inter_op_parallelism_threads(NUM_INTER_OP_THREADS)
-        # On by default. It also rules the passes that a TPU takes for float32.
+        # TF32 is on by default. The switch also decides how many passes a TPU makes for float32.
         tf.config.experimental.enable_tensor_float_32_execution(settings.precision == "tf32")
         (Path(settings.cache_folder) / XLA_CACHE).mkdir(parents=True, exist_ok=True)
         self._prepare_device(settings)
@@ -83,7 +83,7 @@ class Adapter:
     def put(self, array: np.ndarray) -> Any:
         """A copy of the array on the configured device, with its dtype.
 
-        Except int32, which TensorFlow keeps in host memory for a GPU, as its kernels expect.
+        TensorFlow keeps int32 arrays in host memory for a GPU, as its kernels expect.
         """
         return tf.constant(array)
 
@@ -98,18 +98,18 @@ class Adapter:
             for value in tf.nest.flatten(values):
                 if value is not None:
                     _read_one_element(value)
-        if self._device != "tpu":  # it has no SyncDevice kernel, and ends a program as a whole
+        if self._device != "tpu":  # a TPU has no SyncDevice kernel; its programs end as a whole
             tf.test.experimental.sync_devices()
 
     def placement(self, value: Any) -> str:
-        """The kind of device where a tensor really lives."""
+        """The kind of device that holds a tensor."""
         kind = tf.DeviceSpec.from_string(value.backing_device).device_type
         return next((name for name, own in DEVICE_TYPES.items() if own == kind), str(kind))
 
     def num_compilations(self) -> int:
         """Functions traced so far, retracing included.
 
-        XLA compiles once for each trace: the shapes of a traced step are static.
+        XLA compiles once for each trace, since the shapes of a traced step are static.
         """
         return self._num_traces
 
@@ -131,7 +131,7 @@ class Adapter:
         return tf.nn.conv2d(images, kernel, strides=1, padding="SAME")
 
     def settle(self) -> None:
-        """Begin CUDA's peak of memory anew; TensorFlow compiles in its own pools, which sleep."""
+        """Reset CUDA's peak of memory; TensorFlow's compile threads are idle after warm-up."""
         if self._device == "cuda":
             tf.config.experimental.reset_memory_stats("GPU:0")
 
@@ -154,20 +154,20 @@ class Adapter:
         }
 
     def _products(self) -> str:
-        """The dtype that products are computed in."""
+        """The dtype in which matmuls are computed."""
         is_emulated = self._device == "cpu" and self._dtype == tf.bfloat16
         return "float32" if is_emulated and not multiplies_bf16() else str(self._dtype.name)
 
     def _prepare_device(self, settings: Settings) -> None:
         if settings.device != "cuda":
-            tf.config.set_visible_devices([], "GPU")  # else everything would be placed there
+            tf.config.set_visible_devices([], "GPU")  # else TensorFlow places everything there
         if settings.device == "cuda" and settings.memory_fraction < 1.0:
             _limit_cuda_memory(settings.memory_fraction)
         if settings.device == "tpu":
             tf.tpu.experimental.initialize_tpu_system(
                 tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
             )
-            # Nothing is placed on a TPU unless it is asked for; this asks until the process ends.
+            # By default nothing is placed on a TPU; this scope lasts until the process ends.
             self._scope.enter_context(tf.device("/TPU:0"))
 
     def _count_trace(self, _: Any) -> None:
@@ -175,11 +175,11 @@ class Adapter:
 
 
 def count_flop(graph: Any) -> int:
-    """TensorFlow's own count for a graph, the elementwise operations that it knows included.
+    """TensorFlow's own count of a graph's FLOP, including elementwise operations that it knows.
 
-    It takes the gradients of strided and padded convolutions a little too high, and the first
-    layer's by its input as well, which nothing uses. Of a batched product whose left matrices are
-    transposed it counts another one, unless they are square, as attention's are.
+    The count is a little too high for gradients of strided and padded convolutions, and includes
+    the unused gradient with respect to the first layer's input. For a batched matmul with
+    transposed left matrices it is wrong, unless these are square, as in attention.
     """
     counts = (
         ops.get_stats_for_node_def(graph, one.node_def, "flops").value
@@ -189,10 +189,10 @@ def count_flop(graph: Any) -> int:
 
 
 def multiplies_bf16() -> bool:
-    """Whether this CPU has products of bf16: where it has none they are far slower than fp32's.
+    """Whether this CPU multiplies bf16 in hardware; without that, bf16 is far slower than fp32.
 
-    TensorFlow 2.21 hands them to oneDNN wherever there is AVX-512 (IsBF16SupportedByOneDNNOnThisCPU
-    in tensorflow/core/util/util.cc), which without units for them emulates, at twice the time.
+    With AVX-512, TensorFlow 2.21 always uses oneDNN's bf16 (IsBF16SupportedByOneDNNOnThisCPU in
+    tensorflow/core/util/util.cc), which without bf16 units is emulated, at twice the time.
     """
     if platform.machine() != "x86_64" or not CPU_INFO.exists():
         return True
@@ -201,7 +201,7 @@ def multiplies_bf16() -> bool:
 
 
 def _limit_cuda_memory(fraction: float) -> None:
-    """Hold the allocator of the first GPU to a share of its memory."""
+    """Limit the allocator of the first GPU to a share of its memory."""
     gpu = tf.config.list_physical_devices("GPU")[0]
     limit_mib = int(fraction * cuda.memory_bytes() / 2**20)
     tf.config.set_visible_devices([gpu], "GPU")
@@ -211,7 +211,7 @@ def _limit_cuda_memory(fraction: float) -> None:
 
 
 def _read_one_element(value: Any) -> None:
-    """Bring one element to the host, which waits for the value."""
+    """Copy one element to the host, which waits for the value."""
     one = value if value.shape.rank == 0 else tf.reshape(value, (-1,))[0]
     one.numpy()
 

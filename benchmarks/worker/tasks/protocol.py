@@ -29,7 +29,7 @@ CAUSES: Mapping[str, str] = {
     "reproduced": "state that `load` does not reset",
     "flop": "a layer or a backward pass is missing, or computed twice",
 }
-"""What is likely wrong if step 1 agrees with the oracle and this check fails."""
+"""The likely mistake if step 1 agrees with the oracle and this check fails."""
 
 
 class Task(Protocol):

@@ -100,7 +100,7 @@ def test_all_of_what_cannot_be_enumerated_is_refused(axis, expand):
         ("precision", "fp23", r"did you mean fp32\?"),
         ("device", "gpu", "known: cpu, cuda, metal, tpu, auto"),
         ("framework", 3, "unknown framework '3'"),
-        ("framework", ("alpha", "all"), "all stands alone"),
+        ("framework", ("alpha", "all"), "expected `all` without other values"),
         ("framework", (), "at least one value"),
         ("batch_size", 0, "received 0, expected integers of 1 or more"),
         ("batch_size", 1.5, "received 1.5"),

@@ -66,7 +66,7 @@ def test_percentiles_have_intervals_and_a_tail_is_a_bound():
     assert "≤ 2" in line
     assert "▲ faster" in line
     assert "8.0 s" in line  # export, loading and the first request
-    assert "p99 of 750 samples: resnet50_infer full b1 cpu: pytorch eager fp32" in text
+    assert "p99 from 750 samples: resnet50_infer full b1 cpu: pytorch eager fp32" in text
 
 
 def test_where_requests_are_too_few_the_reason_is_below():

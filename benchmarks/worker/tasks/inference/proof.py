@@ -41,7 +41,7 @@ CAUSES = {
     "recomputed": "the KV cache, or the positions of decoded tokens",
     "answer": "the returned token or logits are not those of this request",
 }
-"""What is likely wrong if the proven answers agree with the oracle and this check fails."""
+"""The likely mistake if the proven answers agree with the oracle and this check fails."""
 
 
 class InferenceChecker:

@@ -38,7 +38,7 @@ CAUSES = {
     "frozen": "frozen base weights are in the optimizer, or are decayed",
     "frozen_after": "frozen base weights are in the optimizer, or are decayed",
 }
-"""What is likely wrong if step 1 agrees with the oracle and this check fails."""
+"""The likely mistake if step 1 agrees with the oracle and this check fails."""
 HELD = ("optimizer", "frozen", "statistics")
 """The prefixes of `Program.read`: each initial array must be under one of these."""
 SAME_BATCH = "the batch does not matter: step 1 has the same loss on another batch"
