@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import os
 from pathlib import Path
 from types import TracebackType
@@ -90,7 +91,8 @@ class FaultProcess:
             message = self._worker.receive(timeout_s=TIMEOUT_S, tick=lambda: None)
             if isinstance(message, Proved):
                 assert message.evidence.parity is not None
-                return message.evidence.parity.to_json()
+                document: dict[str, Any] = json.loads(json.dumps(message.evidence.parity.to_json()))
+                return document
             if isinstance(message, Failed):
                 reason = f"{message.status} in phase {message.phase}: {message.reason}"
                 return {"status": "fail", "reason": reason, "causes": []}
