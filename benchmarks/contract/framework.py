@@ -86,6 +86,9 @@ class Capabilities:
     fused_attention: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For each device the precisions in which attention is one kernel that keeps no matrix of
     attention weights, neither in inference nor for the backward pass."""
+    exporter_distributions: tuple[str, ...] = ()
+    """Further packages that its exporters use. Their versions identify only results of models that
+    are exported from it."""
     holds_oracle: bool = False
     """Whether its float64 on the CPU can hold the oracle: independent of the others that
     are (not another's code on top), and fast enough."""

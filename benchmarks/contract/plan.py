@@ -116,6 +116,8 @@ class Interpreter:
     """Installed version of each distribution that identifies results."""
     devices: dict[str, int]
     """Devices that the framework sees, with their number."""
+    exporter_versions: dict[str, str] = field(default_factory=dict)
+    """Those of the distributions that its exporters use."""
     probe_failure: str | None = None
     """How the probe ended where it saw nothing: the launch will fail alike, with a record."""
 

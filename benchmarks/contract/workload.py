@@ -23,10 +23,29 @@ from benchmarks.contract.program import (
     Reading,
     RequestProgram,
 )
-from benchmarks.contract.task import TaskSpec, Tolerance, Training
+from benchmarks.contract.task import (
+    NUM_BATCHES,
+    NUM_REQUESTS,
+    WITHHELD,
+    TaskSpec,
+    Tolerance,
+    Training,
+)
 
-__all__ = ["Arrays", "Effective", "Problem", "Program", "Reading", "RequestProgram"]
-"""Names that moved to `contract.program`, for older extension folders that import them here."""
+__all__ = [
+    "NUM_BATCHES",
+    "NUM_REQUESTS",
+    "WITHHELD",
+    "Arrays",
+    "Effective",
+    "Problem",
+    "Program",
+    "Reading",
+    "RequestProgram",
+    "Tolerance",
+]
+"""Names that moved to `contract.program` and `contract.task`: older extension folders import them
+here."""
 
 
 Values = Union[tuple[Option, ...], range]

@@ -38,6 +38,7 @@ IMPLEMENTATION_SUFFIX = "_impl"
 PROGRAMS = ("EXPORTED_FROM", "QUANTISED_BY")
 LITERALS = ("IMPLEMENTS", "PER_REPLICA", "DIFFERS", *PROGRAMS)
 """What is read of an implementation file; see `contract.program`."""
+EARLIER_LITERALS = ("EXPORTER", "QUANTISER")
 
 Environment = Callable[[Settings], Mapping[str, str]]
 
@@ -286,10 +287,11 @@ def _implementations(root: Root) -> Iterator[ImplementationEntry]:
 
 def _in_file(file: Path, framework: str, module: str) -> Iterator[ImplementationEntry]:
     """The implementations that a file names in its literals; the file is parsed and not run."""
-    literals = read_literals(file, (*LITERALS, "EXPORTER"))
-    if "EXPORTER" in literals:
+    literals = read_literals(file, (*LITERALS, *EARLIER_LITERALS))
+    earlier = next((name for name in EARLIER_LITERALS if name in literals), None)
+    if earlier is not None:
         raise UsageError(
-            f"{file}: EXPORTER is no longer read",
+            f"{file}: {earlier} is no longer read",
             hint='name each exporter by its framework: EXPORTED_FROM = {"pytorch": "a.module"}',
         )
     names = _names(file, literals, "IMPLEMENTS")

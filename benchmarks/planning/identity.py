@@ -53,7 +53,7 @@ def result_key(
         {
             "case": case.to_json(),
             "code": code_hash,
-            "versions": [one.versions for one in interpreters],
+            "versions": _versions(interpreters),
             "protocol_version": PROTOCOL_VERSION,
             "protocol": {k: v for k, v in settings.items() if k not in free},
             "rules": {**dataclasses.asdict(rules), "peak_flop_per_s": None},
@@ -82,13 +82,19 @@ def proof_key(
         {
             "case": case.to_json(),
             "code": code_hash,
-            "versions": [one.versions for one in interpreters],
+            "versions": _versions(interpreters),
             "protocol_version": PROTOCOL_VERSION,
             "machine": machine_key,
             "num_threads": num_threads,
             **_batch_is_global(case),
         }
     )
+
+
+def _versions(interpreters: Sequence[Interpreter]) -> list[dict[str, str]]:
+    """The framework's versions, and those of each exporter with what it exports by."""
+    own, *exporters = interpreters
+    return [own.versions, *({**one.versions, **one.exporter_versions} for one in exporters)]
 
 
 def plan_key(cells: Iterable[Cell], protocol: MeasuringProtocol, *, fresh: bool) -> str:

@@ -144,7 +144,12 @@ def _read_probe(python: str, output: Path) -> Interpreter | str:
     try:
         said = json.loads(output.read_bytes())
         versions = {"python": said["python"], **said["versions"]}
-        return Interpreter(python=python, versions=versions, devices=said["devices"])
+        return Interpreter(
+            python=python,
+            versions=versions,
+            exporter_versions=said["exporter_versions"],
+            devices=said["devices"],
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"the probe left no answer: {type(error).__name__}: {error}"
 

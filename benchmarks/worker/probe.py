@@ -1,7 +1,8 @@
 """The versions of a framework in one interpreter, and the devices that it sees.
 
 Run as `python -m benchmarks.worker.probe MODULE --output FILE`, with MODULE a framework's
-package. Writes {"python", "versions", "devices"} as JSON to FILE: frameworks print on stdout.
+package. Writes {"python", "versions", "exporter_versions", "devices"} as JSON to FILE, because
+frameworks print on stdout.
 If it dies, its caller reports why. Standard library, the contract, one adapter.
 """
 
@@ -31,6 +32,7 @@ def probe(module: str) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "versions": _versions(capabilities.distributions),
+        "exporter_versions": _versions(capabilities.exporter_distributions),
         "devices": dict(adapter.devices()),
     }
 

@@ -10,7 +10,6 @@ from benchmarks.contract.framework import Capabilities, Settings, Unsupported
 CAPABILITIES = Capabilities(
     name="litert",
     import_name="ai_edge_litert",
-    # The versions of the converter's packages identify a result too: they change the model.
     distributions=("ai-edge-litert",),
     executions=("graph",),
     precisions={"cpu": ("fp32", "int8"), "metal": ()},

@@ -10,7 +10,8 @@ from benchmarks.frameworks.malloc import HOST_MEMORY_KEPT
 CAPABILITIES = Capabilities(
     name="pytorch",
     import_name="torch",
-    distributions=("torch", "onnx", "onnxscript"),
+    distributions=("torch",),
+    exporter_distributions=("onnx", "onnxscript"),
     executions=("eager", "compiled"),
     precisions={
         "cpu": ("fp32", "bf16", "bf16_pure", "fp64"),

@@ -284,6 +284,7 @@ def test_what_a_model_is_exported_from_is_read_with_it(lab):
         ("EXPORTED_FROM = {'pytorhc': 'labor.export'}", "unknown framework 'pytorhc'"),
         ("EXPORTED_FROM = ['labor.export']", "expected modules by framework"),
         ("EXPORTER = 'labor.export'", "EXPORTER is no longer read"),
+        ("QUANTISER = 'labor.quantise'", "QUANTISER is no longer read"),
     ],
 )
 def test_an_exporter_that_cannot_be_run_is_refused(literal, message, lab):

@@ -13,6 +13,7 @@ from benchmarks.contract.framework import Capabilities
 
 CAPABILITIES = Capabilities(
     name="lab", import_name="numpy", distributions=("numpy", "no-such-distribution"),
+    exporter_distributions=("pytest",),
     executions=("eager",), precisions={"cpu": ("fp32",)}, asynchronous_devices=(),
     out_of_memory_patterns=(),
 )
@@ -43,6 +44,7 @@ def test_says_versions_and_devices_in_a_file_whatever_the_framework_prints(packa
     assert json.loads(output.read_text()) == {
         "python": ".".join(map(str, sys.version_info[:3])),
         "versions": {"numpy": numpy.__version__},
+        "exporter_versions": {"pytest": pytest.__version__},
         "devices": {"cpu": 1, "cuda": 2},
     }
 
