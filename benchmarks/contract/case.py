@@ -1,4 +1,4 @@
-"""A case: one cell of the matrix, as Work (what), Way (who and how) and Place (where).
+"""A case: one cell of the matrix, as Work (what), Way (with what and how) and Place (where).
 
 Standard library only.
 """
@@ -25,22 +25,22 @@ AXES = (
     "num_devices",
     "seed",
 )
-"""The axes of every workload; its options are further ones."""
+"""The axes of every workload; its own options are further axes."""
 GROUPS = ("suite", "protocol", "machine")
-"""The choices beside the axes, each a folder of configs/: no option has such a name."""
+"""The choices beside the axes, each a folder of configs/; no option may have such a name."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is computed, free of any framework: equal Work is comparable Work."""
+    """The computation, without any framework: cases with equal Work can be compared."""
 
     workload: str
     version: int
-    """Version of the workload's mathematics; results of unlike versions never meet."""
+    """Version of the workload's mathematics; results of different versions are never compared."""
     size: str
     batch_size: int
     """Items in one step over all devices of the case: the global batch. Device i of N takes the
-    items from i * batch_size / N on, as many as every other."""
+    batch_size / N items from i * batch_size / N on."""
     options: Options = ()
     """The workload's own options in the order of its spec, e.g. (("sequence_length", 512),)."""
     seed: int = 0
@@ -52,7 +52,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Way:
-    """Who computes it, and how."""
+    """The framework that computes it, and how."""
 
     framework: str
     execution: str
@@ -92,7 +92,7 @@ class Case:
 
     @property
     def on_base(self) -> Case | None:
-        """For a library's case the same one of the framework that it computes with, else None."""
+        """For a library's case the same case of the framework that it computes with, else None."""
         if self.way.base is None:
             return None
         way = dataclasses.replace(self.way, framework=self.way.base, base=None)
@@ -116,7 +116,8 @@ class Case:
     def to_json(self) -> dict[str, Any]:
         """The case as nested JSON, the inverse of `case_from_json`; it also identifies results.
 
-        What a case has not (replicas, a base) is left out, so that results of before it count.
+        Replicas and base are left out if the case has none, so that results from before they
+        existed still count.
         """
         way = dataclasses.asdict(self.way)
         if self.way.base is None:
@@ -129,7 +130,7 @@ class Case:
 
 
 def case_from_json(data: Mapping[str, Any]) -> Case:
-    """The case that `Case.to_json` wrote; TypeError or KeyError where the shape is another."""
+    """The case that `Case.to_json` wrote; TypeError or KeyError if the data have another shape."""
     return Case(
         work=work_from_json(data["work"]),
         way=Way(**_with_options(data["way"])),

@@ -1,8 +1,8 @@
-"""The kinds of device: all that the harness knows of each, one entry in one table.
+"""The kinds of device: everything that the harness knows about each, in one table.
 
-A new kind is an entry here, a file in configs/device/ with its line in configs/dyno.yaml, and what
-the frameworks' folders say of it. The table is read when a question is asked and never copied at
-import, so that a test can plant an entry. Standard library only.
+A new kind needs an entry here, a file in configs/device/ with its line in configs/dyno.yaml, and
+support in the frameworks' folders. The table is read at each use and never copied at import, so
+that a test can add an entry. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CPU = "cpu"
-"""The host's processor: always there, so that it is what `auto` falls back on."""
+"""The host's processor: always available, so that `auto` falls back on it."""
 
 
 @dataclass(frozen=True)
 class DeviceRules:
-    """What a kind of device asks of the measurement; the files in configs/device/."""
+    """How to measure on a kind of device; set by the files in configs/device/."""
 
     name: str = CPU
     min_steps_per_block: int = 1
-    """1 where a step's end is known to the host, 5 where work is queued ahead."""
+    """1 if a call returns when its work is done, 5 if work is queued ahead of the device."""
     min_warmup_s: float = 1.0
-    """Seconds until clocks have settled."""
+    """Seconds of warm-up until clocks have settled."""
     peak_flop_per_s: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Datasheet dense peak by device model, a shell pattern of its whole name, and by precision;
-    above 1.05 of it a result is suspect."""
+    """The datasheet's dense peak by device model (a shell pattern for the whole name) and by
+    precision; a result above 1.05 times the peak is suspect."""
 
     def peak_of(self, accelerator: Mapping[str, Any], precision: str) -> float | None:
-        """The dense peak of a device as the machine's description has it; None if not known.
+        """The dense peak of a device in the machine's description; None if it is not known.
 
-        Of a GPU that is divided (MIG) the description is the whole one's: a launch gets a part.
+        It is not known for a part of a GPU (MIG), because the description is of the whole GPU.
         """
         if accelerator.get("mig"):
             return None
@@ -47,15 +47,15 @@ class DeviceKind:
 
     name: str
     preference: int
-    """`auto` stands for the kind with the highest that a framework sees here."""
+    """`auto` stands for the kind with the highest preference that a framework sees here."""
     has_own_memory: bool
-    """Whether its memory is not the host's. It then bounds what launches take together, in equal
-    shares, because its allocators reserve a pool each."""
+    """Whether its memory is not the host's. Launches then get equal shares of it, because each
+    launch's allocator reserves a pool."""
     queues_work: bool
     """Whether a call returns before its work is done, so that a block must hold several steps."""
     guessed_flop_per_s: float | None
-    """Rate for the estimate of a launch's duration, within a factor of three; None: by the cores
-    (reference machine; see reference: feasibility)."""
+    """Rate for the estimate of a launch's duration, right within a factor of three; None: it
+    depends on the number of cores (reference machine; see reference: feasibility)."""
 
 
 DEVICE_KINDS: Mapping[str, DeviceKind] = {
@@ -75,22 +75,22 @@ DEVICE_KINDS: Mapping[str, DeviceKind] = {
         ),
     )
 }
-"""By name, in the order in which `all` lists them."""
+"""The kinds by name, in the order in which `all` lists them."""
 
 
 def is_host(device: str) -> bool:
-    """Whether this is the host's processor: a launch's memory there is its process's own."""
+    """Whether this is the host's processor: a launch's memory is then that of its process."""
     return device == CPU
 
 
 def best(seen: Iterable[str]) -> str:
-    """The kind that a user most likely wants measured, of those that are seen here."""
+    """The kind among those seen here that a user most likely wants to measure."""
     known = set(seen) & set(DEVICE_KINDS)
     return max(known, key=lambda name: DEVICE_KINDS[name].preference, default=CPU)
 
 
 def default_rules() -> dict[str, DeviceRules]:
-    """The rules of every kind that no file of configs/device/ changes."""
+    """The rules of every kind, before the files of configs/device/ change them."""
     return {
         name: DeviceRules(name, min_steps_per_block=5 if kind.queues_work else 1)
         for name, kind in DEVICE_KINDS.items()

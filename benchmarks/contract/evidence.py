@@ -1,4 +1,4 @@
-"""Why to trust a launch's numbers: what it has shown of its fence, its work and its precision.
+"""The evidence that a launch's numbers can be trusted: on its fence, work and precision.
 
 A worker fills an `Evidence` in while it goes through its phases, messages carry it, and records
 keep it. Standard library and the contract only.
@@ -18,7 +18,7 @@ FAIL = "fail"
 INHERITED = "inherited"
 """Proven at a size that has an oracle, and carried over to a size that has none."""
 NOT_COMPARABLE = "not_comparable"
-"""Other mathematics than the workload's, as the implementation says itself (DIFFERS)."""
+"""The implementation declares that its mathematics is not the workload's (DIFFERS)."""
 UNPROVEN = "unproven"
 SKIP = "skip"
 
@@ -31,13 +31,13 @@ class Check:
     error: float | None
     """None if it is not finite."""
     tolerance: float | None
-    """The largest error that passes; None if the check is shown and not judged."""
+    """The largest error that passes; None if the check is shown but not judged."""
     worst_tensor: str | None = None
-    """Canonical name of the tensor that is furthest off, if tensors are compared."""
+    """Canonical name of the tensor with the largest error, if tensors are compared."""
 
     @property
     def passes(self) -> bool:
-        """Whether the error is within the tolerance, or is not judged."""
+        """Whether the error is within the tolerance, or the check is not judged."""
         if self.tolerance is None:
             return True
         return self.error is not None and self.error <= self.tolerance
@@ -45,17 +45,17 @@ class Check:
 
 @dataclass(frozen=True)
 class ParityVerdict:
-    """What is known of one launch's or one cell's work."""
+    """Whether the work of one launch or cell is equal to the oracle's, with the checks."""
 
     status: str
     """pass, fail, inherited, not_comparable, unproven or skip."""
     checks: tuple[Check, ...] = ()
     reason: str | None = None
-    """Why it is not `pass`, on one line."""
+    """Why the status is not `pass`, on one line."""
     first_difference: str | None = None
-    """The first tensor, in the order of the forward pass, that is off."""
+    """The first tensor, in the order of the forward pass, that differs from the oracle's."""
     causes: tuple[str, ...] = ()
-    """What is likely wrong, the likeliest first."""
+    """Likely mistakes, the likeliest first."""
     oracle: str | None = None
     """Content hash of the oracle."""
 
@@ -65,36 +65,36 @@ class ParityVerdict:
 
 
 def verdict_from_json(data: Mapping[str, Any]) -> ParityVerdict:
-    """The verdict that `ParityVerdict.to_json` wrote; TypeError or KeyError if it is none."""
+    """The verdict that `ParityVerdict.to_json` wrote; TypeError or KeyError for other data."""
     checks = tuple(Check(**one) for one in data["checks"])
     return ParityVerdict(**{**data, "checks": checks, "causes": tuple(data["causes"])})
 
 
 @dataclass(frozen=True)
 class ProductPrecision:
-    """How exact a framework's product is, measured against float64."""
+    """Effective precision of a framework's matmul or convolution, measured against float64."""
 
     error: float
-    """Relative error of the product of random operands."""
+    """Relative error of the result for random operands."""
     like: str
-    """The precision that has errors of this size."""
+    """The precision whose errors have this size."""
 
 
 @dataclass(frozen=True)
 class FenceReport:
-    """What the fence's self-test on matmuls found."""
+    """The result of the fence's self-test, on a chain of n matmuls and one of 2 n."""
 
     fence_s: float
     """Seconds of an empty fence, median of 50."""
     matmul_size: int
     num_products: int
-    """Dependent products of once the work."""
+    """The number n of dependent matmuls in the short chain."""
     doubling: float
-    """Shortest time of twice the work / shortest time of once: noise only adds to either."""
+    """Shortest time of the long chain / shortest time of the short one: noise only adds time."""
     leftover_s: float
-    """Seconds of twice the work that were left when its fence returned earliest, 0 if none."""
+    """Seconds of the long chain that were left when the earliest fence returned, 0 if none."""
     roof_flop_per_s: float
-    """Rate of the fastest product: the measured roof at this precision."""
+    """Rate of the fastest matmul: the measured roofline at this precision."""
     failure: str | None
 
 
@@ -103,68 +103,68 @@ class FirstStep:
     """A program's first step in a few numbers, by which two programs are compared.
 
     Training: the first step from the canonical weights on the first canonical batch. Inference: the
-    answers to the first withheld batch. A number that the work does not have is None.
+    answers to the first withheld batch. A number that this kind of work does not have is None.
     """
 
     loss: float
-    """Inference: mean cross-entropy of the logits against fixed labels, sensitive to every one."""
+    """Inference: mean cross-entropy against fixed labels, which depends on every logit."""
     gradient_norm: float | None = None
     """Global L2 norm of the gradient, from the optimizer's state."""
     update_norm: float | None = None
-    """Global L2 norm of what the step added to the parameters."""
+    """Global L2 norm of the parameters' change by the step."""
     statistics_norm: float | None = None
     """Global L2 norm of the running statistics after the step."""
     num_parameters: int | None = None
     num_unchanged: int | None = None
-    """Parameters' arrays that the step left exactly as they were."""
+    """Number of parameter arrays that the step did not change at all."""
     answer_norm: float | None = None
     """L2 norm of all logits."""
     num_logits: int | None = None
     failure: str | None = None
-    """Why this was no step."""
+    """Why this was no valid step."""
 
 
 @dataclass
 class Evidence:
-    """What a launch has shown so far; None, or empty, is what it has not come to."""
+    """The evidence of a launch so far; a field that it has not reached is None or empty."""
 
     precision: dict[str, ProductPrecision] = field(default_factory=dict)
-    """By check, gemm and convolution."""
+    """The effective precision by operation: gemm and convolution."""
     fence: FenceReport | None = None
     roof_flop_per_s: float | None = None
-    """The fence report's, once the fence has passed."""
+    """The fence report's roofline, once the fence has passed."""
     placement: str | None = None
-    """The kind of device on which the program's values lie."""
+    """The kind of device on which the program's values are."""
     first_step_s: float | None = None
-    """Seconds of the first step with what it needs before it, such as a prompt."""
+    """Seconds of the first step and of its preparation, such as a prompt."""
     step1: FirstStep | None = None
     parity: ParityVerdict | None = None
     leftover_share: float | None = None
-    """Share of a block's time that was left when the program's fence returned."""
+    """Share of a block's time for which work went on after the program's fence had returned."""
     num_compilations: int | None = None
     """Compilations until the first turn."""
     effective: Effective | None = None
-    """What the program works with; None if it was not asked."""
+    """The program's effective settings; None if it was not inspected."""
     inspection_failure: str | None = None
-    """Why the program could not say what it works with."""
+    """Why the inspection of the program failed."""
     final_loss: float | None = None
     share_of_audit: float | None = None
-    """Time of the timed steps in that of the steps that were checked."""
+    """Time of a timed step / time of a checked step; a small share shows skipped work."""
     numbers: dict[str, float] = field(default_factory=dict)
-    """Numbers of a kind of work of its own, for a metric to read."""
+    """Further numbers of a kind of work, by name, for a metric to read."""
 
 
 def evidence_from_json(data: Mapping[str, Any]) -> Evidence:
-    """The evidence that `dataclasses.asdict` made of one, also in records of before schema 4.
+    """The evidence from its `dataclasses.asdict`, also as it was in records before schema 4.
 
-    Raises ValueError if a field is unknown, KeyError or TypeError if one has another shape.
+    Raises ValueError if a field is unknown, KeyError or TypeError if a field has another shape.
     """
     known = {one.name for one in dataclasses.fields(Evidence)}
     unknown = sorted(set(data) - known)
     if unknown:
         raise ValueError(f"evidence: unknown fields {unknown}")
     found = {**data}
-    failure = (found.get("effective") or {}).get("failure")  # of before schema 4
+    failure = (found.get("effective") or {}).get("failure")  # before schema 4
     if failure is not None:
         found.update(effective=None, inspection_failure=failure)
     for name, read in _TYPED.items():

@@ -2,11 +2,11 @@
 
 Frameworks print on stdout, so nothing is ever read from there. NumPy and standard library only.
 
-    parent  Launch                    Begin                   Turn(0) ...        Finish
-    worker         Phase ... Imported       Phase ... Ready           Block ...         Finished
+    parent  LaunchRequest            Begin             Turn(0) ...        Finish
+    worker     Phase ... Imported       Phase ... Ready      BlockDone ...      Finished
 
-    parent  Prove
-    worker         Phase ... Proved
+    parent  ProofRequest
+    worker     Phase ... Proved
 
     worker, at any time: Failed, after which it exits
 """
@@ -30,18 +30,18 @@ MAX_MESSAGE_BYTES = 16 * 2**20
 
 
 class Stamped:
-    """What every message has beside its fields: its reader may be late."""
+    """The time stamp of every message, because the reader may be late."""
 
     sent_s: float
-    """When it was made, by `time.monotonic`, which all processes of a machine share."""
+    """When the message was made, by `time.monotonic`, which all processes of a machine share."""
 
     def __post_init__(self) -> None:
-        """Stamp it."""
+        """Stamp the message with the current time."""
         stamp(self, time.monotonic())
 
 
 def stamp(message: Stamped, sent_s: float) -> None:
-    """Have the message say that it was made then."""
+    """Set the time at which the message was made."""
     object.__setattr__(message, "sent_s", sent_s)
 
 
@@ -58,33 +58,33 @@ class LaunchRequest(Stamped):
     spec_module: str
     implementation_module: str
     data_folder: str
-    """Holds weights/ and batch<i>/ as .npy files."""
+    """Folder that holds weights/ and batch<i>/ as .npy files."""
     oracle_folder: str | None = None
-    """What the first step must be equal to; None where there is no oracle for this work."""
+    """Folder of the oracle that the first step must match; None if this work has no oracle."""
     inspects: bool = True
-    """Whether the program is asked at the end what it works with, and what follows from its own
-    answers, where there is an oracle: once for each case of a run."""
+    """Whether the program is inspected at the end and, if there is an oracle, its free-running
+    output is checked; once for each case of a run."""
     exporters: dict[str, Exporter] = field(default_factory=dict)
     """Programs that make the files which the implementation loads, each by its framework."""
 
 
 @dataclass(frozen=True)
 class ProofRequest(Stamped):
-    """Parent to worker, once, in place of Launch: what to prove, or to hold the oracle for."""
+    """Parent to worker, once, instead of LaunchRequest: what to prove, or compute the oracle of."""
 
     case: Case
     settings: Settings
     protocol: MeasuringProtocol
-    """For its time limits."""
+    """The protocol, for its time limits."""
     framework_module: str
     spec_module: str
     implementation_module: str
     data_folder: str
     follows: bool
-    """Whether ten steps at a small learning rate are followed as well."""
+    """Whether ten consecutive steps at a small learning rate are compared as well."""
     oracle_folder: str | None = None
     keep_folder: str | None = None
-    """Where a holder of the oracle writes what it computes."""
+    """Folder into which a framework that computes the oracle writes it."""
     exporters: dict[str, Exporter] = field(default_factory=dict)
     """Programs that make the files which the implementation loads, each by its framework."""
 
@@ -116,12 +116,12 @@ class Phase(Stamped):
 
 @dataclass(frozen=True)
 class Imported(Stamped):
-    """Worker to parent: the framework is imported and configured, and it waits for Begin."""
+    """Worker to parent: the framework is imported and configured; the worker waits for Begin."""
 
 
 @dataclass(frozen=True)
 class Ready(Stamped):
-    """Worker to parent: warm, and waiting for turns."""
+    """Worker to parent: the warm-up is over; the worker waits for turns."""
 
     step_s: float
     """Median seconds per step at the end of the warm-up."""
@@ -132,7 +132,7 @@ class Ready(Stamped):
     warmup_ns: tuple[tuple[int, int], ...]
     steady: bool
     steps_per_turn: int | None = None
-    """Of its blocks; None where their number follows from how long a block should last."""
+    """Steps in each block; None if their number follows from a block's target duration."""
     evidence: Evidence = field(default_factory=Evidence)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -150,7 +150,7 @@ class BlockDone(Stamped):
     suspended: bool
     """Whether the machine slept during the block."""
     request_ns: tuple[int, ...] = ()
-    """Of inference the duration of each request, which make up the block's."""
+    """In inference the duration of each request; their sum is the block's duration."""
 
 
 @dataclass(frozen=True)
@@ -194,13 +194,13 @@ _TYPES: dict[str, type[Any]] = {
 
 
 def encode(message: Message) -> bytes:
-    """The message as one line of JSON; ValueError where a number is not finite."""
+    """The message as one line of JSON; ValueError if a number is not finite."""
     body = {"type": type(message).__name__, "sent_s": message.sent_s, **dataclasses.asdict(message)}
     return json.dumps(body, allow_nan=False).encode() + b"\n"
 
 
 def decode(line: bytes) -> Message:
-    """The message on a line; ValueError where it is none."""
+    """The message on a line; ValueError if the line holds none."""
     try:
         body = json.loads(line)
         cls, sent_s = _TYPES[body.pop("type")], float(body.pop("sent_s"))

@@ -18,14 +18,14 @@ from benchmarks.contract.units import GIB
 
 PLAN_SCHEMA = "dyno.stored-plan/1"
 EARLIER_SCHEMAS = (PLAN_SCHEMA.replace("stored-", ""),)
-"""What stored plans of the same shape were called before."""
+"""Earlier names of this schema, for stored plans of the same shape."""
 MEMORY_SHARE = 0.9
-"""Share of a memory that launches may take; the rest is the system's and the driver's."""
+"""Share of a memory that launches may take; the rest is for the system and the driver."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One case, and what is to be done about it."""
+    """One case, and what the plan does about it."""
 
     case: Case
     action: str
@@ -33,18 +33,18 @@ class Cell:
     kind: str | None = None
     """For skip, one of record.PLAN_REASONS; for have, "have"."""
     reason: str | None = None
-    """For people: why it does not run, with the upstream link where there is one."""
+    """Why the case does not run, in words, with the upstream link if there is one."""
     estimate_s: float | None = None
-    """Expected seconds, of all of its launches."""
+    """Expected seconds of all launches of the case."""
     estimate_basis: str | None = None
-    """Where the estimate comes from: earlier records here, or a rule of thumb."""
+    """The basis of the estimate: earlier records here, or a rule of thumb."""
     memory_bytes: int | None = None
-    """Upper estimate for one launch: what each of its devices holds, if they have memory of their
-    own; what all of them hold, if their memory is the host's."""
+    """Upper estimate of a launch's memory: on each of its devices, if they have memory of their
+    own; over all of its devices, if their memory is the host's."""
     result_key: str | None = None
-    """Identity of its results; None where it cannot run."""
+    """Identity of the case's results; None if the case cannot run."""
     differs: str | None = None
-    """How its mathematics differs from the workload's, if it does: it is compared with nothing."""
+    """How its mathematics differs from the workload's; if it does, the case is not compared."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class LaunchPlan:
 
     case_id: str
     replica: int = 0
-    """1 where it is the other side of the base's comparison with itself (A/A)."""
+    """1 for the second launch of the base in its comparison with itself (A/A), else 0."""
 
 
 @dataclass(frozen=True)
 class CohortPlan:
-    """One launch of each case, alive together and taking turns; or, serial, of two cases A B B A.
+    """One launch of each case, alive together and taking turns; or two cases in series, A B B A.
 
-    The cohort gives each ratio one value either way, and is what is repeated.
+    Either way the cohort gives one value of each ratio; cohorts are repeated for further values.
     """
 
     cohort_id: str
@@ -69,7 +69,7 @@ class CohortPlan:
     seed: int
     """Seeds the order of the launches and of the turns in each round."""
     launches: tuple[LaunchPlan, ...]
-    """Where they are serial, in their order: each is over before the next begins."""
+    """The launches; if serial, in their order: each ends before the next begins."""
     resident: str = TOGETHER
     """together or serial, as in a record."""
 
@@ -83,17 +83,17 @@ class CohortPlan:
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """How to use this machine; configs/machine/, each field open to an override."""
+    """How to use this machine, from configs/machine/; an override can set each field."""
 
     python: dict[str, str] = field(default_factory=dict)
-    """A framework's own interpreter, e.g. machine.python.jax=/path/to/python."""
+    """Interpreters by framework, e.g. machine.python.jax=/path/to/python."""
     num_threads: int | None = None
     """Intra-operation threads of every framework; None: the cores that this process may use."""
     memory_limit_gib: float | None = None
-    """GiB (2**30) that the launches alive together may take; None: 90 % of what there is."""
+    """GiB (2**30) that the launches alive together may take; None: 90 % of the memory."""
     max_resident: int = 8
-    """Launches alive together at most; larger groups are split, each part with its base; with 1
-    a case and its base run one after another (A B B A)."""
+    """The most launches that are alive together. Larger groups are split, each part with its base;
+    with 1 a case and its base run one after another (A B B A)."""
     cache_folder: str = ".dyno"
     """Compile caches, canonical arrays and probes, relative to the project's root."""
     lock_folder: str | None = None
@@ -101,7 +101,7 @@ class MachineConfig:
     a folder that all users and checkouts of this machine share."""
 
     def memory_limit_bytes(self, total_bytes: int) -> int:
-        """Bytes that the launches alive together may take of a host that has so many."""
+        """Bytes that the launches alive together may take on a host with this total."""
         if self.memory_limit_gib is not None:
             return int(self.memory_limit_gib * GIB)
         return int(MEMORY_SHARE * total_bytes)
@@ -109,7 +109,7 @@ class MachineConfig:
 
 @dataclass(frozen=True)
 class Interpreter:
-    """Where a framework runs, and what a probe saw there."""
+    """A framework's interpreter, and what a probe saw there."""
 
     python: str
     versions: dict[str, str]
@@ -119,16 +119,16 @@ class Interpreter:
     exporter_versions: dict[str, str] = field(default_factory=dict)
     """Those of the distributions that its exporters use."""
     probe_failure: str | None = None
-    """How the probe ended where it saw nothing: the launch will fail alike, with a record."""
+    """How the probe failed, if it did: a launch will fail in the same way, with a record."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `dyno run` will do; `dyno plan` shows it."""
+    """The plan that `dyno plan` shows and `dyno run` carries out."""
 
     run_id: str
     plan_key: str
-    """Hash of cells and protocol: the same command finds its run again by it."""
+    """Hash of cells and protocol, by which the same command finds its run again."""
     created_at: str
     suite: str
     overrides: tuple[str, ...]
@@ -143,15 +143,15 @@ class Plan:
     machine: dict[str, Any]
     """Fingerprint of the machine, as in every record's environment."""
     missing: tuple[str, ...] = ()
-    """Why each framework or device is not there that the user named outright, and not by `all`; if
+    """For each framework or device that the user named (not by `all`) and that is missing, why. If
     there are any, a command ends with EXIT_ENVIRONMENT."""
     fresh: bool = False
-    """Whether records of earlier runs are left out of account."""
+    """Whether the records of earlier runs are ignored."""
     schema: str = field(default=PLAN_SCHEMA)
 
     @property
     def estimate_s(self) -> float | None:
-        """Expected seconds of all launches; None where there are none."""
+        """Expected seconds of all launches; None if there are none."""
         known = [cell.estimate_s for cell in self.cells if cell.estimate_s is not None]
         return sum(known) if known else None
 
@@ -165,7 +165,7 @@ class Plan:
 
 
 def plan_from_json(data: Mapping[str, Any]) -> Plan:
-    """The plan that `Plan.to_json` wrote; ValueError where it is none or of another schema."""
+    """The plan that `Plan.to_json` wrote; ValueError for other data or another schema."""
     if data.get("schema") not in (PLAN_SCHEMA, *EARLIER_SCHEMAS):
         raise ValueError(f"schema={data.get('schema')!r}: expected {PLAN_SCHEMA}")
     try:

@@ -1,8 +1,8 @@
-"""The precisions: all that the harness knows of each, one entry in one table.
+"""The precisions: everything that the harness knows about each, in one table.
 
-A new precision is an entry here, in the capabilities of the frameworks that have it, and in the
-workloads' tolerances. The table is read when a question is asked and never copied at import, so
-that a test can plant an entry. Standard library only.
+A new precision needs an entry here, in the capabilities of the frameworks that have it, and in the
+workloads' tolerances. The table is read at each use and never copied at import, so that a test can
+add an entry. Convolutions have the precision of matmuls. Standard library only.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PLAIN, MIXED, QUANTISED = "plain", "mixed", "quantised"
-"""Kinds of precision. Plain: all values have it (with tf32, the operands of every product). Mixed:
-the operands of products have it, beside fp32 weights, loss and statistics. Quantised: a model's
-weights and products have it, and a framework's own products say nothing about it."""
+"""Kinds of precision. Plain: all values have it (with tf32, the operands of every matmul). Mixed:
+the operands of matmuls have it; weights, loss and statistics are fp32. Quantised: a model's weights
+and matmuls have it, and a framework's own matmul shows nothing about it."""
 
 
 @dataclass(frozen=True)
@@ -24,25 +24,25 @@ class Precision:
     kind: str
     """PLAIN, MIXED or QUANTISED."""
     significant_bits: int
-    """Of an operand of a product, the leading bit included."""
+    """Significant bits of a matmul's operand, including the leading bit."""
     num_bytes: int
-    """Bytes of a value as a product reads it."""
+    """Bytes of a matmul's operand."""
     cpu_flop_per_cycle: int
-    """FLOP that no core exceeds in a cycle: two AVX-512 FMA units (plain fp64 and fp32), one AMX
-    tile unit (the others); Intel 64 and IA-32 Architectures Optimization Reference Manual."""
+    """The most FLOP that a core does in a cycle: two AVX-512 FMA units (plain fp64 and fp32), one
+    AMX tile unit (the others); Intel 64 and IA-32 Architectures Optimization Reference Manual."""
     dtype: str | None = None
-    """NumPy's name, or bfloat16, of the dtype by which its products are known; None if the dtype
-    does not tell them from another precision's."""
+    """NumPy's name, or bfloat16, of the dtype that identifies its matmuls; None if the dtype is
+    another precision's too."""
     products: str | None = None
-    """The precision that its products are named after: bf16 for bf16_pure; None: its own name."""
+    """The precision whose matmuls it has: bf16 for bf16_pure; None: its own."""
     product_error: float | None = None
-    """About the error of its products on the operands of `equivalence.precision`. Rounding to p
-    bits leaves a relative error of 2**-p / sqrt(3) or a little less, rms; half of the terms have
-    it. None: those of another precision with as many significant bits have the same error."""
+    """The approximate error of its matmuls on the operands of `equivalence.precision`. Rounding to
+    p bits leaves an rms relative error of 2**-p / sqrt(3) or a little less, in half of the terms.
+    None: another precision with as many significant bits has the same error."""
 
     @property
     def is_quantised(self) -> bool:
-        """Whether only a model has this precision."""
+        """Whether only a whole model can have this precision."""
         return self.kind == QUANTISED
 
 
@@ -102,31 +102,31 @@ PRECISIONS: Mapping[str, Precision] = {
         ),
     )
 }
-"""By name, in the order in which `all` lists them."""
+"""The precisions by name, in the order in which `all` lists them."""
 
 
 def products_of(name: str) -> str:
-    """The precision that the products of this one are named after: bf16 for bf16_pure."""
+    """The precision whose matmuls this one has: bf16 for bf16_pure."""
     return PRECISIONS[name].products or name
 
 
 def product_errors() -> dict[str, float]:
-    """About the error of each kind of product that its error tells, the coarsest first."""
+    """The approximate matmul error of each precision that it identifies, the coarsest first."""
     known = [(one.product_error, one.name) for one in PRECISIONS.values() if one.product_error]
     return {name: error for error, name in sorted(known, reverse=True)}
 
 
 def like(name: str) -> str:
-    """The kind of product whose error products of this precision have: tf32's with fp16."""
+    """The precision in `product_errors` with the same error as this one: tf32 for fp16."""
     bits = PRECISIONS[name].significant_bits
     return next(one for one in product_errors() if PRECISIONS[one].significant_bits == bits)
 
 
 def precision_of(name: str, *, computed_dtype: str | None) -> str:
-    """The precision that products asked for by this name have if they are computed in this dtype.
+    """The precision of matmuls that are requested by this name and computed in this dtype.
 
-    fp32 for bf16 on a CPU that cannot multiply it: operands are rounded, products are fp32's. If
-    the precision has no dtype of its own (tf32, int8), the computed one tells nothing.
+    It is fp32 for bf16 on a CPU without bf16 units: operands are rounded to bf16, then multiplied
+    in fp32. If the precision has no dtype of its own (tf32, int8), the computed dtype is ignored.
     """
     products = products_of(name)
     if PRECISIONS[products].dtype is None:

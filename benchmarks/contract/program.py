@@ -1,15 +1,16 @@
-"""What an implementation is: a program that is built for a problem, loaded, fed, stepped and read.
+"""The contract of an implementation: a program that is built, loaded, fed, stepped and read.
 
 `workloads/<model>/<framework>/*.py` (or one `<framework>_impl.py`) hold literals, which are read
 without importing the file, and a function:
     IMPLEMENTS = {name, ...}                  workloads
-    PER_REPLICA = {name, ...}                 those whose batch statistics it takes over each of
-                                              `Work.num_replicas` parts of the batch, on as many
+    PER_REPLICA = {name, ...}                 workloads whose batch statistics it takes over each
+                                              of `Work.num_replicas` parts of the batch, on as many
                                               devices or on one
-    DIFFERS = {name: reason, ...}             those whose mathematics is not the workload's, and
-                                              how: they are measured, and compared with nothing
-    EXPORTED_FROM = {framework: module, ...}  if it loads a model that another framework exports
-    QUANTISED_BY = {framework: module, ...}   and that is quantised for int8
+    DIFFERS = {name: reason, ...}             workloads whose mathematics it changes, and how: they
+                                              are measured, but not compared
+    EXPORTED_FROM = {framework: module, ...}  programs that export the model that it loads, each by
+                                              the framework that runs it
+    QUANTISED_BY = {framework: module, ...}   programs that quantise that model for int8
     def build(problem, framework) -> Program
 NumPy and standard library only.
 """
@@ -41,7 +42,7 @@ class Exporter:
 
 @dataclass(frozen=True)
 class Problem:
-    """What an implementation is asked to build."""
+    """The problem that an implementation builds its program for."""
 
     case: Case
     parameters: Mapping[str, int]
@@ -55,36 +56,35 @@ class Problem:
 
 @dataclass(frozen=True)
 class Effective:
-    """What a program really works with, read back from its own tensors and graphs."""
+    """The settings that a program really uses, read back from its own tensors and graphs."""
 
     parameters: str
-    """Dtype, as the other dtypes here by NumPy's name or bfloat16."""
+    """Dtype of the parameters; all dtypes here have NumPy's name or bfloat16."""
     activations: str
-    """Dtype of what a layer in the middle returns."""
+    """Dtype of the output of a layer in the middle."""
     flop_per_step: int | None
-    """The framework's own count for one step over all devices, None where it has none."""
+    """The framework's own count for one step over all devices; None if it has none."""
     gradients: str | None = None
-    """As the optimizer's state only where there is training."""
+    """Dtype of the gradients; None in inference, as the optimizer's."""
     optimizer: str | None = None
     layout: str | None = None
-    """Of images where the program fixes it: NHWC or NCHW."""
+    """Layout of images, if the program fixes it: NHWC or NCHW."""
     attention: str | None = None
-    """The kernel of the attention that ran, where there is one."""
+    """The attention kernel that ran, if there is attention."""
     folded: str | None = None
-    """What was computed into the weights beforehand, as batch normalisation is for inference."""
+    """The operations that were folded into the weights beforehand, such as batch normalisation."""
     integer_products: tuple[int, int] | None = None
-    """Of a quantised model, how many of its convolutions or products are of integers, of how many.
-    """
+    """For a quantised model, the number of convolutions and matmuls in integers, and of all."""
 
 
 class Reading(Mapping[str, np.ndarray]):
-    """Arrays that are fetched when they are asked for: a large state is never copied as a whole."""
+    """Arrays that are fetched at each access: a large state is never copied as a whole."""
 
     def __init__(self, fetch: Mapping[str, Callable[[], np.ndarray]]) -> None:
         self._fetch = dict(fetch)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """The array of this name, copied anew."""
+        """A new copy of the array of this name."""
         return self._fetch[name]()
 
     def __contains__(self, name: object) -> bool:
@@ -92,11 +92,11 @@ class Reading(Mapping[str, np.ndarray]):
         return name in self._fetch
 
     def __iter__(self) -> Iterator[str]:
-        """The names."""
+        """The names of the arrays."""
         return iter(self._fetch)
 
     def __len__(self) -> int:
-        """Their number."""
+        """The number of arrays."""
         return len(self._fetch)
 
 
@@ -107,25 +107,25 @@ class Program(Protocol):
         """Take canonical weights and statistics; reset the optimizer's state."""
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next step uses the first, and steps rotate.
+        """Put these batches on the device; steps rotate through them, beginning with the first.
 
-        Each is a global batch: of N devices the i-th gets the i-th of N equal parts.
+        Each is a global batch: with N devices, the i-th gets the i-th of N equal parts.
         """
 
     def step(self) -> Any:
         """Enqueue one unit of work and return its loss, still on the device; never block."""
 
     def read(self) -> Arrays:
-        """What the program holds, in canonical names and layout, float32 or wider, as copies.
+        """The program's state, in canonical names and layout, float32 or wider, as copies.
 
         Keys: `loss` (of the last step, scalar), `weights/<name>`, `optimizer/<name>` (SGD's
         momentum buffer, Adam's first moment), `second_moment/<name>` (Adam's), `frozen/<name>`
-        (weights that are not trained), `statistics/<name>` (running mean and variance). What it
-        returns is used before the next step: a `Reading` fetches then.
+        (weights that are not trained), `statistics/<name>` (running mean and variance). The result
+        is used before the next step, so that it may be a `Reading`.
         """
 
     def inspect(self) -> Effective:
-        """What the program works with; may take a step's time, and may change its state.
+        """The program's effective settings; it may take a step's time and change the state.
 
         Called after a step and before the next `load`.
         """
@@ -142,14 +142,14 @@ class RequestProgram(ABC):
 
     @abstractmethod
     def load(self, weights: Arrays) -> None:
-        """Take canonical weights and statistics, and make everything that is made once of them."""
+        """Take canonical weights and statistics, and prepare everything that is prepared once."""
 
     @abstractmethod
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next request is the first one's first."""
+        """Put these batches on the device; the next request is the first of the first batch."""
 
     def prepare(self) -> Any:
-        """Bring about what the next request finds, untimed; what to wait for, or None."""
+        """Set up the state for the next request, untimed; returns values to wait for, or None."""
         return None
 
     @abstractmethod
@@ -162,8 +162,8 @@ class RequestProgram(ABC):
 
     @abstractmethod
     def inspect(self) -> Effective:
-        """What the program works with; may take a request's time."""
+        """The program's effective settings; it may take a request's time."""
 
     def artefact_bytes(self) -> int | None:
-        """Size of what `export` has made; None if it makes nothing."""
+        """Size of the files that `export` has made; None if it makes none."""
         return None

@@ -1,6 +1,6 @@
 """How long and how often to measure; the presets are files in configs/protocol/.
 
-Standard library only; the dataclass is also the schema that Hydra's configuration is held to.
+Standard library only; the dataclass is also the schema against which configurations are checked.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 PROTOCOL_VERSION = 2
-"""Raised by every change to what is timed; results of unlike versions do not compare."""
+"""Raised by every change to the timed code; results of different versions are not comparable."""
 
 NUM_FIRST_STEPS = 3
 """Steps that are timed one by one before the warm-up: the first of them holds the compilation."""
@@ -27,7 +27,7 @@ PHASES = (
     "finish",
     "follow",
 )
-"""The phases of a launch in order, and what a proof adds; each has its own time limit."""
+"""The phases of a launch in order, then the one that a proof adds; each has a time limit."""
 
 TASK_SETTINGS = ("requests_per_turn", "percentiles")
 """Settings that only some kinds of work depend on: a kind names its own (`TaskSpec.settings`)."""
@@ -53,14 +53,14 @@ def default_timeouts_s() -> dict[str, float]:
 
 @dataclass(frozen=True)
 class MeasuringProtocol:
-    """One preset, resolved."""
+    """How long and how often to measure: one preset, with its overrides applied."""
 
     name: str = "quick"
     """smoke, quick, standard, rigorous, or a user's own."""
     num_cohorts: int = 3
-    """Cohorts with a launch of each case, or two if serial; below 3 nothing is ranked."""
+    """Cohorts, with one launch of each case (two if serial); below 3 nothing is ranked."""
     min_rounds: int = 8
-    """Rounds that every launch takes before the spread is looked at."""
+    """Rounds of every launch before its spread is checked."""
     max_rounds: int = 20
     """Rounds after which a launch ends, however wide its spread."""
     block_target_s: float = 0.1
@@ -68,20 +68,21 @@ class MeasuringProtocol:
     max_launch_s: float = 4.0
     """Seconds of turns after which a launch ends once it has min_rounds."""
     requests_per_turn: int = 25
-    """Requests of a turn where each is timed by itself: inference."""
+    """Requests in each turn of inference, in which each request is timed by itself."""
     percentiles: list[int] = field(default_factory=lambda: [50, 90])
-    """Percentiles of latency to be shown: rounds go on, up to max_rounds, until each launch has the
-    samples that those up to p90 take, and all cohorts together those that higher ones do."""
+    """Percentiles of latency to be shown. Rounds go on, up to max_rounds, until each launch has the
+    samples for those up to p90, and all cohorts together have the samples for the higher ones."""
     target_half_width: float = 0.01
-    """Relative half-width of a launch's mean log step time at which its rounds may end."""
+    """Relative half-width of the interval of a launch's mean log step time at which rounds may
+    end."""
     min_warmup_steps: int = 10
     """Steps before timing starts, the first three excluded."""
     min_warmup_s: float = 1.0
     """Seconds before timing starts; 0 switches the device's own minimum off as well."""
     max_warmup_s: float = 60.0
-    """Seconds after which timing starts anyway, and the record says that nothing was steady."""
+    """Seconds after which timing starts anyway; the record then says that it was not steady."""
     warmup_window: int = 10
-    """Mini-blocks in each of the two halves whose medians must agree."""
+    """Mini-blocks in each of the two halves of the warm-up's window, whose medians must agree."""
     aa: bool = False
     """Compare the base with a second launch of itself: the ratio of the two must contain 1."""
     seed: int = 0
@@ -117,5 +118,5 @@ class MeasuringProtocol:
             )
 
     def timeout_s(self, phase: str) -> float:
-        """The time limit of a phase; the preset's, else the default."""
+        """The time limit of a phase: the preset's, else the default."""
         return self.timeouts_s.get(phase, default_timeouts_s()[phase])

@@ -1,9 +1,9 @@
-"""What is stored of one launch, and the statuses that it can end with.
+"""The record of one launch, and the statuses with which a launch can end.
 
 Schema history (SCHEMA_VERSION):
     1  first version
-    2  resident: how the launches of a cohort were resident; in all before, together
-    3  request_ns: of inference the duration of each request in a block; before there was none
+    2  resident: whether a cohort's launches were alive together; before, they always were
+    3  request_ns: the duration of each request in a block of inference; before, there was none
     4  evidence has every field of `Evidence`; before, only those that were known
 
 Standard library only. Raw samples are stored; every summary is computed from them again.
@@ -37,7 +37,7 @@ STATUSES = (
     "suspect",
     "interrupted",
 )
-"""How a launch can end. All but `ok` and `interrupted` make its cell that failure."""
+"""How a launch can end. Each but `ok` and `interrupted` becomes the status of its cell."""
 
 PLAN_REASONS = (
     "have",
@@ -58,18 +58,18 @@ INVALIDATING_FLAGS = (
     "THROTTLED",
     "FOREIGN_GPU",
 )
-"""Causes, declared beforehand, for which a round is dropped for every launch that shares it."""
+"""Causes, declared beforehand, for which a round is dropped for every launch that took part."""
 
 TOGETHER, SERIAL = "together", "serial"
 LAUNCHES_PER_CASE = {TOGETHER: 1, SERIAL: 2}
-"""By how a cohort's launches are resident, how many of each case (and replica) make it whole.
+"""The number of launches of each case (and replica) in a whole cohort, by `resident`.
 
 together: all are alive at once and take turns. serial: a pair that does not fit in memory at once
 runs one after another in the order A B B A.
 """
 
 _ADDED_FIELDS: Mapping[int, Mapping[str, Any]] = {2: {"resident": TOGETHER}}
-"""For each version the fields that it added, with what is true of every record before it."""
+"""For each version the fields that it added, with their value for every earlier record."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Block:
     """Share of the machine's CPU time that other processes took during the turn, 0 to 1."""
     flags: tuple[str, ...] = ()
     request_ns: tuple[int, ...] = ()
-    """Of inference the duration of each request, which make up the block's; else empty."""
+    """In inference the duration of each request; their sum is the block's. Else empty."""
 
 
 @dataclass(frozen=True)
@@ -96,20 +96,20 @@ class Record:
 
     run_id: str
     cohort_id: str
-    """The launches of one cohort share it; ratios come from shared cohorts only."""
+    """The cohort, which its launches share; ratios come from shared cohorts only."""
     launch_id: str
     case: Case
     replica: int
-    """0, or 1 where it is the other side of the base's comparison with itself (A/A)."""
+    """1 for the second launch of the base in its comparison with itself (A/A), else 0."""
     result_key: str
     """Hash of everything that makes results comparable: case, code, pins, protocol, machine."""
     protocol_name: str
     protocol_version: int
     status: str
     reason: str | None
-    """One line for people: what happened, where the status is not ok."""
+    """What happened, on one line, if the status is not ok."""
     phase: str | None
-    """The phase in which the launch ended, where the status is not ok."""
+    """The phase in which the launch ended, if the status is not ok."""
     started_at: str
     """Wall-clock label, ISO 8601 UTC; durations never come from it."""
     unit: str
@@ -122,7 +122,7 @@ class Record:
     first_steps_ns: tuple[int, ...] = ()
     """The first three steps, fenced one by one: the first holds the compilation."""
     cold_cache: bool | None = None
-    """Whether the first step put into the compile cache what it had not found there."""
+    """Whether the first step added compiled code to the cache, because it was not there yet."""
     warmup_ns: tuple[tuple[int, int], ...] = ()
     """(num_steps, duration_ns) of each mini-block of the warm-up."""
     steady: bool | None = None
@@ -131,11 +131,11 @@ class Record:
     evidence: Evidence = field(default_factory=Evidence)
     """Self-tests, step-1 loss and norms, placement, compilations: why to trust the numbers."""
     peak_memory_bytes: int | None = None
-    """Device peak where the framework knows it (of several devices the largest), else the process
-    tree's peak while measuring."""
+    """The device's peak if the framework knows it (the largest of several devices), else the
+    process tree's peak while measuring."""
     peak_memory_source: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
-    """Asked and effective settings, versions and flags, as the framework reports them."""
+    """Requested and effective settings, versions and flags, as the framework reports them."""
     environment: dict[str, Any] = field(default_factory=dict)
     """The machine: CPU, memory, accelerators, kernel, load."""
     resident: str = TOGETHER
@@ -147,7 +147,7 @@ class Record:
         """Seconds per step of each block that counts.
 
         Blocks that a flag invalidates are left out, unless they are more than half: then all are
-        kept, because a result that says that it was disturbed is worth more than none.
+        kept, because a result that is marked as disturbed is better than none.
         """
         return [block.duration_ns / block.num_steps / 1e9 for block in self._kept_blocks]
 
@@ -169,8 +169,8 @@ class Record:
 def record_from_json(data: Mapping[str, Any]) -> Record:
     """The record that `Record.to_json` wrote, in this schema or an older one.
 
-    Raises ValueError, with the field named, where a field is missing, unknown, not finite or of
-    another type, or where the schema is newer than this one.
+    Raises ValueError, which names the field, if a field is missing, unknown, not finite or of
+    another type, or if the schema is newer than this one.
     """
     version = data.get("schema_version")
     if not isinstance(version, int) or version > SCHEMA_VERSION:
@@ -215,11 +215,13 @@ def _block(data: Mapping[str, Any]) -> Block:
         raise ValueError("block.request_ns: expected integers above 0")
     if requests and (len(requests), sum(requests)) != (block.num_steps, block.duration_ns):
         raise ValueError(
-            f"block of {block.num_steps} requests in {block.duration_ns} ns,"
+            f"block.request_ns: expected {block.num_steps} requests in {block.duration_ns} ns,"
             f" received {len(requests)} in {sum(requests)} ns"
         )
     if block.num_steps == 0 or block.duration_ns == 0:
-        raise ValueError(f"block of {block.num_steps} steps in {block.duration_ns} ns")
+        raise ValueError(
+            f"block of {block.num_steps} steps in {block.duration_ns} ns: expected both above 0"
+        )
     return block
 
 

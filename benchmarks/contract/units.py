@@ -1,4 +1,4 @@
-"""Bytes as people read them. Standard library only."""
+"""Bytes in units that are easy to read. Standard library only."""
 
 from __future__ import annotations
 

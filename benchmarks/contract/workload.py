@@ -88,9 +88,9 @@ class WorkloadSpec:
     """FLOP of the model's tensor operations in one step over all devices, 2 per multiply-add,
     analytic."""
     memory_bytes: Callable[[Case, Capabilities], int]
-    """An upper estimate of what a case on one device holds, by the framework with these
-    capabilities: weights, gradients, states and activations. It is asked about one device of
-    several by `device_memory_bytes`."""
+    """An upper estimate of the memory of a case on one device, in the framework with these
+    capabilities: weights, gradients, states and activations. `device_memory_bytes` extends it to
+    several devices."""
     tolerances: Mapping[str, Tolerance]
     gradients: Callable[[Arrays, Arrays], Iterator[tuple[str, np.ndarray]]] = _no_gradients
     """Maps (initial weights, `Program.read` after step 1) to the gradient of each parameter, taken
@@ -103,7 +103,7 @@ class WorkloadSpec:
     options: Mapping[str, Values] = field(default_factory=dict)
     """The workload's own axes that change the mathematics. The first value is the default."""
     size_options: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)
-    """By size, the options that have another default at this size."""
+    """For each size, the options with another default at this size."""
     way_options: Mapping[str, Values] = field(default_factory=dict)
     """Axes that change how the work is computed, but not its mathematics; the default first."""
     trajectory: Mapping[str, float] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class WorkloadSpec:
     some of them at the true width."""
     per_replica_statistics: bool = False
     """Whether batch statistics are taken over each device's share of the batch, so that the number
-    of devices is part of the mathematics: planning then sets `Work.num_replicas` by it."""
+    of devices is part of the mathematics: planning then sets `Work.num_replicas` to it."""
     stable_gradients: tuple[str, ...] = ()
     """Parameters whose gradients are comparable in reduced precision too, despite rounding."""
     every_value_of: tuple[str, ...] = ()
@@ -133,9 +133,9 @@ class WorkloadSpec:
 
 
 def device_memory_bytes(spec: WorkloadSpec, case: Case, capabilities: Capabilities) -> int:
-    """An upper estimate of what each device of a launch holds: all states, its share of the batch.
+    """An upper estimate of the memory on each device of a launch.
 
-    That is what a case of one device holds with that share.
+    Each holds all states and its share of the batch, as a case on one device with that share.
     """
     num_devices = case.place.num_devices
     share = replace(case.work, batch_size=-(-case.work.batch_size // num_devices), num_replicas=1)

@@ -1,4 +1,4 @@
-"""What `--json` prints: frozen dataclasses, one module for each document.
+"""The documents that `--json` prints: frozen dataclasses, one module for each document.
 
-The schemas in `schemas/` are generated from them; imports no command.
+The schemas in `schemas/` are generated from them. No module here imports a command.
 """

@@ -12,7 +12,7 @@ from benchmarks.documents.encoding import flat
 
 @dataclass(frozen=True)
 class Axes:
-    """A case; the workload's options are keys beside the others."""
+    """A case as flat axes; the workload's options are keys beside the axes."""
 
     case_id: str
     workload: str
@@ -27,7 +27,7 @@ class Axes:
 
 
 def axes_of(case: Case) -> dict[str, Any]:
-    """The fields of `Axes` of a case."""
+    """The fields of `Axes` for a case."""
     options = {**dict(case.work.options), **dict(case.way.options)}
     axes = {name: value for name, value in case.axes().items() if name not in options}
     return {"case_id": case.case_id, **axes, "options": options}

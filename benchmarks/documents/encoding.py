@@ -1,4 +1,4 @@
-"""From a document's dataclasses to what JSON holds; some fields' entries are keys of their owner.
+"""Converts a document's dataclasses to JSON; some mappings' entries become keys of their owner.
 
 Standard library and the errors only.
 """
@@ -17,25 +17,25 @@ FLAT = "flat"
 
 @dataclasses.dataclass(frozen=True)
 class Flat:
-    """What a schema says of a mapping whose entries stand among the keys of its owner."""
+    """The schema of a mapping whose entries become keys of its owner."""
 
     always: Mapping[str, Mapping[str, Any]]
-    """By key, the schema of each entry that is always there."""
+    """The schema of each entry that is always there, by its key."""
     pattern: str | None
-    """What the other keys match; None: they may be any."""
+    """The pattern that the other keys match; None: any key is allowed."""
 
 
 def flat(
     *, always: Mapping[str, Mapping[str, Any]] | None = None, pattern: str | None = None
 ) -> dict[str, Flat]:
-    """The metadata of a field, a mapping, whose entries stand among the keys of its owner."""
+    """The metadata of a field that is a mapping whose entries become keys of its owner."""
     return {FLAT: Flat(always or {}, pattern)}
 
 
 def to_json(value: Any) -> Any:
     """The value as dicts, lists and plain values.
 
-    Raises UsageError if two values would have one key, as a metric and an option of one name.
+    Raises UsageError if two values would have the same key, e.g. a metric's and an option's.
     """
     if dataclasses.is_dataclass(value):
         found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The document of `dyno ls KIND --json`; each kind of thing has rows of its own."""
+"""The document of `dyno ls KIND --json`; each kind has its own type of row."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WorkloadRow:
     sizes: tuple[str, ...]
     precisions: tuple[str, ...]
     options: Mapping[str, tuple[Option, ...]]
-    """By name the values; of integers the least and the most, as text."""
+    """The values by name; for a range of integers the least and the largest, as text."""
     frameworks: tuple[str, ...]
 
 
@@ -98,7 +98,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Claims:
-    """The documents' sentences: none are stored yet."""
+    """Claims of published documents: none are stored yet."""
 
     schema: Schema = SCHEMA
     kind: Literal["claims"] = "claims"

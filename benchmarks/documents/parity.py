@@ -1,4 +1,4 @@
-"""The document of `dyno parity --json`, and what it is made from."""
+"""The document of `dyno parity --json`, and the proven cells that it is made from."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ SCHEMA: Literal["dyno.parity/1"] = "dyno.parity/1"
 
 @dataclass(frozen=True)
 class ProvenCell:
-    """One cell, and what its proof came to."""
+    """One cell, and the result of its proof."""
 
     case: Case
     verdict: ParityVerdict
     evidence: Evidence = field(default_factory=Evidence)
     settings: Mapping[str, Any] = field(default_factory=dict)
     holders: tuple[str, ...] = ()
-    """The frameworks that hold the oracle."""
+    """The frameworks that computed the oracle and agree."""
     log: Path | None = None
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """What a cell was compared with."""
+    """The oracle with which a cell was compared."""
 
     content: str | None
-    """Its hash."""
+    """Hash of the oracle's content."""
     holders: tuple[str, ...]
     """The frameworks that computed it and agree."""
 
 
 @dataclass(frozen=True)
 class ParityCell(Axes):
-    """One cell, and what its proof came to; an error that is not finite is null."""
+    """One cell, and the result of its proof; an error that is not finite is null."""
 
     seed: int
     status: str
@@ -49,11 +49,11 @@ class ParityCell(Axes):
     causes: tuple[str, ...]
     oracle: Oracle
     precision_like: Mapping[str, ProductPrecision] | None
-    """By operation, the precision that it is as exact as, measured."""
+    """The measured effective precision of each operation, by its name."""
     effective: Mapping[str, Any] | None
-    """What the program says that it works with."""
+    """The effective settings that the program reports."""
     settings: Mapping[str, Any] | None
-    """What the framework says of itself."""
+    """The effective settings that the framework reports."""
 
 
 @dataclass(frozen=True)

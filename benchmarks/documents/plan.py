@@ -15,7 +15,7 @@ SCHEMA: Schema = get_args(Schema)[0]
 
 @dataclass(frozen=True)
 class PlanCell(Axes):
-    """One cell, and what is to be done about it."""
+    """One cell, and what the plan does about it."""
 
     action: str
     kind: str | None
@@ -27,7 +27,7 @@ class PlanCell(Axes):
 
 @dataclass(frozen=True)
 class Counts:
-    """Cells by what is to be done about them."""
+    """The number of cells with each action."""
 
     run: int
     have: int
@@ -36,7 +36,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class PlanDocument:
-    """What a run would do."""
+    """The plan of a run."""
 
     schema: Schema
     run_id: str

@@ -1,7 +1,7 @@
 """The document of `dyno run --json` and `dyno show --json`.
 
-Numbers are plain: null for what is missing, never NaN. A cell's numbers are those of the metrics,
-beside rate, step time and latency.
+A missing number is null, never NaN. A cell has the numbers of the metrics, and rate, step time and
+latency.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from benchmarks.statistics.ratios import RatioVerdict
 SCHEMA: Literal["dyno.run/1"] = "dyno.run/1"
 NOT_ASKED = "not among protocol.percentiles"
 EFFECTIVE_KEYS = {"integer_products": "products of integers", "computed_in": "computed in"}
-"""The keys of settings that are not the setting's name."""
+"""The keys of those settings whose key is not their name."""
 
 
 def _metric_schemas() -> dict[str, dict[str, Any]]:
-    """By key, the schema of each number of Dyno's own metrics."""
+    """The schema of each number of Dyno's own metrics, by its key."""
     return {
         key: {
             "type": ["integer" if metric.is_integer else "number", "null"],
@@ -51,7 +51,7 @@ def _metric_schemas() -> dict[str, dict[str, Any]]:
 
 
 def _latency_schemas() -> dict[str, dict[str, Any]]:
-    """By key, the schema of each percentile that every cell has a place for."""
+    """The schema of each percentile for which every cell has keys, by key."""
     return {
         key: {"type": ["boolean" if key.endswith("_is_bound") else "number", "null"]}
         for percentile in REPORTED
@@ -94,7 +94,7 @@ class RunCell(Axes):
     num_rounds_invalid: int
     step_s: float | None
     metrics: Mapping[str, float | None] = field(metadata=flat(always=_metric_schemas()))
-    """Those of Dyno, and of extension folders."""
+    """The numbers of Dyno's metrics and of those in extension folders."""
     steady: bool | None
     flags: tuple[str, ...]
     mfu_roof: float | None
@@ -196,7 +196,7 @@ def _effective(settings: EffectiveSettings) -> dict[str, str]:
 
 
 def latency_fields(latency: Latency | None) -> dict[str, Any]:
-    """The fields of a cell on the latency of its requests, if it has any."""
+    """A cell's fields on the latency of requests, which are null or empty without any."""
     shown = sorted({*REPORTED, *(latency.asked if latency else ())})
     own = latency or Latency(0)
     return {

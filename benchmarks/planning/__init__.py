@@ -1,1 +1,1 @@
-"""From overrides to a plan: what runs, what is skipped and why."""
+"""Makes a plan from overrides: what runs, what is skipped and why."""

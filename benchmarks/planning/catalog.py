@@ -1,4 +1,4 @@
-"""What can be measured: frameworks, workloads and implementations, found in their folders.
+"""The catalog of frameworks, workloads and implementations, found in their folders.
 
     benchmarks/frameworks/<name>/__init__.py     CAPABILITIES and environment(settings), or FAMILY
     workloads/<model>/spec.py, *_spec.py         SPECS
@@ -7,8 +7,8 @@
     workloads/<model>/<family>/*.py, ..._impl.py the same for every framework of a family
 
 An extension folder DIR holds `frameworks/` and `workloads/` of the same shape, and may hold
-`metrics/<name>.py` with METRICS (see `analysis.metrics`); its modules are
-named after it, `<DIR.name>.frameworks.<name>`, and DIR.parent joins the workers' PYTHONPATH.
+`metrics/<name>.py` with METRICS (see `analysis.metrics`). Its modules are named after it,
+`<DIR.name>.frameworks.<name>`, and DIR.parent is added to the workers' PYTHONPATH.
 No framework is imported.
 """
 
@@ -37,7 +37,7 @@ SPEC_FILES = ("*/spec.py", "*/*_spec.py")
 IMPLEMENTATION_SUFFIX = "_impl"
 PROGRAMS = ("EXPORTED_FROM", "QUANTISED_BY")
 LITERALS = ("IMPLEMENTS", "PER_REPLICA", "DIFFERS", *PROGRAMS)
-"""What is read of an implementation file; see `contract.program`."""
+"""The literals that are read from an implementation file; see `contract.program`."""
 EARLIER_LITERALS = ("EXPORTER", "QUANTISER")
 
 Environment = Callable[[Settings], Mapping[str, str]]
@@ -45,7 +45,7 @@ Environment = Callable[[Settings], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Root:
-    """A folder of a package in which members are looked for."""
+    """A package's folder, in which frameworks, workloads, implementations or metrics are found."""
 
     folder: Path
     package: str
@@ -60,7 +60,7 @@ class FrameworkEntry:
     folder: Path
     capabilities: Capabilities
     environment: Environment
-    """Variables that must stand before the framework is imported."""
+    """Environment variables that must be set before the framework is imported."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +79,22 @@ class ImplementationEntry:
 
     workload: str
     framework: str
-    """The name in the file's: a framework's, or a family's until `_by_framework` resolves it."""
+    """The framework that the file's path names; a family until `_by_framework` resolves it."""
     module: str
     file: Path
     exported_from: Mapping[str, str] = field(default_factory=dict)
     """Programs that make the files which the implementation loads: each module by the framework
     whose interpreter runs it."""
     quantised_by: Mapping[str, str] = field(default_factory=dict)
-    """The same, for what is done to those files in a quantised precision alone."""
+    """Programs that then quantise those files, only in a quantised precision; likewise."""
     is_per_replica: bool = False
     """Whether it takes batch statistics over each of `Work.num_replicas` parts of the batch."""
     differs: str | None = None
-    """How its mathematics differs from the workload's, so that it is compared with nothing."""
+    """How its mathematics differs from the workload's; if it does, it is not compared."""
 
     @property
     def programs(self) -> dict[str, str]:
-        """Every module that makes files, in whatever precision, each by its framework."""
+        """Every module that makes files, in any precision, each by its framework."""
         return {**self.exported_from, **self.quantised_by}
 
     def exporters(self, precision: str) -> dict[str, str]:
@@ -109,13 +109,13 @@ class Catalog:
     frameworks: dict[str, FrameworkEntry]
     workloads: dict[str, WorkloadEntry]
     implementations: dict[tuple[str, str], ImplementationEntry]
-    """By (workload, framework)."""
+    """The implementations by (workload, framework)."""
     python_path: tuple[str, ...] = ()
     """Folders that the workers need on their PYTHONPATH beside the project's root."""
     roots: tuple[Root, ...] = ()
-    """Where the sources lie whose change makes a result another one."""
+    """Folders of the sources that results depend on: a change there makes earlier results stale."""
     metrics: tuple[object, ...] = ()
-    """Those of the extension folders, as they were found."""
+    """The metrics of the extension folders, not yet checked."""
 
     @property
     def bases(self) -> dict[str, str]:
@@ -131,8 +131,8 @@ class Catalog:
 def discover(extensions: Sequence[Path] = ()) -> Catalog:
     """The catalog of this checkout and of the extension folders.
 
-    Raises UsageError where a folder is no extension, a module in it cannot be loaded, or a name is
-    there twice.
+    Raises UsageError if a folder is no extension, a module in it cannot be loaded, or a name occurs
+    twice.
     """
     folders = [_extension(folder) for folder in extensions]
     _refuse_twice([folder.name for folder in folders], "extension folders called")
@@ -181,7 +181,7 @@ def _member(extension: Path, name: str) -> Root:
 
 
 def _extension(given: Path) -> Path:
-    """The folder, absolute; its name must do as the name of a package of its own."""
+    """The folder's absolute path; its name must be usable as the name of a new package."""
     folder = given.expanduser().resolve()
     if not folder.is_dir():
         raise UsageError(f"--extend {given}: there is no such folder")
@@ -189,7 +189,7 @@ def _extension(given: Path) -> Path:
     if not name.isidentifier() or keyword.iskeyword(name):
         raise UsageError(f"--extend {given}: {name!r} cannot be the name of a Python package")
     if name in sys.stdlib_module_names or name in ("benchmarks", "workloads"):
-        raise UsageError(f"--extend {given}: a package called {name} is there already")
+        raise UsageError(f"--extend {given}: {name} is another package; rename the folder")
     if not any((folder / member).is_dir() for member in ("frameworks", "workloads", "metrics")):
         raise UsageError(
             f"--extend {given}: expected a folder frameworks/, workloads/ or metrics/ in it"
@@ -246,7 +246,7 @@ def _wrong_memory(spec: WorkloadSpec) -> str | None:
 
 
 def _wrong_option(spec: WorkloadSpec) -> str | None:
-    """What a workload's options cannot be, or None."""
+    """Why a workload's options cannot be used, or None."""
     names = [*spec.options, *spec.way_options]
     taken = (*AXES, *GROUPS)
     for name in names:
@@ -256,10 +256,10 @@ def _wrong_option(spec: WorkloadSpec) -> str | None:
             return f"option {name!r} has no values"
     for size, chosen in spec.size_options.items():
         if size not in spec.sizes:
-            return f"size_options of {size!r}, which is no size: {', '.join(spec.sizes)}"
+            return f"size_options of {size!r}: expected one of the sizes {', '.join(spec.sizes)}"
         for name, value in chosen.items():
             if value not in spec.options.get(name, spec.way_options.get(name, ())):
-                return f"size_options[{size!r}]: {name}={value!r} is none of the option's values"
+                return f"size_options[{size!r}]: {name}={value!r} is not among the option's values"
     return None
 
 
@@ -317,7 +317,7 @@ def _in_file(file: Path, framework: str, module: str) -> Iterator[Implementation
 def _names(
     file: Path, literals: Mapping[str, Any], literal: str, *, among: Iterable[str] | None = None
 ) -> set[str]:
-    """The names in a literal set, none if the file lacks it; UsageError if one is not `among`."""
+    """The names in a literal set, none if the file lacks it; each must be in `among`."""
     names = literals.get(literal, set())
     if not isinstance(names, set) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"{file}: expected a literal set of names, {literal} = {{...}}")
@@ -352,7 +352,7 @@ def _by_framework(
 ) -> dict[tuple[str, str], ImplementationEntry]:
     """The implementations by (workload, framework).
 
-    A framework's own file comes before its family's. What names neither stays as it is.
+    A framework's own file takes precedence over its family's. An unknown name is kept as it is.
     """
     families = {one.capabilities.family for one in frameworks} - {one.name for one in frameworks}
     own = {(one.workload, one.framework): one for one in entries if one.framework not in families}
@@ -366,7 +366,7 @@ def _by_framework(
 
 
 def read_literals(file: Path, names: Iterable[str]) -> dict[str, Any]:
-    """The values of those of these names that a file assigns literals to, at its top level.
+    """The literals that a file assigns to these names at its top level.
 
     The file is parsed and not run. Raises UsageError if it cannot be parsed, or a value is no
     literal.
@@ -389,11 +389,11 @@ def read_literals(file: Path, names: Iterable[str]) -> dict[str, Any]:
 def _refuse_twice(names: Sequence[str], what: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UsageError(f"there are two {what} {', '.join(twice)}; each name may be there once")
+        raise UsageError(f"there are two {what} {', '.join(twice)}; each name may occur once")
 
 
 def _refuse_wrong_bases(entries: Sequence[FrameworkEntry]) -> None:
-    """A library computes with a framework that is there and no library, and holds no oracle."""
+    """UsageError unless a library's base is a known framework, no library, and it has no oracle."""
     known = {entry.name: entry.capabilities for entry in entries}
     for entry in entries:
         own, where = entry.capabilities, f"{entry.folder}: CAPABILITIES.base"
@@ -417,7 +417,7 @@ def _refuse_wrong_bases(entries: Sequence[FrameworkEntry]) -> None:
 def _refuse_orphans(
     entries: Iterable[ImplementationEntry], *, workloads: Sequence[str], frameworks: Sequence[str]
 ) -> None:
-    """A misspelt workload would otherwise look like one that is not implemented."""
+    """UsageError for an unknown name: a misspelt workload would look like one not implemented."""
     for entry in entries:
         if entry.workload not in workloads:
             where = f"{entry.file}: IMPLEMENTS"

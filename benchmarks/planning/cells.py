@@ -22,7 +22,7 @@ from benchmarks.planning.surroundings import Interpreters, Surroundings
 
 
 class Drafting:
-    """Decides about the cells of one plan; what they share is read once."""
+    """Decides about the cells of one plan; their common inputs are read once."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Drafting:
         self._sources = Sources(catalog.roots)
 
     def draft(self, case: Case) -> Cell:
-        """The case with why it is skipped, or as one that can run, with its result key."""
+        """The case as a skipped cell, with the reason, or as one to be run, with its result key."""
         spec = self._catalog.workloads[case.work.workload].spec
         capabilities = self._catalog.frameworks[case.way.framework].capabilities
         memory_bytes = launch_memory_bytes(case, spec, capabilities)
@@ -66,7 +66,7 @@ class Drafting:
     def settle(
         self, cells: Iterable[Cell], parts: Iterable[Part], cohorts: Iterable[CohortPlan]
     ) -> Iterator[Cell]:
-        """The cells with what the store has of them, and what the rest will take."""
+        """The cells with the results that the store has, and estimates for the other launches."""
         missing: Counter[str] = Counter()
         serial: dict[str, str] = {}
         for part in parts:
@@ -124,5 +124,5 @@ class Drafting:
         runs = ", ".join(sorted({one.run_id for one in done}))
         reason = f"{len(done)} cohort{'s' * (len(done) != 1)} in {runs}"
         if again:
-            reason += "; launched again as the base of others"
+            reason += "; launched again as the base of other cases"
         return dataclasses.replace(cell, action="have", kind="have", reason=reason)

@@ -1,6 +1,6 @@
-"""From the cells that can run to cohorts: parts that fit together, each with its base.
+"""Makes cohorts from the cells that can run: parts that fit together, each with its base.
 
-What does not fit beside its base makes a serial part with it: one after another, A B B A.
+A case that does not fit beside its base makes a serial part with it: one after another, A B B A.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Part:
     aa: bool = False
     """Whether the base is compared with itself too."""
     resident: str = TOGETHER
-    """serial: the base and the one other, or with aa the base itself, do not fit together."""
+    """serial: the base and the other case (with aa, the base itself) do not fit together."""
     index: int = 0
     """Position among the parts of the plan."""
     counts_base: bool = True
-    """Whether the base's own number of cohorts is this part's to reach."""
+    """Whether this part must give the base its own number of cohorts."""
     is_cost: bool = False
-    """Whether it is there for libraries beside what they compute with, which is its base; the
-    base of their group is another part's."""
+    """Whether the part compares libraries with the framework that they compute with, which is its
+    base. The base of their group is in another part."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """For each case_id the cohorts of this part that the case still needs."""
 
@@ -49,7 +49,7 @@ class Part:
 
 
 class Packed(NamedTuple):
-    """Cells that fit beside a company, in chunks that do so whole, and the others."""
+    """Chunks of cells, each of which fits as a whole beside given cells, and the other cells."""
 
     chunks: list[list[Cell]]
     others: list[Cell]
@@ -59,7 +59,7 @@ def parts_of(cells: Sequence[Cell], fits: Fits, *, aa: bool) -> list[Part]:
     """The parts of all groups, in the order of their cells.
 
     The base of a group's precision is its first cell whose mathematics is the workload's. With `aa`
-    it is compared with itself, in the cohorts of those that fit beside two of it, or on its own.
+    it is compared with itself, in cohorts with the cells that fit beside two launches of it.
     """
     families: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -71,7 +71,7 @@ def parts_of(cells: Sequence[Cell], fits: Fits, *, aa: bool) -> list[Part]:
 
 
 def bases_of(parts: Sequence[Part]) -> dict[str, str]:
-    """For each case_id the case_id of its base; a base is its own."""
+    """For each case_id the case_id of its base; a base is its own base."""
     return {
         cell.case.case_id: part.base.case.case_id
         for part in parts
@@ -83,10 +83,10 @@ def bases_of(parts: Sequence[Part]) -> dict[str, str]:
 def with_missing(
     parts: Sequence[Part], history: History, protocol: MeasuringProtocol
 ) -> list[Part]:
-    """The parts with the cohorts that each of their cells still needs.
+    """The parts with the number of cohorts that each of their cells still needs.
 
-    Those that a cell shared with its base count; a library shares them with what it computes with,
-    too, if the part holds that.
+    A cohort counts for a cell if the base took part; for a library, also the framework that it
+    computes with, if that is in the part.
     """
     found = []
     for part in parts:
@@ -101,7 +101,7 @@ def with_missing(
 def cohorts_of(
     parts: Sequence[Part], history: History, protocol: MeasuringProtocol, run_id: str
 ) -> list[CohortPlan]:
-    """The cohorts still to be launched; those of all parts take turns, so that drift spreads."""
+    """The cohorts still to be launched; the parts take turns, so that drift affects them alike."""
     queues = [_cohorts_of_part(part, history, protocol, run_id) for part in parts]
     longest = max((len(queue) for queue in queues), default=0)
     return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
@@ -125,7 +125,7 @@ def _split(family: Sequence[Cell], fits: Fits, *, first_index: int, aa: bool) ->
 
 
 def packed(cells: Sequence[Cell], company: Sequence[Cell], fits: Fits) -> Packed:
-    """The cells that fit beside this company, in as few chunks as their order allows."""
+    """The cells that fit beside `company`, in as few chunks as their order allows."""
     found = Packed([], [])
     for cell in cells:
         if not fits([*company, cell]):
@@ -144,9 +144,9 @@ def _own(part: Part, history: History) -> frozenset[CohortKey]:
 
 
 def _shared(cell: Cell, part: Part, history: History) -> frozenset[CohortKey]:
-    """The cohorts that count for a cell: its own, but for those that its bases were not in.
+    """The cohorts that count for a cell: those of its own in which its bases took part.
 
-    A base that fails has none to share.
+    A base that has failed is not required.
     """
     counting = history.cohorts(cell.result_key)
     for base in (part.base, *(one for one in part.others if one.case == cell.case.on_base)):
@@ -159,7 +159,7 @@ def _cohorts_of_part(
     part: Part, history: History, protocol: MeasuringProtocol, run_id: str
 ) -> list[CohortPlan]:
     missing = dict(part.missing)
-    for cell in part.others:  # what a library computes with is launched beside it
+    for cell in part.others:  # the framework that a library computes with is launched beside it
         on_base = cell.case.on_base
         if on_base is not None and on_base.case_id in missing:
             most = max(missing[on_base.case_id], missing[cell.case.case_id])
@@ -202,6 +202,6 @@ def _cohort(
 
 
 def _alternating(pair: tuple[LaunchPlan, ...], seed: int) -> tuple[LaunchPlan, ...]:
-    """A B B A, in which a steady drift all but cancels (analysis.pairing); A is one at random."""
+    """A B B A, in which a steady drift almost cancels (analysis.pairing); A is chosen at random."""
     first, second = random.Random(seed).sample(pair, 2)  # noqa: S311 - an order, no secret
     return (first, second, second, first)

@@ -1,8 +1,8 @@
-"""From overrides to the resolved configuration: Hydra composes the files of configs/, once.
+"""Resolves overrides to a configuration: Hydra composes the files of configs/, once.
 
-Every file is held to the dataclasses here, and so is a user's own suite file. The composed
+Every file, also a user's own suite file, is checked against the dataclasses here. The composed
 configuration is merged into the schema a second time, because Hydra accepts +protocol.typo=3 and
-OmegaConf then drops the key without a word (reference: style, section C2).
+OmegaConf then drops the key without a message (reference: style, section C2).
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ MAX_SUITE_BYTES = 2**20
 
 @dataclass
 class MatrixConfig:
-    """A product of axes; each is a value, a list of values, or `all` where they are enumerable."""
+    """Axes, whose combinations are cells; each is a value, a list, or `all` if it is enumerable."""
 
     workload: Any = "all"
     size: Any = "small"
     batch_size: Any = None
-    """Items in one step over all devices; None: the workload's own for the size."""
+    """Items in one step over all devices; None: the workload's default at the size."""
     framework: Any = "all"
     """Libraries are selected by their names, by `libraries` beside the frameworks that they compute
-    with (alone: all of them), or by `all`; each brings the framework that it computes with."""
+    with (alone: all of them), or by `all`; each adds the framework that it computes with."""
     execution: Any = "all"
     precision: Any = "fp32"
     device: Any = "auto"
@@ -59,7 +59,7 @@ class SuiteConfig:
     description: str = ""
     """One line for `dyno ls suites`."""
     percentiles: list[int] | None = None
-    """Percentiles of latency that the suite is about, in place of the protocol's."""
+    """Percentiles of latency that replace the protocol's."""
     matrices: list[MatrixConfig] = field(default_factory=list)
 
 
@@ -71,19 +71,19 @@ class Configuration:
     protocol: MeasuringProtocol = field(default_factory=MeasuringProtocol)
     machine: MachineConfig = field(default_factory=MachineConfig)
     device_rules: dict[str, DeviceRules] = field(default_factory=default_rules)
-    """By kind of device."""
+    """The rules by kind of device."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A configuration, and what its suite is called."""
+    """A configuration, and the name of its suite."""
 
     suite_name: str
     configuration: Configuration
 
 
 def resolve(overrides: Overrides) -> Resolved:
-    """The configuration that the overrides choose; UsageError where a value cannot be used."""
+    """The configuration that the overrides choose; UsageError if a value cannot be used."""
     chosen = {**DEFAULT_GROUPS, **overrides.groups}
     suite = chosen.pop("suite")
     suite_file = Path(suite).expanduser() if suite.endswith(SUITE_SUFFIXES) else None
@@ -97,14 +97,14 @@ def resolve(overrides: Overrides) -> Resolved:
         composed["suite"] = read_suite_file(suite_file)
     configuration = typed(composed, where=f"suite={suite}: " if suite_file else "")
     if not configuration.suite.matrices:
-        raise UsageError(f"suite={suite}: it has no matrices")
+        raise UsageError(f"suite={suite}: it has no matrices, expected at least one")
     _take_percentiles(configuration, overrides)
     _refuse_impossible(configuration)
     return Resolved(suite_file.stem if suite_file else suite, configuration)
 
 
 def _take_percentiles(configuration: Configuration, overrides: Overrides) -> None:
-    """Ask for the suite's percentiles of latency, where the command line names no others."""
+    """Use the suite's percentiles of latency, unless the command line sets them."""
     asked = any(one.lstrip("+").startswith("protocol.percentiles") for one in overrides.hydra)
     chosen = configuration.suite.percentiles
     if chosen is None or asked:
@@ -117,21 +117,21 @@ def _take_percentiles(configuration: Configuration, overrides: Overrides) -> Non
 
 
 def names(group: str) -> list[str]:
-    """The configurations of a group, by their files."""
+    """The names of a group's configurations: those of its files."""
     return sorted(file.stem for file in (CONFIG_FOLDER / group).glob("*.yaml"))
 
 
 def read_suite(name: str) -> SuiteConfig:
-    """A suite of configs/suite/ on its own."""
+    """A suite of configs/suite/, without the rest of a configuration."""
     content = read_suite_file(CONFIG_FOLDER / "suite" / f"{name}.yaml")
     return typed({"suite": content}, where=f"suite={name}: ").suite
 
 
 def read_suite_file(file: Path) -> dict[str, Any]:
-    """The mapping in a suite file, not yet held to the schema.
+    """The mapping in a suite file, not yet checked against the schema.
 
-    Raises UsageError where it cannot be read, is larger than 1 MiB, or holds what YAML can be
-    abused with: aliases, tags of objects, duplicate keys and interpolations.
+    Raises UsageError if the file cannot be read, is larger than 1 MiB, or uses YAML that can be
+    abused: aliases, tags of objects, duplicate keys and interpolations.
     """
     import yaml
     from omegaconf import OmegaConf
@@ -140,7 +140,7 @@ def read_suite_file(file: Path) -> dict[str, Any]:
         with file.open("rb") as stream:
             raw = stream.read(MAX_SUITE_BYTES + 1)
         if len(raw) > MAX_SUITE_BYTES:
-            raise UsageError(f"suite={file}: larger than {MAX_SUITE_BYTES // 2**20} MiB")
+            raise UsageError(f"suite={file}: expected at most {MAX_SUITE_BYTES // 2**20} MiB")
         text = raw.decode()
         _refuse_aliases(text, file)
         content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
@@ -154,7 +154,7 @@ def read_suite_file(file: Path) -> dict[str, Any]:
 
 
 def _refuse_aliases(text: str, file: Path) -> None:
-    """A few nested aliases stand for billions of values: OmegaConf 2.3.1 hangs on them."""
+    """UsageError for aliases, since OmegaConf 2.3.1 hangs on nested ones, and interpolations."""
     import yaml
 
     if "${" in text:
@@ -163,11 +163,13 @@ def _refuse_aliases(text: str, file: Path) -> None:
         )
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise UsageError(f"suite={file}: aliases (*{event.anchor}) are refused")
+            raise UsageError(
+                f"suite={file}: aliases (*{event.anchor}) are refused; write the values out"
+            )
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
-    """What Hydra makes of configs/ and the overrides; UsageError names the key."""
+    """The configuration that Hydra composes from configs/; UsageError names the key."""
     import hydra
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException
@@ -188,7 +190,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
 def _schema() -> Any:
     """The dataclasses as an OmegaConf node that files can be merged into.
 
-    OmegaConf 2.3.1 takes a nested frozen dataclass for read-only even in a merge.
+    OmegaConf 2.3.1 treats a nested frozen dataclass as read-only even in a merge.
     """
     from omegaconf import OmegaConf
 
@@ -199,7 +201,7 @@ def _schema() -> Any:
 
 
 def typed(content: Mapping[str, Any], *, where: str = "") -> Configuration:
-    """The content as the dataclasses, every key and type checked; UsageError otherwise."""
+    """The content as the dataclasses; UsageError if a key or a type is wrong."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -213,7 +215,7 @@ def typed(content: Mapping[str, Any], *, where: str = "") -> Configuration:
 
 
 def _refuse_impossible(configuration: Configuration) -> None:
-    """Refuse what no machine and no protocol can do, and the dataclasses let pass."""
+    """UsageError for impossible values that the dataclasses accept."""
     machine, protocol = configuration.machine, configuration.protocol
     for name, node in (("protocol", protocol), ("machine", machine)):
         for key, value in vars(node).items():
@@ -235,7 +237,7 @@ def _refuse_impossible(configuration: Configuration) -> None:
 
 
 def _explained(error: Exception) -> str:
-    """The error with the key that it is about."""
+    """The error's message with the key that it is about."""
     from omegaconf.errors import OmegaConfBaseException
 
     cause: BaseException | None = error

@@ -1,4 +1,4 @@
-"""How long a launch will take and how much memory there is for it: rough, with its basis."""
+"""Rough estimates of launches, with their basis: how long they take, and how many fit together."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Estimator:
         self._num_threads = num_threads
 
     def launch(self, case: Case, spec: WorkloadSpec, rules: DeviceRules) -> Estimate:
-        """From earlier launches of the case here, else from its FLOP."""
+        """The estimate from earlier launches of the case here, else from its FLOP."""
         seconds = self._history.launch_seconds(
             case.case_id, self._protocol.name, self._around.machine_key
         )
@@ -70,10 +70,10 @@ class Estimator:
 
 
 def launch_memory_bytes(case: Case, spec: WorkloadSpec, capabilities: Capabilities) -> int:
-    """An upper estimate of what one launch takes of the memory that `memory_limit` is of.
+    """An upper estimate of one launch's memory, to be compared with `memory_limit`.
 
-    On devices with memory of their own that is what each of them holds, because the limit is one
-    device's; in the host's memory it is what all devices of the launch hold.
+    It is the memory on each device, if devices have memory of their own, because the limit is then
+    that of one device; else it is the memory of all devices of the launch on the host.
     """
     own = device_memory_bytes(spec, case, capabilities)
     if DEVICE_KINDS[case.place.device].has_own_memory:
@@ -82,10 +82,10 @@ def launch_memory_bytes(case: Case, spec: WorkloadSpec, capabilities: Capabiliti
 
 
 class MemoryLimit(NamedTuple):
-    """The memory that launches alive together may take: of each device, or of the host."""
+    """The memory that launches alive together may take, on each device or on the host."""
 
     limit_bytes: int | None
-    """None where nothing is known of the device's memory."""
+    """None if the size of the device's memory is not known."""
     is_shared_equally: bool
     """Whether each launch gets an equal share, as pools on an accelerator do."""
 
@@ -99,9 +99,9 @@ class MemoryLimit(NamedTuple):
 
 
 def memory_limit(device: str, config: MachineConfig, around: Surroundings) -> MemoryLimit:
-    """What the launches on this kind of device may take together.
+    """The memory that the launches on this kind of device may take together.
 
-    On devices with memory of their own: of each device, the smallest one's.
+    For devices with memory of their own it is the limit on each device, that of the smallest.
     """
     if not DEVICE_KINDS[device].has_own_memory:
         return MemoryLimit(config.memory_limit_bytes(around.memory_bytes), False)

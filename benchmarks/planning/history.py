@@ -1,4 +1,4 @@
-"""What the store holds already: which cohorts count for which result, and what launches took."""
+"""Earlier results in the store: the cohorts that count for each, and the launches' durations."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from benchmarks.host.machine import fingerprint_key
 
 
 class CohortKey(NamedTuple):
-    """A cohort among all runs."""
+    """The name of a cohort among all runs."""
 
     run_id: str
     cohort_id: str
 
 
 class _Launches(NamedTuple):
-    """Launches that took alike."""
+    """A kind of launches, which are expected to take equally long."""
 
     case_id: str
     protocol_name: str
@@ -28,12 +28,12 @@ class _Launches(NamedTuple):
 class History:
     """The launches of earlier runs, read once.
 
-    A failure counts until newer launches of the same identity follow it, and from then on only
-    those count: as in the analysis. Interrupted launches never count.
+    A failure counts until newer launches of the same identity follow it. From then on only those
+    count, as in the analysis. Interrupted launches never count.
     """
 
     def __init__(self, records: Sequence[Record], *, fresh: bool = False) -> None:
-        """Where the plan is fresh, earlier results do not count; what launches took still does."""
+        """If the plan is fresh, earlier results do not count; launches' durations still do."""
         self._counting: dict[str, list[Record]] = {}
         self._seconds: dict[_Launches, list[float]] = defaultdict(list)
         self._last_index: dict[str, int] = {}
@@ -51,7 +51,7 @@ class History:
     def cohorts(self, result_key: str | None, replica: int = 0) -> frozenset[CohortKey]:
         """The cohorts in which this launch, or both of a serial cohort, ended ok and counts.
 
-        Where a serial pair has lost the other case, one launch is all there is to have.
+        If the other case of a serial pair has failed, one launch is enough.
         """
         counting = self._counting.get(str(result_key), [])
         own = [record for record in counting if record.replica == replica]
@@ -68,7 +68,7 @@ class History:
         return str(result_key) in self._failed
 
     def launch_seconds(self, case_id: str, protocol_name: str, machine_key: str) -> list[float]:
-        """Seconds that each launch of this case took on this machine that ended ok."""
+        """The durations in seconds of this case's launches on this machine that ended ok."""
         return self._seconds.get(_Launches(case_id, protocol_name, machine_key), [])
 
     def next_index(self, run_id: str, part: int) -> int:
@@ -112,7 +112,7 @@ def _has_failed(record: Record) -> bool:
 
 
 def _part(record: Record) -> str:
-    """The run and the part of its plan: of a serial cohort two cases, in all of their cohorts."""
+    """The run and the part of its plan; a serial part has two cases, in all of their cohorts."""
     return record.cohort_id.rpartition("/")[0]
 
 

@@ -1,4 +1,4 @@
-"""The hashes that tell results apart: what makes two of them comparable, or two plans the same."""
+"""The hashes that identify results, proofs and plans: equal hashes mean comparable results."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from benchmarks.contract.protocol import (
 from benchmarks.contract.task import TaskSpec
 
 FREE_SETTINGS = ("num_cohorts", "aa", "seed", "timeouts_s")
-"""Settings of the protocol that leave a launch's numbers as they are."""
+"""Settings of the protocol that do not change a launch's numbers."""
 KEY_CHARACTERS = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Conditions:
-    """What all results of a plan have in common."""
+    """The conditions that all results of a plan share."""
 
     protocol: MeasuringProtocol
     machine_key: str
@@ -41,11 +41,11 @@ def result_key(
     conditions: Conditions,
     task: TaskSpec,
 ) -> str:
-    """The identity of a case's results: they are comparable if it is equal.
+    """The identity of a case's results: results with equal keys are comparable.
 
-    `interpreters` are the framework's own, and those of its model's exporters.
+    `interpreters` are those of the framework and of its model's exporters.
 
-    Of the protocol's settings for some kinds of work it depends on those of its own `task`.
+    A setting for only some kinds of work (TASK_SETTINGS) counts if it is among those of `task`.
     """
     settings = dataclasses.asdict(conditions.protocol)
     free = {*FREE_SETTINGS, *TASK_SETTINGS} - {*task.settings}
@@ -65,7 +65,7 @@ def result_key(
 
 
 def _batch_is_global(case: Case) -> dict[str, str]:
-    """Tells results of several devices from earlier ones, whose batch size was one device's."""
+    """Keeps results of several devices apart from earlier ones, whose batch size was per device."""
     return {"batch_size": "global"} if case.place.num_devices > 1 else {}
 
 
@@ -77,7 +77,7 @@ def proof_key(
     machine_key: str,
     num_threads: int,
 ) -> str:
-    """The identity of a case's proof: what it was shown for holds where this is equal."""
+    """The identity of a case's proof, which holds as long as this key is equal."""
     return _hash(
         {
             "case": case.to_json(),
@@ -98,7 +98,7 @@ def _versions(interpreters: Sequence[Interpreter]) -> list[dict[str, str]]:
 
 
 def plan_key(cells: Iterable[Cell], protocol: MeasuringProtocol, *, fresh: bool) -> str:
-    """The identity of a plan: the same command finds its run again by it."""
+    """The identity of a plan, by which the same command finds its run again."""
     return _hash(
         {
             "cells": [[cell.case.case_id, cell.result_key] for cell in cells],

@@ -1,6 +1,6 @@
-"""Which interpreter each framework runs in, found without importing any framework.
+"""Finds the interpreter that each framework runs in, without importing any framework.
 
-`probes` then asks it what it is and sees there.
+`probes` then asks the framework for its versions and devices there.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def resolve(
     root: Path = PROJECT_ROOT,
     keep: bool = True,
 ) -> dict[str, Interpreter | str]:
-    """For each framework its interpreter, or in one line why there is none and what to do.
+    """For each framework its interpreter, or one line on why there is none and what to do.
 
-    A framework that is installed and dies when it is asked is there, with its probe's failure.
+    A framework that is installed but whose probe fails has an interpreter, with that failure.
 
     Args:
         catalog: the frameworks that exist.
@@ -63,7 +63,7 @@ def _site(catalog: Catalog, machine_config: MachineConfig, name: str, *, root: P
     framework = catalog.frameworks[name]
     python = _python(machine_config, name, root)
     if not (Path(python).is_file() and os.access(python, os.X_OK)):
-        return f"machine.python.{name}={python}: there is no such interpreter"
+        return f"machine.python.{name}={python}: expected the path of a Python interpreter"
     site = Site(
         module=framework.module,
         source_folder=framework.folder,
@@ -78,7 +78,7 @@ def _site(catalog: Catalog, machine_config: MachineConfig, name: str, *, root: P
 
 
 def _python(machine_config: MachineConfig, name: str, root: Path) -> str:
-    """The user's choice, else the framework's own environment, else the one that runs this."""
+    """The user's choice, else the framework's own environment, else the interpreter of Dyno."""
     if name in machine_config.python:
         return str(root / Path(machine_config.python[name]).expanduser())
     own = root / ".envs" / name / "bin" / "python"
@@ -100,7 +100,7 @@ def _is_closed_environment(prefix: Path) -> bool:
 
 
 def _asked_folders(python: str) -> list[Path]:
-    """What an interpreter outside of any environment says; empty where it does not run."""
+    """The folders that an interpreter outside of any environment reports; none if it fails."""
     code = "import json, sys; print(json.dumps(sys.path))"
     command = [python, "-I", "-c", code]
     try:

@@ -1,4 +1,4 @@
-"""Libraries on frameworks: how they are selected, and measured beside what they compute with."""
+"""Libraries: how they are selected, and measured beside the framework that they compute with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARIES = "libraries"
 def with_bases(
     names: Sequence[str], bases: Mapping[str, str], *, where: str = ""
 ) -> tuple[str, ...]:
-    """The frameworks of a selection: `libraries` written out, and the base of each library added.
+    """The frameworks of a selection: `libraries` is expanded, and each library's base is added.
 
     `libraries` stands for the libraries on the frameworks that are named beside it; alone, for all.
     A base that is not named comes right before its first library. `bases` are those of all
@@ -44,7 +44,7 @@ def others_first(names: Sequence[str], bases: Mapping[str, str]) -> tuple[str, .
 
 
 def cost_parts(cells: Sequence[Cell], parts: Sequence[Part], fits: Fits) -> Iterator[Part]:
-    """Parts for libraries that no part holds beside the same case of what they compute with."""
+    """Parts for libraries that are in no part with the same case of their own base."""
     by_case = {cell.case: cell for cell in cells}
     apart: dict[Case, list[Cell]] = defaultdict(list)
     for cell in cells:

@@ -19,10 +19,11 @@ CONTRACT_HINT = "if it was written for an earlier Dyno: CHANGELOG.md says how th
 
 @contextlib.contextmanager
 def loadable(package: Path) -> Iterator[None]:
-    """Inside, modules of the package in this folder can be imported; afterwards all is as before.
+    """A context in which modules of the package in this folder can be imported.
 
-    Two extensions that happen to have one name can so be loaded one after the other. The folder's
-    parent comes last in the search, so that nothing beside the package hides an installed module.
+    All imports are undone afterwards, so that two extensions of one name can be loaded one after
+    the other. The folder's parent is searched last, so that nothing beside the package hides an
+    installed module.
     """
     ours = {name for name in sys.modules if _is_in(package.name, name)}
     before = {name: sys.modules.pop(name) for name in ours}
@@ -39,13 +40,13 @@ def loadable(package: Path) -> Iterator[None]:
 
 
 def load(module: str, file: Path) -> ModuleType:
-    """The module, which is the one in this file.
+    """The module of this name, which must be the one in this file.
 
-    Raises UsageError where it fails to load, or another one of this name comes first.
+    Raises UsageError if it fails to load, or if another module of this name is found first.
     """
     try:
         loaded = importlib.import_module(module)
-    except Exception as error:  # the file may be anyone's and raise anything
+    except Exception as error:  # a user's file may raise anything
         cause = f"{type(error).__name__}: {error}"
         raise UsageError(f"{file} cannot be loaded: {cause}", hint=CONTRACT_HINT) from error
     if loaded.__file__ is None or Path(loaded.__file__).resolve() != file.resolve():
@@ -57,7 +58,7 @@ def load(module: str, file: Path) -> ModuleType:
 
 
 def attribute(module: ModuleType, name: str, kind: type[T]) -> T:
-    """What the module holds under this name; UsageError where it is not there or another type."""
+    """The module's attribute of this name; UsageError if it is missing or has another type."""
     value = vars(module).get(name)
     if not isinstance(value, kind):
         raise UsageError(f"{module.__file__}: expected {name} of type {kind.__name__}")
@@ -65,7 +66,7 @@ def attribute(module: ModuleType, name: str, kind: type[T]) -> T:
 
 
 def function(module: ModuleType, name: str) -> Callable[..., Any]:
-    """The function that the module holds under this name; UsageError where it is none."""
+    """The module's function of this name; UsageError if it is missing or no function."""
     value: Callable[..., Any] | None = vars(module).get(name)
     if value is None or not callable(value):
         raise UsageError(f"{module.__file__}: expected a function {name}")

@@ -1,4 +1,4 @@
-"""How an unknown name is refused: with the nearest known one. Standard library and the errors."""
+"""The error for an unknown name, with the nearest known one. Standard library and the errors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from benchmarks.errors import UsageError
 
 MAX_SHOWN = 20
-"""Known names that a hint lists at most."""
+"""The most known names that a hint lists."""
 
 
 def unknown_name(received: str, known: Iterable[str], *, kind: str, where: str = "") -> UsageError:
-    """The error for a name that is none of `known`, to be raised; `where` is shown before it.
+    """The error, to be raised, for a name that is not in `known`; it begins with `where`.
 
     unknown_name("pytorhc", ["jax", "pytorch"], kind="framework", where="framework=pytorhc"):
         framework=pytorhc: unknown framework 'pytorhc'

@@ -1,4 +1,4 @@
-"""The overrides of a command line, parsed by Hydra's grammar and sorted by who applies them.
+"""The overrides of a command line, parsed by Hydra's grammar and sorted by how they are applied.
 
 Axes are applied by `planning.axes` to every matrix of the suite, `protocol.*` and `machine.*` by
 Hydra; everything else is refused here, before any configuration is composed, because overrides of
@@ -25,31 +25,32 @@ if TYPE_CHECKING:
 
 NODES: dict[str, type[Any]] = {"protocol": MeasuringProtocol, "machine": MachineConfig}
 MAX_CELLS = 2000
-"""Cells of one plan, and values of one axis: more is a mistake of the command line."""
+"""The most cells of a plan, and values of an axis: more are a mistake on the command line."""
 
 _INSTANTIATION = re.compile(r"(?<!\w)_(target|partial|args|recursive|convert)_(?!\w)")
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a command line asks for."""
+    """The overrides of a command line, sorted."""
 
     axes: dict[str, tuple[Any, ...]]
-    """Values by axis or by workload option; of an axis given twice the last counts."""
+    """Values by axis or by workload option; if an axis is given twice, the last one counts."""
     groups: dict[str, str]
-    """The choice of a suite, a protocol and a machine, where one is made."""
+    """The chosen suite, protocol and machine; without an entry for those not chosen."""
     hydra: tuple[str, ...]
     """Overrides below protocol and machine, for Hydra to apply."""
 
     def is_named(self, axis: str, value: str) -> bool:
-        """Whether the user named this value outright, and not by `all`."""
+        """Whether the user named this value itself, and not by `all`."""
         return value in self.axes.get(axis, ())
 
 
 def parse(overrides: Sequence[str], *, options: Iterable[str] = ()) -> Overrides:
     """The overrides, sorted; `options` are the names of the workloads' own axes.
 
-    Raises UsageError for whatever is refused, unknown, malformed, or more than MAX_CELLS values.
+    Raises UsageError if an override is refused, unknown, malformed, or has more than MAX_CELLS
+    values.
     """
     axes: dict[str, tuple[Any, ...]] = {}
     groups: dict[str, str] = {}
@@ -70,7 +71,7 @@ def parse(overrides: Sequence[str], *, options: Iterable[str] = ()) -> Overrides
 
 
 def _refuse_code(text: str) -> None:
-    """Refuse what could make Hydra or OmegaConf run code or read the environment."""
+    """Refuse an override that could make Hydra or OmegaConf run code or read the environment."""
     key = text.partition("=")[0].strip().lstrip("+~")
     if re.match(r"hydra\b", key):
         raise UsageError(
@@ -124,7 +125,7 @@ def _choice(override: Override, text: str) -> str:
 
 
 def _for_hydra(override: Override, text: str, known: Iterable[str]) -> str:
-    """The override as Hydra takes it; only for fields that exist."""
+    """The override in Hydra's form; UsageError unless its field exists."""
     key = str(override.key_or_group)
     node, _, rest = key.partition(".")
     if node not in NODES or not rest:
@@ -138,7 +139,7 @@ def _for_hydra(override: Override, text: str, known: Iterable[str]) -> str:
             f"{text}: a sweep over {key} is not possible", hint="start a run for each value"
         )
     value = text.partition("=")[2]
-    # ++ sets a field whether it stands in the preset or not: an entry of a dict is added so.
+    # ++ sets a field whether or not the preset has it, so that an entry can be added to a dict.
     return f"++{key}={value}" if entry else f"{key}={value}"
 
 
@@ -150,7 +151,7 @@ def _values(override: Override, text: str) -> tuple[Any, ...]:
     """The values of an axis: one, a list of them, or a range that is counted first."""
     from hydra.core.override_parser.types import ChoiceSweep, Glob, RangeSweep, Sweep
 
-    value = override._value  # what value() returns of a sweep is its text
+    value = override._value  # value() returns only the text of a sweep
     if isinstance(value, RangeSweep):
         return _range(value, text)
     if isinstance(value, ChoiceSweep):
@@ -176,7 +177,7 @@ def _range(sweep: RangeSweep, text: str) -> tuple[Any, ...]:
     if num_values > MAX_CELLS:
         raise too_many(math.ceil(num_values), text)
     if num_values <= 0 or sweep.shuffle:
-        raise UsageError(f"{text}: expected a range with values in it, not shuffled")
+        raise UsageError(f"{text}: expected a range that holds values and is not shuffled")
     return tuple(start + index * step for index in range(math.ceil(num_values)))
 
 

@@ -1,6 +1,6 @@
-"""From overrides to a plan: every cell decided, the cohorts that are still to be launched.
+"""Makes a plan from overrides: an action for every cell, and the cohorts still to be launched.
 
-Pure but for what `Surroundings` and the store are asked once each; no Hydra for each cell.
+It is pure except that it reads `Surroundings` and the store, once each. Hydra runs only once.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from benchmarks.planning.surroundings import Interpreters, Surroundings, here
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What a user asks for."""
+    """A user's request for a plan."""
 
     overrides: tuple[str, ...] = ()
     fresh: bool = False
-    """Measure everything again, whatever the store holds."""
+    """Whether to measure everything again, even if the store has results."""
 
 
 class Runs(Protocol):
-    """What planning reads of the store."""
+    """The part of the store that planning reads."""
 
     def runs(self) -> list[str]:
         """The ids of all runs, oldest first."""
@@ -59,8 +59,8 @@ def make_plan(
 ) -> Plan:
     """The plan of these overrides on this machine.
 
-    Raises UsageError where an override, a suite or a name cannot be used or the cells are too many,
-    and StoreError where the store is damaged.
+    Raises UsageError if an override, a suite or a name cannot be used or there are too many cells,
+    and StoreError if the store is damaged.
     """
     specs = catalog.specs().values()
     options = {name for spec in specs for name in (*spec.options, *spec.way_options)}
@@ -122,7 +122,8 @@ def _missing(
 ) -> dict[str, None]:
     """The texts of `Plan.missing`, each once and in the order of the cells.
 
-    A device is missing for a framework that is named too, and for any framework if none sees it.
+    A device that the user named counts as missing if a framework that the user named does not see
+    it, or if no framework sees it.
     """
     seen = _devices_seen(interpreters)
     found: dict[str, None] = {}
@@ -147,7 +148,7 @@ def _refuse_unknown_interpreters(configuration: Configuration, catalog: Catalog)
 
 
 def _implemented(found: Iterable[axes.Matrix], catalog: Catalog) -> list[str]:
-    """The frameworks of the selection that implement anything in it: the ones worth a probe."""
+    """The frameworks of the selection that implement a workload in it: only these are probed."""
     return list(
         dict.fromkeys(
             framework
@@ -159,7 +160,7 @@ def _implemented(found: Iterable[axes.Matrix], catalog: Catalog) -> list[str]:
 
 
 def _exporters(frameworks: Iterable[str], catalog: Catalog) -> list[str]:
-    """The frameworks from which the models of these are exported."""
+    """The other frameworks that export models for these frameworks."""
     wanted = set(frameworks)
     found = dict.fromkeys(
         exporter
@@ -173,7 +174,7 @@ def _exporters(frameworks: Iterable[str], catalog: Catalog) -> list[str]:
 def _parts(
     cells: Iterable[Cell], fits: Fits, history: History, protocol: MeasuringProtocol
 ) -> list[Part]:
-    """The parts of the cells that can run, those for libraries last, with what they still need."""
+    """The parts of the cells that can run, with the cohorts that they need; libraries come last."""
     runnable = [cell for cell in cells if cell.action == "run"]
     parts = parts_of(runnable, fits, aa=protocol.aa)
     return with_missing([*parts, *cost_parts(runnable, parts, fits)], history, protocol)

@@ -1,6 +1,6 @@
-"""What a framework is and sees in its interpreter, asked in a process that may hang or die.
+"""Asks a framework for its versions and devices, in a process that may hang or die.
 
-Successful probes are kept under a hash of everything that could change their answer; failures are
+Successful probes are cached under a hash of everything that could change their answer; failures are
 not, so that a repair shows at once.
 """
 
@@ -41,13 +41,13 @@ class Site:
     python_path: tuple[str, ...]
     """PYTHONPATH of everything that runs there."""
     variables: tuple[tuple[str, str], ...] = ()
-    """What must stand when the framework is imported."""
+    """Environment variables that must be set when the framework is imported."""
 
 
 def cached_probe(site: Site, cache: Path, *, keep: bool) -> Interpreter | str:
-    """The kept answer, else that of a fresh probe, or in one line how that ended.
+    """The cached answer, else that of a new probe, or one line on how that failed.
 
-    A fresh answer is written to the cache folder if `keep`.
+    A new answer is written to the cache folder if `keep` is true.
     """
     file = cache / f"{_key(site)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
@@ -60,7 +60,7 @@ def cached_probe(site: Site, cache: Path, *, keep: bool) -> Interpreter | str:
 
 
 def probe(site: Site) -> Interpreter | str:
-    """What the framework says of itself there, or how the attempt ended."""
+    """The framework's versions and devices there, or how the probe failed."""
     with tempfile.TemporaryDirectory(prefix="dyno-probe-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         output, log = folder / "probe.json", folder / "log"
@@ -82,7 +82,7 @@ def probe(site: Site) -> Interpreter | str:
 
 
 def _key(site: Site) -> str:
-    """A hash of what the answer of a probe depends on."""
+    """A hash of everything that a probe's answer depends on."""
     parts = [
         site.module,
         site.python,

@@ -1,4 +1,4 @@
-"""Whether a case can run here, and if not, why: each skip has a kind and a reason for people."""
+"""Whether a case can run here, and if not, why: each skip has a kind and a reason in words."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Skip(NamedTuple):
 
 @dataclass(frozen=True)
 class Offer:
-    """What there is to run cases with."""
+    """Everything that is available to run cases with."""
 
     catalog: Catalog
     interpreters: Mapping[str, Interpreter | str]
-    """For each framework that could be asked, its interpreter or why it has none."""
+    """For each framework that implements a case, its interpreter or why it has none."""
     memory_limits: Mapping[str, MemoryLimit]
-    """By kind of device."""
+    """The memory limits by kind of device."""
     has_compiler: bool
 
 
 def skip_of(case: Case, memory_bytes: int, offer: Offer) -> Skip | None:
-    """Why the case cannot run here, or None where it can."""
+    """Why the case cannot run here, or None if it can."""
     return (
         _unsupported(case, memory_bytes, offer.catalog)
         or _not_implemented(case, offer.catalog)
@@ -53,7 +53,7 @@ def absent_device(case: Case, interpreter: Interpreter) -> str:
     num_seen = interpreter.devices.get(device, 0)
     if num_seen:
         asked = case.place.num_devices
-        return f"{framework} sees {num_seen} {device} devices here, {asked} are asked for"
+        return f"{framework} sees {num_seen} {device} devices here, {asked} are requested"
     return f"no {device} device seen by {framework} here"
 
 
@@ -87,18 +87,18 @@ def _indivisible(case: Case) -> str | None:
 
 
 def _not_per_replica(case: Case, catalog: Catalog) -> str | None:
-    """Why the implementation would do other mathematics on several devices than the workload's."""
+    """Why the implementation's mathematics on several devices would not be the workload's."""
     implementation = catalog.implementations.get((case.work.workload, case.way.framework))
     if case.work.num_replicas == 1 or implementation is None or implementation.is_per_replica:
         return None
     return (
         f"{case.way.framework} does not take the batch statistics of {case.work.workload} over each"
-        " device's share of the batch, as its mathematics on several devices asks"
+        " device's share of the batch, as the workload's mathematics on several devices requires"
     )
 
 
 def _documented(case: Case, capabilities: Capabilities) -> str | None:
-    """The reason of an entry that the framework's folder has for this combination."""
+    """Why the framework does not support this combination, if its folder says so."""
     for entry in capabilities.unsupported:
         if entry.covers(
             workload=case.work.workload,
@@ -119,7 +119,7 @@ def _not_run(case: Case, capabilities: Capabilities) -> str | None:
 
 
 def _not_offered(case: Case, memory_bytes: int, capabilities: Capabilities) -> str | None:
-    """Why the device that is asked for is not the one, and how much memory another must have."""
+    """Why the requested device cannot be used, and how much memory another one must have."""
     way, device = case.way, case.place.device
     if device not in capabilities.precisions:
         known = ", ".join(capabilities.precisions)
@@ -140,7 +140,7 @@ def _not_offered(case: Case, memory_bytes: int, capabilities: Capabilities) -> s
 
 
 def _demand(case: Case, memory_bytes: int) -> str:
-    """How much memory the case takes, and of what: see `Cell.memory_bytes`."""
+    """How much memory the case takes, and on which devices: see `Cell.memory_bytes`."""
     num_devices = case.place.num_devices
     if num_devices == 1:
         whose = "a device's memory"
@@ -173,7 +173,7 @@ def _not_installed(case: Case, offer: Offer) -> Skip | None:
 def _without_device(case: Case, memory_bytes: int, offer: Offer) -> Skip | None:
     interpreter = offer.interpreters[case.way.framework]
     assert isinstance(interpreter, Interpreter)
-    if interpreter.probe_failure:  # nobody knows its devices: a launch leaves a record and a log
+    if interpreter.probe_failure:  # its devices are unknown: a launch leaves a record and a log
         return None
     if interpreter.devices.get(case.place.device, 0) >= case.place.num_devices:
         return None

@@ -1,9 +1,9 @@
-"""Which source files a result depends on, and their hash: read by their imports, never run.
+"""The source files that a result depends on, and their hash; files are parsed and never run.
 
 A file's closure is the file and every file below the roots that it imports, directly or not, also
-inside functions. The programs that export an implementation's model count with it. What lies
-outside the roots counts by version: packages by the probe, the harness by PROTOCOL_VERSION in what
-is timed, and by its source in what is proven.
+inside functions. The programs that export an implementation's model count with it. Code outside the
+roots counts by version: packages by the version that the probe reports, the harness by
+PROTOCOL_VERSION for results, and by its source for proofs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Sources:
         return found
 
     def _read(self, module: str) -> bool:
-        """Whether the module lies below a root; it is then known."""
+        """Whether the module lies below a root; if so, its hash and imports are then known."""
         if module in self._hashes:
             return True
         file = self._file(module)
@@ -89,9 +89,9 @@ def implementation_hash(sources: Sources, catalog: Catalog, key: tuple[str, str]
 
 @functools.cache
 def proving_hash(harness: Path = PROJECT_ROOT / "benchmarks") -> str:
-    """The hash of all code that judges: how a proof is made, and what it is compared by.
+    """The hash of all code that makes and judges proofs.
 
-    The kinds of work count too, which a worker finds by their names and not by an import.
+    It includes the kinds of work, which a worker finds by their names and not by an import.
     """
     tasks = sorted(file.parent.name for file in harness.glob("worker/tasks/*/task.py"))
     modules = ["proof_launch", *(f"tasks.{name}.task" for name in tasks)]

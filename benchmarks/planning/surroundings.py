@@ -1,4 +1,4 @@
-"""What a plan depends on beside its overrides: this machine, its interpreters, the clock."""
+"""A plan's inputs beside its overrides: this machine, its interpreters, the clock."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Surroundings:
     machine: dict[str, Any]
     """Fingerprint, as in every record's environment."""
     machine_key: str
-    """Hash of what must be equal for results to compare."""
+    """Hash of the properties that must be equal for results to be comparable."""
     num_cores: int
     memory_bytes: int
-    """What this process may use of the machine's memory."""
+    """Bytes of the machine's memory that this process may use."""
     has_compiler: bool
     """Whether there is a C++ compiler."""
     now: datetime
     token: str
-    """Six hexadecimal digits that tell runs of the same second apart."""
+    """Six hexadecimal digits that distinguish runs of the same second."""
 
 
 def here() -> Surroundings:

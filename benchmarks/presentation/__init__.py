@@ -1,1 +1,1 @@
-"""Views on the tables for terminals and for JSON."""
+"""The commands' output on a terminal."""

@@ -1,4 +1,4 @@
-"""Rows of plain text in aligned columns, readable without colour and where they are piped."""
+"""Rows of plain text in aligned columns, readable without colour and in a pipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GAP = "  "
 
 
 def aligned(rows: Iterable[Sequence[object]], *, indent: str = "") -> list[str]:
-    """The rows as lines, each column as wide as its widest entry; control characters are gone."""
+    """The rows as lines without control characters, each column as wide as its widest entry."""
     texts = [[clean(str(entry)) for entry in row] for row in rows]
     if not texts:
         return []

@@ -1,4 +1,4 @@
-"""What `dyno doctor` found, on the terminal."""
+"""The report of `dyno doctor` on the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.presentation.wording import clean
 
 
 def render_report(report: Report) -> None:
-    """Print what can be measured here, what would spoil it, and what to do next."""
+    """Print which frameworks can be measured, what would disturb them, and what to do next."""
     console = Console(highlight=False, soft_wrap=False)
     console.print(f"dyno {report.dyno} · {describe_machine(report.machine)}", markup=False)
     console.print(_frameworks_table(report.frameworks))
@@ -68,7 +68,7 @@ def _remark(report: FrameworkReport) -> str:
 def _show_findings(console: Console, report: Report) -> None:
     warnings = [finding for finding in report.findings if finding.severity == "warn"]
     if not warnings:
-        console.print("ok    nothing seen that would spoil a measurement", markup=False)
+        console.print("ok    nothing seen that would disturb a measurement", markup=False)
     for finding in report.findings:
         hint = f"\n      -> {finding.hint}" if finding.hint else ""
         console.print(f"{finding.severity:<5} {clean(finding.what)}{hint}", markup=False)

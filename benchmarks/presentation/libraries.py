@@ -1,4 +1,4 @@
-"""What libraries cost, in words: each beside the framework that it computes with."""
+"""The cost of libraries in words: each relative to the framework that it computes with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.presentation.wording import group_name, way_name, with_interval
 
 
 class LibraryRatio(NamedTuple):
-    """A library's case, that of the framework that it computes with, and their comparison."""
+    """A library's case, the same case of the framework that it computes with, and their ratio."""
 
     library: CellSummary
     base: CellSummary
@@ -21,7 +21,7 @@ class LibraryRatio(NamedTuple):
 
 
 def library_ratios(summary: RunSummary) -> Iterator[LibraryRatio]:
-    """The libraries of a run; the comparison may be that with the group's base."""
+    """The ratios of a run's libraries; the framework may be the base of the group as well."""
     cells = {cell.case.case_id: cell for cell in summary.cells}
     for one in (*summary.costs, *summary.ratios):
         library = cells[one.case]
@@ -31,7 +31,7 @@ def library_ratios(summary: RunSummary) -> Iterator[LibraryRatio]:
 
 
 def library_notes(summary: RunSummary) -> Iterator[str]:
-    """A line for each group with libraries, each with its ratio to the framework it is on."""
+    """A line for each group with libraries, each with its ratio to its framework."""
     groups: dict[str, list[str]] = {}
     for library, base, one in library_ratios(summary):
         ratio = one.ratio
@@ -41,6 +41,6 @@ def library_notes(summary: RunSummary) -> Iterator[str]:
         groups.setdefault(group_name(library.case), []).append(text)
     for group, texts in groups.items():
         yield (
-            "what libraries cost (time of what it computes with / time of the library, below 1 is"
+            "cost of libraries (time of the framework alone / time of the library, below 1 is"
             f" slower): {group}: {', '.join(texts)}"
         )

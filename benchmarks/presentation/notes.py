@@ -125,7 +125,7 @@ SHOWN = ("ok", "unproven")
 PARITY_WORDS = {
     FAIL: "different work",
     INHERITED: "inherited parity",
-    NOT_COMPARABLE: "other mathematics, compared with nothing",
+    NOT_COMPARABLE: "different mathematics, not compared",
 }
 
 

@@ -1,4 +1,4 @@
-"""A plan on the terminal: the cells by what is done and why, the cohorts, the time."""
+"""A plan on the terminal: the cells by action and reason, the cohorts, the time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from benchmarks.presentation.columns import aligned
 from benchmarks.presentation.wording import count, duration, framework_name, group_name, way_options
 
 ACTIONS = ("run", "have", "skip")
-"""In the order in which cells are listed."""
+"""The actions in the order in which cells are listed."""
 
 
 def describe(plan: Plan, *, options: Sequence[str] = ()) -> str:
-    """The plan for a terminal: counts, cells by what is done and why, cohorts, time.
+    """The plan for a terminal: counts, cells by action and reason, cohorts, time.
 
-    `options` stand in the command that starts it, beside the overrides.
+    The command that starts the run is shown with `options` and the overrides.
     """
     start = shlex.join(["dyno", "run", *options, *plan.overrides])
     return "\n".join([*_headline(plan), *_table(plan.cells), *_outlook(plan, start)])
@@ -65,7 +65,7 @@ def _why(cell: Cell) -> str:
 
 
 def _outlook(plan: Plan, start: str) -> Iterator[str]:
-    """How much there is to do, how long it will take and from what that is known."""
+    """How much there is to run, how long it will take, and the basis of that estimate."""
     seconds = plan.estimate_s
     if seconds is None:
         yield "Nothing is left to run"

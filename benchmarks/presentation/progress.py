@@ -1,7 +1,7 @@
 """Progress on stderr: live on a terminal, plain lines elsewhere.
 
-Nothing is drawn while a block is timed: drawing takes CPU time from the launch. Every redraw is
-asked for, between turns and at the start of phases.
+Nothing is drawn while a block is timed, because drawing takes CPU time from the launch. The display
+is redrawn only on request: between turns and at the start of phases.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ class LineProgress:
         self._clock = _Clock()
 
     def begin(self, number: int, estimate_s: float | None, *, what: str) -> None:
-        """Say how much there is to do."""
+        """Print how much there is to do."""
         self._clock.begin(number, estimate_s)
         self._line(f"{number} {what}{self._clock.remaining()}")
 
     def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
-        """Say which launches come together."""
+        """Print which launches come together."""
         self._clock.cohort(index)
         of = f"{index + 1}/{self._clock.num_cohorts}"
         self._line(f"cohort {of}: {title}, {len(case_ids)} launches{self._clock.remaining()}")
 
     def phase(self, case_id: str, phase: str) -> None:
-        """Say nothing: phases are for a live display."""
+        """Print nothing: phases are for a live display."""
 
     def round_done(self, index: int, max_rounds: int) -> None:
-        """Say nothing: rounds are for a live display."""
+        """Print nothing: rounds are for a live display."""
 
     def record(self, record: Record) -> None:
-        """Say how a launch ended."""
+        """Print how a launch ended."""
         self._line(f"  {describe(record)}")
 
     def note(self, text: str) -> None:
-        """Say it."""
+        """Print the text."""
         self._line(text)
 
     def end(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is no display to close."""
 
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -82,19 +82,19 @@ class LiveProgress:
         self._show("starting")
 
     def phase(self, case_id: str, phase: str) -> None:
-        """Show what a launch is at."""
+        """Show the phase of a launch."""
         self._show(f"{case_id}: {phase.replace('_', ' ')}")
 
     def round_done(self, index: int, max_rounds: int) -> None:
-        """Show how far the rounds are."""
+        """Show the number of the round."""
         self._show(f"round {index} of at most {max_rounds}")
 
     def record(self, record: Record) -> None:
-        """Leave a line for a launch that has ended."""
+        """Print a line that stays, for a launch that has ended."""
         self._print(describe(record), style="" if record.status == "ok" else "bold red")
 
     def note(self, text: str) -> None:
-        """Leave a line."""
+        """Print the text as a line that stays."""
         self._print(text, style="yellow")
 
     def end(self) -> None:
@@ -110,7 +110,7 @@ class LiveProgress:
 
 
 class _Clock:
-    """How long it may still take, from the plan's estimate and then from the cohorts done."""
+    """The remaining time: from the plan's estimate, later from the cohorts that are done."""
 
     def __init__(self) -> None:
         self.num_cohorts = 0
@@ -128,7 +128,7 @@ class _Clock:
     def remaining(self) -> str:
         elapsed_s = time.monotonic() - self._begin
         total_s = self._estimate_s
-        if self._num_done:  # the first cohort compiles; later ones are like each other or faster
+        if self._num_done:  # the first cohort compiles; later ones take as long or less
             total_s = elapsed_s / self._num_done * self.num_cohorts
         if total_s is None or total_s <= elapsed_s:
             return ""
@@ -146,5 +146,5 @@ def describe(record: Record) -> str:
 
 
 def for_console(console: Console) -> LiveProgress | LineProgress:
-    """The progress that suits where stderr goes."""
+    """A live display if the console is a terminal, else plain lines."""
     return LiveProgress(console) if console.is_terminal else LineProgress(console)

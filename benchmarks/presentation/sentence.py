@@ -1,4 +1,4 @@
-"""The one line that a run comes down to."""
+"""The one sentence that sums up a run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from benchmarks.presentation.wording import count, group_name, way_name, with_in
 from benchmarks.statistics.ratios import MIN_LAUNCHES
 
 SAYING = [verdict for verdict, shown in VERDICTS.items() if shown.ranks]
-"""The verdicts that rank, the one to lead with first."""
+"""The verdicts that rank, in the order in which the sentence prefers them."""
 
 
 def sentence(summary: RunSummary) -> str:
-    """The largest ratio that means something, with its interval; else why nothing is ranked.
+    """The largest ratio whose verdict ranks, with its interval; else why nothing is ranked.
 
-    Then, if there are libraries, the one that costs most beside what it computes with.
+    Then, if there are libraries, the one that costs most relative to its framework.
     """
     return "; ".join(dict.fromkeys([_leading(summary), *_dearest(summary)]))
 
@@ -70,12 +70,12 @@ def _why(summary: RunSummary) -> str:
         return "no two cases with equal work, place and precision were measured"
     verdicts = Counter(one.verdict for one in compared)
     if verdicts["not_comparable"] == len(compared):
-        return "no case does the mathematics of its base"
+        return "no case has the same mathematics as its base"
     if verdicts["unproven"] == len(compared):
-        return "no case was shown to do the work of its base"
+        return "no case is proven to do the same work as its base"
     if all(one.ratio is None for one in compared):
-        return "no round in which a case and its base both count"
+        return "no round is valid for both a case and its base"
     if all(one.ratio is None or one.ratio.num_launches < MIN_LAUNCHES for one in compared):
         left = " left undisturbed" * (summary.rounds.num_dropped > 0)
         return f"fewer than {MIN_LAUNCHES} launches{left} (protocol={summary.protocol})"
-    return "no difference is beyond what launches differ by themselves"
+    return "no difference is larger than the variation between launches"

@@ -1,7 +1,7 @@
-"""A run on the terminal: a table for each group, then what one must know to read it.
+"""A run on the terminal: a table for each group, then the notes that explain the tables.
 
-Readable without colour, at 80 columns and where it is piped. Text from records goes through
-`wording.clean` into `rich.text.Text`, never through markup.
+Readable without colour, at 80 columns and in a pipe. Text from records goes through `wording.clean`
+into `rich.text.Text`, never through markup.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from benchmarks.presentation.wording import (
 from benchmarks.statistics.intervals import Interval
 
 WIDE = 100
-"""Columns from which an interval stands beside its estimate instead of beneath it."""
+"""Width of the console from which an interval is put beside its estimate, not beneath it."""
 PIPED_WIDTH = 110
 NONE = "-"
 FORMATS: Mapping[Format, Callable[[float], str]] = {
@@ -49,7 +49,7 @@ FORMATS: Mapping[Format, Callable[[float], str]] = {
 
 
 def console_for(stream: TextIO) -> Console:
-    """A console on the stream: plain text of 110 columns where it is no terminal.
+    """A console on the stream: plain text of 110 columns if the stream is no terminal.
 
     Characters that the stream's encoding lacks are escaped instead of ending the command.
     """
@@ -73,11 +73,11 @@ def render_summary(summary: RunSummary, console: Console, *, store: str = "") ->
 
 
 class _View(NamedTuple):
-    """What the tables of all groups are made with."""
+    """The common inputs of the tables of all groups."""
 
     console: Console
     ratios: dict[str, CaseRatio]
-    """By the case's id, its comparison with its base."""
+    """Each case's comparison with its base, by the case's id."""
     metrics: tuple[Metric, ...]
     store: str
     """The folder that logs are relative to."""
@@ -101,27 +101,27 @@ def _print_group(group: list[CellSummary], view: _View) -> None:
 
 
 class _Column(NamedTuple):
-    """One column of a table of what was measured."""
+    """One column of a table of measurements."""
 
     header: str
     texts: list[Text]
     justify: Literal["left", "right"] = "left"
     min_width: int | None = None
-    """From which the column may be wrapped; None: it stays as wide as it is."""
+    """The least width to which the column may be wrapped; None: it is never wrapped."""
 
     @property
     def width(self) -> int:
-        """Cells that the column takes where it is not wrapped."""
+        """The column's width in characters, if it is not wrapped."""
         return max(len(self.header), self.text_width)
 
     @property
     def text_width(self) -> int:
-        """Cells that its longest line takes, the header's aside."""
+        """The width of its longest line in characters, without the header."""
         return max(len(line) for text in self.texts for line in text.plain.split("\n"))
 
 
 def _measured_table(cells: list[CellSummary], view: _View) -> Table:
-    """The table of a group; where it would be too wide, intervals stand beneath their estimates."""
+    """The table of a group; if it would be too wide, intervals are put beneath their estimates."""
     width = view.console.width
     columns = _columns(cells, view, is_wide=width >= WIDE)
     if sum(column.width + 1 for column in columns) > width:
@@ -175,7 +175,7 @@ def _rate_columns(cells: list[CellSummary], view: _View, *, is_wide: bool) -> li
 
 
 def _latency_columns(cells: list[CellSummary], view: _View, *, is_wide: bool) -> list[_Column]:
-    """A column for each percentile that was asked for; a bound is marked as one."""
+    """A column for each requested percentile; an upper bound is marked as one."""
     asked = sorted({one for cell in cells if cell.latency for one in cell.latency.asked})
     at_most = "<=" if view.is_ascii else "≤"
     return [
@@ -206,10 +206,10 @@ def _num_launches(cell: CellSummary) -> str:
 
 
 def _real_precision(cell: CellSummary) -> str:
-    """`, in fp32` where products were computed in another precision than the case is named after.
+    """`, in fp32` if matmuls were computed in another precision than that of the case's name.
 
-    As bf16 is on a CPU that cannot multiply it: operands are rounded, products are fp32's. What
-    was seen of an adapter's own products says nothing of a quantised model.
+    An example is bf16 on a CPU without bf16 units: operands are rounded, then multiplied in fp32.
+    The precision of an adapter's own matmul says nothing about a quantised model.
     """
     asked = products_of(cell.case.way.precision)
     if PRECISIONS[asked].is_quantised:

@@ -13,11 +13,11 @@ class Shown(NamedTuple):
 
     symbol: str
     plain: str
-    """Stands in for the symbol when the terminal has ASCII only."""
+    """Replaces the symbol if the terminal has ASCII only."""
     words: str
     style: str = ""
     ranks: bool = False
-    """Whether a run's sentence may rest on it."""
+    """Whether the verdict ranks a case, so that a run's sentence may state it."""
 
 
 VERDICTS: Mapping[RatioVerdict, Shown] = {
@@ -28,7 +28,7 @@ VERDICTS: Mapping[RatioVerdict, Shown] = {
     "unproven": Shown("!", "!", "unproven", "yellow"),
     "not_comparable": Shown("⊘", "x", "not comparable", "yellow"),
 }
-"""Among those that rank, a run's sentence leads with the first."""
+"""A run's sentence states the first of the verdicts that rank."""
 
 
 def verdict_text(verdict: RatioVerdict, *, ascii_only: bool) -> str:

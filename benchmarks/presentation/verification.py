@@ -1,6 +1,6 @@
-"""Proofs on the terminal: by cell the check that is furthest off beside its tolerance.
+"""Proofs on the terminal: for each cell the check that used most of its tolerance.
 
-Readable without colour, at 80 columns and where it is piped.
+Readable without colour, at 80 columns and in a pipe.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HOW_TO_READ = (
 
 
 def render_parity(cells: Sequence[ProvenCell], console: Console) -> None:
-    """Print the proofs: a table for each work, then failures with their causes, then skips."""
+    """Print the proofs: a table for each group with its skips, then failures with their causes."""
     for group in by_group(cells):
         console.print(Text(_title(group[0]), style="bold"))
         judged = [cell for cell in group if cell.verdict.status != SKIP]
@@ -49,7 +49,7 @@ def render_parity(cells: Sequence[ProvenCell], console: Console) -> None:
 def furthest(checks: Iterable[Check]) -> Check | None:
     """The judged check whose error is the largest share of its tolerance; a failure comes first.
 
-    A FLOP count that passes says nothing about exactness.
+    A FLOP count that passes is left out, because it says nothing about exactness.
     """
 
     def share(check: Check) -> float:
@@ -111,7 +111,7 @@ def _activations(effective: EffectiveSettings) -> str:
 
 
 def _skips(cells: Iterable[ProvenCell]) -> Iterator[str]:
-    """One line for each reason, with the cases that it is the reason for."""
+    """One line for each reason, with the cases that are skipped for it."""
     reasons: dict[str, list[str]] = {}
     for cell in cells:
         if cell.verdict.status == SKIP:
@@ -152,7 +152,7 @@ def _notes(cells: Sequence[ProvenCell]) -> Iterator[str]:
         yield HOW_TO_READ
     holders = dict.fromkeys(" and ".join(cell.holders) for cell in cells if cell.holders)
     if holders:
-        yield f"oracle: float64 on the CPU, held by {', '.join(holders)}"
+        yield f"oracle: float64 on the CPU, computed by {', '.join(holders)}"
     for cell in cells:
         if cell.verdict.status == INHERITED:
             yield f"inherited: {way_name(cell.case)}: {clean(str(cell.verdict.reason))}"

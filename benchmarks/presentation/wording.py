@@ -1,4 +1,4 @@
-"""Numbers and names as people read them, and text from records made safe to print.
+"""Numbers and names in readable form, and text from records made safe to print.
 
 No number shows more digits than its interval supports. Standard library only.
 """
@@ -19,14 +19,14 @@ DIGITS_WITHOUT_INTERVAL = 2
 MAX_DIGITS = 5
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-"""ECMA-48 control sequences: taken out whole, so that colours leave no debris."""
+"""ECMA-48 control sequences: each is removed as a whole, so that colours leave no characters."""
 
 
 def clean(text: str) -> str:
     """The text on one line, without control and direction characters, cut to 300 characters.
 
-    Text from a record may hold escape sequences: none may reach the terminal. Rich's markup is
-    not treated here: text goes into `rich.text.Text`, which does not read any.
+    Text from a record may hold escape sequences, and none may reach the terminal. Rich's markup is
+    left in, because text goes into `rich.text.Text`, which does not interpret it.
     """
     visible = "".join(
         character if unicodedata.category(character)[0] != "C" else " "
@@ -39,11 +39,11 @@ def clean(text: str) -> str:
 def with_interval(
     estimate: float, low: float | None, high: float | None, *, separator: str = " "
 ) -> str:
-    """`123 [120, 127]`: rounding moves nothing by more than a quarter of the half-width.
+    """`123 [120, 127]`: rounding changes no number by more than a quarter of the half-width.
 
-    That is to its first digit, or its second where the first is a 1. Where the lower bound is
-    smaller still, to that one's first digit, so that it does not become 0. But no more than five
-    digits of the estimate; two without an interval.
+    The half-width thus keeps its first digit, or two digits if the first is a 1. A lower bound that
+    is smaller still keeps its first digit, so that it does not become 0. The estimate has at most
+    five digits, and two without an interval.
     """
     if low is None or high is None:
         return number(estimate, DIGITS_WITHOUT_INTERVAL - 1 - _magnitude(estimate))
@@ -59,7 +59,7 @@ def number(value: float, places: int) -> str:
 
 
 def plain(value: float) -> str:
-    """An integer whole, any other number with two digits: `12,345`, `0.12`."""
+    """An integer in full, any other number with two digits: `12,345`, `0.12`."""
     return f"{value:,}" if isinstance(value, int) else with_interval(value, None, None)
 
 
@@ -69,7 +69,7 @@ def seconds(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 40 s, 3 min, 2 h 10 min."""
+    """Seconds in readable units: 40 s, 3 min, 2 h 10 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -90,18 +90,18 @@ def way_name(case: Case, *, with_precision: bool = True) -> str:
 
 
 def framework_name(case: Case) -> str:
-    """The framework of a case; a library after what it computes with: `jax · equinox`."""
+    """The framework of a case; a library after the one that it computes with: `jax · equinox`."""
     way = case.way
     return f"{way.base} · {way.framework}" if way.base else way.framework
 
 
 def way_options(case: Case) -> list[str]:
-    """The options of a case's way; one that is `none` goes without saying."""
+    """The options of a case's way, without those that are `none`."""
     return [f"{name}={value}" for name, value in case.way.options if value != "none"]
 
 
 def group_name(case: Case, *, with_place: bool = True) -> str:
-    """What is computed, and where: `resnet50_train small b8 cpu`."""
+    """The work and the place of a case: `resnet50_train small b8 cpu`."""
     work, place = case.work, case.place
     parts = [work.workload, work.size, f"b{work.batch_size}"]
     parts += [f"{name}={value}" for name, value in work.options]
@@ -111,7 +111,7 @@ def group_name(case: Case, *, with_place: bool = True) -> str:
 
 
 class HasCase(Protocol):
-    """Anything that is of one case."""
+    """Anything that belongs to one case."""
 
     @property
     def case(self) -> Case:

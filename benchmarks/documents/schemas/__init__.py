@@ -1,9 +1,9 @@
-"""The JSON schema of each document, generated from its dataclasses; the files beside this are they.
+"""The JSON schema of each document, generated from its dataclasses into the files beside this one.
 
     python -m benchmarks.documents.schemas
 
-writes them anew. A test compares, so that no document changes its shape unseen. A change that a
-reader of the earlier shape would stumble over raises the version in the document's `schema`.
+writes the files again. A test compares them, so that no document changes its shape unnoticed. A
+change that breaks readers of the earlier shape raises the version in the document's `schema`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     "plan-1": (PlanDocument,),
     "run-1": (RunDocument,),
 }
-"""By the file's name, the shapes that a document may have."""
+"""The shapes that each document may have, by the name of its file."""
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def schema_text(name: str) -> str:
 
 
 def _close(kind: type, schema: dict[str, Any]) -> None:
-    """Require every key, allow no other, and lay out the mappings whose entries are keys."""
+    """Require every key, allow no other, and describe the mappings whose entries become keys."""
     further, patterns = [], {}
     for field in dataclasses.fields(kind):
         told: Flat | None = field.metadata.get(FLAT)
@@ -77,7 +77,7 @@ def _close(kind: type, schema: dict[str, Any]) -> None:
 
 
 def _dataclasses(kind: Any) -> Iterator[type]:
-    """The dataclasses that a type is made of, itself among them."""
+    """The dataclasses that a type is made of, including itself."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         yield kind
         for hint in get_type_hints(kind).values():

@@ -1,4 +1,4 @@
-"""Writes the schemas of all documents anew: `python -m benchmarks.documents.schemas`."""
+"""Writes the schema files of all documents: `python -m benchmarks.documents.schemas`."""
 
 from benchmarks.documents.schemas import DOCUMENTS, FOLDER, schema_text
 

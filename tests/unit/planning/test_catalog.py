@@ -159,11 +159,11 @@ def test_a_workload_that_is_not_called_like_its_key_is_refused(lab):
         ({"options": {"seed": (1, 2)}}, "option 'seed': expected a name of its own"),
         ({"options": {"a": (1,)}, "way_options": {"a": (1,)}}, "option 'a': expected a name"),
         ({"options": {"a": ()}}, "option 'a' has no values"),
-        ({"size_options": {"tny": {}}}, "size_options of 'tny', which is no size"),
-        ({"size_options": {"tiny": {"b": 1}}}, "b=1 is none of the option's values"),
+        ({"size_options": {"tny": {}}}, "size_options of 'tny': expected one of the sizes"),
+        ({"size_options": {"tiny": {"b": 1}}}, "b=1 is not among the option's values"),
         (
             {"options": {"a": range(2, 9)}, "size_options": {"tiny": {"a": 9}}},
-            "a=9 is none of the option's values",
+            "a=9 is not among the option's values",
         ),
     ],
 )

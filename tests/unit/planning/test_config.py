@@ -175,7 +175,7 @@ BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for 
         ("- workload", "expected a mapping"),
         ("", "it has no matrices"),
         ("\x00", "not YAML"),
-        ("#" * (2**20 + 1), "larger than 1 MiB"),
+        ("#" * (2**20 + 1), "expected at most 1 MiB"),
     ],
 )
 def test_a_suite_file_that_is_none_is_refused(text, words, tmp_path):

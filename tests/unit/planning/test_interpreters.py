@@ -178,7 +178,7 @@ def test_the_user_s_interpreter_comes_first(lab: Lab) -> None:
 
 def test_an_interpreter_that_is_not_there_is_named(lab: Lab) -> None:
     assert lab.resolve(python={"lab": "/no/such/python"}) == (
-        "machine.python.lab=/no/such/python: there is no such interpreter"
+        "machine.python.lab=/no/such/python: expected the path of a Python interpreter"
     )
 
 

@@ -149,7 +149,7 @@ def test_more_devices_than_there_are_is_no_device(world):
     world.interpreters["alpha"] = Interpreter("/python", {}, CUDA)
     plan = world.plan("framework=alpha", "device=cuda", "batch_size=4", "num_devices=2,4")
     assert [cell.kind for cell in plan.cells] == [None, "no_device"]
-    assert plan.cells[1].reason.startswith("alpha sees 2 cuda devices here, 4 are asked for; ")
+    assert plan.cells[1].reason.startswith("alpha sees 2 cuda devices here, 4 are requested; ")
     assert plan.cells[1].reason.endswith("GiB of memory on each of 4 devices")
 
 
@@ -283,7 +283,7 @@ def test_a_framework_added_later_is_measured_with_the_base_alone(world):
     assert plan.run_id != first.run_id
     assert launched(plan) == ["alpha gamma"] * 3
     assert actions(plan) == {"alpha": "have", "beta": "have", "gamma": "run"}
-    assert "launched again as the base of others" in reasons(plan)["alpha"]
+    assert "launched again as the base of other cases" in reasons(plan)["alpha"]
 
 
 def test_only_cohorts_shared_with_the_base_count(world):

@@ -350,14 +350,14 @@ def test_sentence_of_a_slower_case_and_of_a_tie():
         ([], "no case was measured"),
         (cohorts({BASE: 0.2}), "no two cases with equal work"),
         (cohorts(TIMES, num=2), "fewer than 3 launches (protocol=quick)"),
-        (cohorts(TIMES, wobble=0.4), "no difference is beyond what launches differ"),
+        (cohorts(TIMES, wobble=0.4), "no difference is larger than the variation"),
         (
             [dataclasses.replace(r, evidence=Evidence()) for r in cohorts(TIMES)],
-            "no case was shown to do the work of its base",
+            "no case is proven to do the same work as its base",
         ),
         (
             [record(BASE, 0), record(FAST, 1)],
-            "no round in which a case and its base both count",
+            "no round is valid for both a case and its base",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def test_skips_are_one_line_for_each_reason_and_all_are_counted():
     assert "skipped: mlx eager fp32, mlx compiled fp32: not installed: no mlx" in text
     assert "1 cell passed, 1 cell failed, 1 cell inherited, 2 cells skipped" in text
     assert "inherited: keras_tensorflow eager fp32: proven at small b8" in " ".join(text.split())
-    assert "held by jax and pytorch" in text
+    assert "computed by jax and pytorch" in text
 
 
 @pytest.mark.parametrize("width", [80, 100])
