@@ -14,7 +14,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.planning.catalog import PROJECT_ROOT, Catalog, Root
+from benchmarks.planning.catalog import PROJECT_ROOT, Catalog
+from benchmarks.planning.implementations import Root
 
 
 class Sources:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.planning.catalog import read_literals
+from benchmarks.planning.implementations import read_literals
 from tests.end_to_end import dyno_cli as cli
 from tests.fakes import extension as fakes
 

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.errors import UsageError
 from benchmarks.planning import catalog
-from benchmarks.planning.catalog import discover, read_literals
+from benchmarks.planning.catalog import discover
+from benchmarks.planning.implementations import read_literals
 
 FRAMEWORK = """
 from benchmarks.contract.framework import Capabilities

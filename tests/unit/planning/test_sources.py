@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from benchmarks.planning.catalog import PROJECT_ROOT, Root
+from benchmarks.planning.catalog import PROJECT_ROOT
+from benchmarks.planning.implementations import Root
 from benchmarks.planning.sources import Sources, proving_hash
 
 

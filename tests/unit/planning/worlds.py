@@ -12,13 +12,8 @@ from benchmarks.contract.protocol import PROTOCOL_VERSION
 from benchmarks.contract.record import Record
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.host.machine import fingerprint_key
-from benchmarks.planning.catalog import (
-    Catalog,
-    FrameworkEntry,
-    ImplementationEntry,
-    Root,
-    WorkloadEntry,
-)
+from benchmarks.planning.catalog import Catalog, FrameworkEntry, WorkloadEntry
+from benchmarks.planning.implementations import ImplementationEntry, Root
 from benchmarks.planning.planner import PlanRequest, make_plan
 from benchmarks.planning.surroundings import Surroundings
 
