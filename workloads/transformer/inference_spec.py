@@ -221,8 +221,9 @@ SPECS = {
         ),
         flop_per_step=flop_per_step,
         flop_convention=(
-            "2 for each parameter of a layer's kernels and 4 L D S of attention a token, no causal"
-            " discount, S the prompt or all of the cache; 2 for each of the head's an answer"
+            "2 for each parameter of the layers' kernels and 4 L D S of attention per token, no"
+            " causal discount, S the prompt or the whole cache; 2 for each of the head's parameters"
+            " per output token"
         ),
         memory_bytes=memory_bytes,
         tolerances=TOLERANCES,
