@@ -1,1 +1,1 @@
-"""One folder for each model: the mathematics in NumPy, the frameworks side by side."""
+"""One folder for each model: its mathematics in NumPy, and its implementations by framework."""

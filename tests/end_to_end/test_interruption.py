@@ -60,7 +60,7 @@ class HeldRun:
 
     @property
     def statuses(self) -> set[str]:
-        """Of the records that were kept."""
+        """The statuses of the records that were kept."""
         return {record.status for record in Store(self.store).records()}
 
     @property

@@ -28,16 +28,16 @@ STEP_S = {"fake_double": 0.02}
 """Step time of each fake on its clock; the default is 10 ms."""
 DEFAULT_STEP_S = 0.01
 HONEST_STEPS = {"fake_cheat_watched": 20, "fake_cheat_sly": 1}
-"""Steps after a load that a cheat makes, which expects to be watched then."""
+"""Honest steps that a cheat makes after each load, because it expects a check then."""
 FLOOD_BYTES = 64 * 2**20
 FLOP_PER_S = 2e8
-"""Of matrix products on the fake's clock: few enough for small ones to last long."""
+"""Rate of matmuls on the fake's clock: low, so that small ones take long enough to time."""
 READING_NS = 1000
-"""What reading the clock takes on it."""
+"""Time on the fake's clock that one reading takes."""
 HELD = Path(__file__).parent / "held"
-"""Where tests hold the slow fake, see `Adapter.dawdle`; nobody does where it is not there."""
+"""The folder by which tests hold the slow fake (`Adapter.dawdle`); without it, none is held."""
 COMPANY = Path(__file__).parent / "company"
-"""Where each launch writes whether another one is alive when it begins, if it is there."""
+"""If this folder exists, each launch notes in it whether another one is alive when it begins."""
 
 
 class Clock:
@@ -48,22 +48,22 @@ class Clock:
         self._lock = threading.Lock()
 
     def work(self, seconds: float) -> None:
-        """Have some work take this long."""
+        """Let work take this long on the clock."""
         with self._lock:
             self._now_ns += round(seconds * 1e9)
 
     def nanoseconds(self) -> int:
-        """In place of time.perf_counter_ns."""
+        """Replaces time.perf_counter_ns."""
         with self._lock:
             self._now_ns += READING_NS
             return self._now_ns
 
     def seconds(self) -> float:
-        """In place of time.perf_counter."""
+        """Replaces time.perf_counter."""
         return self.nanoseconds() / 1e9
 
     def rule(self) -> None:
-        """Have whoever measures in this process read this clock."""
+        """Make all measurements in this process read this clock."""
         time.perf_counter_ns, time.perf_counter = self.nanoseconds, self.seconds
 
 
@@ -86,9 +86,9 @@ class Adapter:
             segfault()
 
     def dawdle(self, phase: str) -> None:
-        """The slow fake counts its launches that get here, and stays while a test holds the last.
+        """Count the slow fake's launches that reach this phase; wait while a test holds the last.
 
-        A test holds launch 2 in its first turn as long as there is the file `held/turn.2`.
+        A test holds launch 2 in its first turn as long as the file `held/turn.2` exists.
         """
         arrivals = HELD / phase
         if self.name != "fake_slow" or not HELD.is_dir() or phase in self.reached:
@@ -315,7 +315,7 @@ def hang() -> None:
 
 
 def exhaust_memory() -> None:
-    """Take memory, and touch it, until somebody objects."""
+    """Allocate and touch memory until this process is killed."""
     taken = []
     while True:
         taken.append(np.ones(16 * 2**20, np.uint8))

@@ -106,7 +106,7 @@ def test_blocks_against_a_bare_loop_in_one_process(
 
 
 def inside_logs(bare: BareLoop) -> list[float]:
-    """ln(bare time / block's time) of one step within one process; who begins alternates."""
+    """ln(bare time / block's time) of one step within one process; each goes first in turn."""
     logs = []
     for index in range(NUM_PAIRS):
         if index % 2:
@@ -215,7 +215,7 @@ class BareLoop:
 
 
 def paired_logs(live: SupervisedLaunch, bare: BareLoop, num_steps: int) -> list[float]:
-    """ln(bare time / Dyno's time), above 0 where Dyno is faster; who begins alternates."""
+    """ln(bare time / Dyno's time), above 0 if Dyno is faster; each goes first in turn."""
     logs = []
     for index in range(NUM_ROUNDS):
         if index % 2:

@@ -18,7 +18,7 @@ BATCH_SIZES = {
     "transformer_lora": 4,
     "transformer_infer": 2,
 }
-"""Of the tests' work, by workload; its size is tiny."""
+"""Batch size of the tests' work, by workload; the size is tiny."""
 TIME_LIMIT_S = 3600
 
 

@@ -1,4 +1,4 @@
-"""Settings of a launch, for the tests of those who are given them."""
+"""Settings of a launch, for tests of code that takes them."""
 
 from benchmarks.contract.framework import Settings
 

@@ -1,6 +1,6 @@
-"""What engines run: models made of canonical weights, by exporters in processes of their own.
+"""Exports models with canonical weights for engines to run; each exporter is a separate process.
 
-Everything lies in the launch's private folder. NumPy, the contract and the exporters' names only.
+All files are in the launch's private folder. NumPy, the contract and the exporters' names only.
 
 Shapes: B batch, H height, W width, C channels. Images are BHWC.
 """
@@ -21,14 +21,14 @@ from workloads.resnet50 import inference_spec as spec
 
 
 class EngineProgram(RequestProgram):
-    """An exported model that an engine has loaded, and its requests.
+    """Runs requests through an exported model that an engine has loaded.
 
     `export` sets `_file`; `step` takes the next of `_requests` and sets `_logits`.
     """
 
     def __init__(self, problem: Problem, framework: Any) -> None:
         self._framework = framework
-        """The engine's adapter, which offers more than every `Framework` does."""
+        """The engine's adapter, whose interface is wider than `Framework`."""
         self._problem = problem
         self._is_int8 = problem.case.way.precision == "int8"
         self._file = Path()
@@ -37,10 +37,10 @@ class EngineProgram(RequestProgram):
 
     @abstractmethod
     def request_of(self, images_BHWC: np.ndarray) -> Any:
-        """These images as `step` takes them, on the device."""
+        """These images on the device, in the form that `step` takes."""
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these requests on the device."""
+        """Copy these requests to the device."""
         self._requests = itertools.cycle([self.request_of(one["images"]) for one in batches])
 
     def read(self) -> dict[str, np.ndarray]:
@@ -53,9 +53,9 @@ class EngineProgram(RequestProgram):
 
 
 def write_onnx(problem: Problem, weights: Arrays) -> Path:
-    """The model as ONNX, which PyTorch writes in float32; for int8 quantised by ONNX Runtime.
+    """Write the model as ONNX: PyTorch exports it in float32, ONNX Runtime quantises it for int8.
 
-    Its quantised ONNX is every engine's that takes ONNX: they run the same integers.
+    All engines that load ONNX get the same quantised model.
     """
     folder = Path(problem.scratch_folder)
     file = folder / "model.onnx"
@@ -77,7 +77,7 @@ def write_onnx(problem: Problem, weights: Arrays) -> Path:
 
 
 def write_litert(problem: Problem, weights: Arrays) -> Path:
-    """The model as LiteRT takes it, which TensorFlow converts; for int8 quantised by the same."""
+    """Write the model for LiteRT: TensorFlow converts it, and for int8 quantises it too."""
     file, further = Path(problem.scratch_folder) / "model.tflite", {}
     if problem.case.way.precision == "int8":
         further = {"images": str(calibration_file(problem))}
@@ -85,7 +85,7 @@ def write_litert(problem: Problem, weights: Arrays) -> Path:
 
 
 def calibration_file(problem: Problem) -> Path:
-    """The images by which the ranges of activations are found, HWC, in an .npy file."""
+    """Write the images that calibrate the ranges of activations, HWC, to an .npy file."""
     file = Path(problem.scratch_folder) / "calibration.npy"
     np.save(file, spec.calibration_images(problem.case.work), allow_pickle=False)
     return file

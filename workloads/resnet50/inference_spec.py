@@ -1,7 +1,7 @@
-"""ResNet-50 v1.5 answering requests, as mathematics: weights, requests, folding, FLOP, tolerances.
+"""ResNet-50 v1.5 inference, as mathematics: weights, requests, folding, FLOP, tolerances.
 
-The network is that of training, with batch normalisation on its running statistics. The README
-beside this file states what a request is. NumPy, the contract and the network only.
+The network is the one that is trained; its batch normalisation uses the running statistics. The
+README beside this file defines a request. NumPy, the contract and the network only.
 
 Shapes: B batch, H height, W width, C channels in, D channels out, V classes, R requests of a batch.
 Images are BHWC, kernels HWCD.
@@ -35,17 +35,18 @@ from workloads.resnet50.reference import suspected_logits
 HYPERPARAMETERS = {"batch_norm_epsilon": BATCH_NORM_EPSILON}
 
 RECTIFIED_SQUARE = 0.5
-"""Mean square of what a rectifier leaves of N(0, 1)."""
+"""Mean square of a rectifier's output if its input is N(0, 1)."""
 STATISTICS_SPREAD = 0.3
-"""Of the running statistics about what they would be: so wide that one that is dropped shows."""
+"""Spread of the running statistics about their expected values: a dropped one changes the logits.
+"""
 
 
 def weights(work: Work) -> Iterator[tuple[str, np.ndarray]]:
     """Canonical parameters and running statistics, float32, kernels HWCD, dense CD.
 
-    Parameters are those of training. The running statistics are drawn about those that such
-    parameters would lead to: with means of 0 and variances of 1, as training begins, a program
-    that left them out would pass for right, and so would nearly any epsilon.
+    Parameters are those of training. The running statistics are drawn around the values that such
+    parameters would lead to. With means of 0 and variances of 1, as before training, a program
+    that ignores the statistics would pass, and so would one with nearly any epsilon.
     """
     layers = network(SIZES[work.size])
     convolutions = {conv.name: conv for conv in layers.convolutions()}
@@ -76,18 +77,18 @@ NUM_CALIBRATION_IMAGES = 16
 
 
 def calibration_images(work: Work) -> np.ndarray:
-    """Images by which the ranges of activations are found for int8, BHWC; no request holds one."""
+    """Images that calibrate the ranges of activations for int8, BHWC; none is in a request."""
     size = SIZES[work.size]["image_size"]
     shape = (NUM_CALIBRATION_IMAGES, size, size, 3)
     return generator(work, "calibration").standard_normal(shape, dtype=np.float32)
 
 
 def folded(arrays: Arrays, epsilon: float) -> Iterator[tuple[str, np.ndarray]]:
-    """Kernels and biases with which the convolutions alone compute what they do normalised.
+    """Kernels and biases that fold batch normalisation into the convolutions.
 
     `<convolution>/kernel` HWCD and `<convolution>/bias` D, `head/kernel` and `head/bias`, float64:
-    y = (k * x - mean) * slope + bias with slope = scale / sqrt(variance + epsilon). Computed once,
-    before there are requests, as every deployment does (Jacob et al. 2018, section 3.2).
+    y = (k * x - mean) * slope + bias with slope = scale / sqrt(variance + epsilon). They are
+    computed once, before the first request, as in deployment (Jacob et al. 2018, section 3.2).
     """
     for name in arrays:
         if name.startswith("head/"):
@@ -109,7 +110,7 @@ def flop_per_request(work: Work) -> int:
 
 
 FOOTPRINT_BYTES = 2**30
-"""Of the framework itself."""
+"""Memory of the framework itself."""
 
 
 def num_weight_bytes(case: Case) -> int:
@@ -124,8 +125,8 @@ def num_weight_bytes(case: Case) -> int:
 def memory_bytes(case: Case, _: Capabilities) -> int:
     """An upper estimate for one launch: weights, requests, activations, the framework itself.
 
-    Weights as they came, folded, and as a session packs them; every request lies on the device;
-    of activations four of the largest live at a time.
+    Weights count three times (canonical, folded, and packed by a session). All requests are on the
+    device. At most four of the largest activations exist at the same time.
     """
     work = case.work
     parameters = SIZES[work.size]
@@ -139,13 +140,13 @@ def memory_bytes(case: Case, _: Capabilities) -> int:
 
 
 def answer_error(answer: np.ndarray, read: Arrays) -> float:
-    """How far the logits that the client got are from these, relative."""
+    """Relative error of the logits that the client got, compared with these."""
     logits = np.asarray(read["logits"], np.float64)
     return float(np.linalg.norm(answer - logits) / np.linalg.norm(logits))
 
 
 def known_mistakes(work: Work, arrays: Arrays, request: Arrays) -> Iterator[tuple[str, np.ndarray]]:
-    """Known mistakes, each with the logits RBV that it leads to."""
+    """Descriptions of known mistakes, each with the logits RBV that it leads to."""
     epsilon = HYPERPARAMETERS["batch_norm_epsilon"]
     layers = network(SIZES[work.size])
     for mistake, logits in suspected_logits(layers, arrays, request["images"], epsilon=epsilon):
@@ -153,46 +154,46 @@ def known_mistakes(work: Work, arrays: Arrays, request: Arrays) -> Iterator[tupl
 
 
 TOLERANCES = {
-    # By check of equivalence.answers; `timed` is that of `logits_worst`. `loss` is for work whose
-    # oracle cannot be computed.
+    # One tolerance for each check of equivalence.answers; `timed` equals `logits_worst`. `loss` is
+    # for work whose oracle cannot be computed.
     #
-    # Every framework that has it agrees with the oracle to 8e-16 (tiny).
+    # Every framework that has fp64 agrees with the oracle to 8e-16 (tiny).
     "fp64": {"logits": 1e-10, "logits_worst": 1e-10, "timed": 1e-10, "loss": 1e-10},
-    # Four times the worst error of every framework and execution on a CPU, at tiny (seeds 0 to 2,
-    # batches of 1 and 4), small and full: it grows with the width. The loss: between any two at
-    # full. On a GPU it is not measured.
+    # Four times the worst error of all frameworks and executions on a CPU, at tiny (seeds 0 to 2,
+    # batches of 1 and 4), small and full: the error grows with the width. The loss: the worst
+    # difference between any two of them at full. Errors on a GPU are not measured.
     "fp32": {
-        "logits": 3.8e-6,  # worst 9.4e-7, LiteRT's at small
+        "logits": 3.8e-6,  # worst 9.4e-7, LiteRT at small
         "logits_worst": 3.9e-6,  # 9.7e-7
         "timed": 3.9e-6,
         "loss": 2.6e-6,  # 6.5e-7
     },
-    # Four times the worst of PyTorch on a CPU with the operands of every convolution rounded as
-    # TF32 does, at the same sizes: what bf16 is off by at least, 3.2e-3, does not pass for it.
+    # Four times the worst error of PyTorch on a CPU with the operands of every convolution rounded
+    # to TF32, at the same sizes. bf16 fails here: its error is at least 3.2e-3.
     "tf32": {
         "logits": 1.9e-3,  # worst 4.8e-4
         "logits_worst": 2.3e-3,  # 5.7e-4
         "timed": 2.3e-3,
         "loss": 6.4e-4,  # 1.6e-4
     },
-    # The same with operands and results in float16, and sums in float32.
+    # The same with operands and results in float16 and accumulation in float32.
     "fp16": {
         "logits": 2.2e-3,  # worst 5.4e-4
         "logits_worst": 2.3e-3,  # 5.7e-4
         "timed": 2.3e-3,
         "loss": 8.8e-4,  # 2.2e-4
     },
-    # As in fp32, but twice the worst: int8's products, which are off by 1.9e-2 at least, do not
-    # pass for bf16's. An epsilon of 1e-3 (7e-3 off) does. The loss: as in fp16, in bfloat16.
+    # As in fp32, but twice the worst error, so that int8 fails here: its error is at least 1.9e-2.
+    # An epsilon of 1e-3 passes (its error is 7e-3). The loss: as in fp16, in bfloat16.
     "bf16": {
-        "logits": 1.3e-2,  # worst 6.4e-3, TensorFlow's at tiny; 4.7e-3 at full
+        "logits": 1.3e-2,  # worst 6.4e-3, TensorFlow at tiny; 4.7e-3 at full
         "logits_worst": 1.5e-2,  # 7.4e-3
         "timed": 1.5e-2,
         "loss": 7.6e-3,  # 1.9e-3
     },
-    # Twice the worst of the three engines: the stride of v1 is 8.6e-2 off.
+    # Twice the worst error of the three engines: the stride of v1 (error 8.6e-2) fails.
     "int8": {
-        "logits": 5.8e-2,  # worst 2.9e-2, LiteRT's at small; 2.0e-2 at full
+        "logits": 5.8e-2,  # worst 2.9e-2, LiteRT at small; 2.0e-2 at full
         "logits_worst": 6.6e-2,  # 3.3e-2
         "timed": 6.6e-2,
         "loss": 5.2e-2,  # four times 1.3e-2

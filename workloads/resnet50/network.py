@@ -1,7 +1,7 @@
 """ResNet-50 v1.5's layers, sizes and canonical weights: what training and inference share.
 
 Source of the network: He et al., "Deep Residual Learning for Image Recognition" (2016), table 1,
-with the stride of a downsampling block in its 3x3 convolution (v1.5, torchvision and MLPerf).
+but a downsampling block has its stride in the 3x3 convolution (v1.5, torchvision and MLPerf).
 The README beside this file states the mathematics in full. NumPy and the contract only.
 
 Shapes: B batch, H height, W width, C channels in, D channels out. Images are BHWC, kernels HWCD.
@@ -33,7 +33,8 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     "slice": {"image_size": 224, "width": 64, "num_stages": 2, "num_classes": 1000},
     "full": {"image_size": 224, "width": 64, "num_stages": 4, "num_classes": 1000},
 }
-"""`slice` is the beginning of `full`: with `small` it proves what is too large for an oracle."""
+"""`slice` is the beginning of `full`: it and `small` prove sizes that are too large for an oracle.
+"""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def is_decayed(name: str) -> bool:
 
 
 def is_statistic(name: str) -> bool:
-    """Whether this is a running statistic, which is no parameter and has no gradient."""
+    """Whether this is a running statistic, which is not a parameter and has no gradient."""
     return name.endswith(("/bn/mean", "/bn/variance"))
 
 
@@ -136,10 +137,10 @@ def weights(work: Work) -> Iterator[tuple[str, np.ndarray]]:
     """Canonical initial parameters and running statistics, float32, kernels HWCD, dense CD.
 
     Kernels are N(0, 2 / fan_out) (He et al. 2015). BN's scale and bias are drawn near 1 and 0
-    instead of being set to them, so that a scale and a bias that are swapped or dropped show. The
-    scale of a block's last BN is drawn near 0.2: with 16 residual branches as large as what they
-    are added to, rounding to bf16 alone changes the whole gradient by more than its own norm, and
-    no reduced precision could be told from a fault (Goyal et al. 2017, section 5.1, set it to 0).
+    instead of being set to them, so that a swapped or dropped scale or bias is detected. The scale
+    of a block's last BN is drawn near 0.2: if 16 residual branches are as large as their inputs,
+    rounding to bf16 alone changes the whole gradient by more than its norm, and looks like a
+    fault (Goyal et al. 2017, section 5.1, set this scale to 0).
     """
     layers = network(SIZES[work.size])
     for conv in layers.convolutions():
@@ -166,7 +167,7 @@ def _normal(
 
 
 def generator(work: Work, name: str) -> np.random.Generator:
-    """What draws the array of this name, whatever was drawn before it."""
+    """The random generator of the array of this name, independent of the order of drawing."""
     return np.random.Generator(np.random.PCG64([work.seed, zlib.crc32(name.encode())]))
 
 

@@ -1,7 +1,7 @@
-"""ResNet-50's forward pass written out in NumPy, with the mistakes that people make in a port.
+"""ResNet-50's forward pass in plain NumPy, right or with a mistake that is common in ports.
 
-Float64, and slow: for what is not the oracle's, never for what is timed. NumPy and the workload's
-layers only.
+It runs in float64 and is slow: it explains wrong logits and is never timed. NumPy and the
+workload's layers only.
 
 Shapes: B batch, H height, W width, C channels in, D channels out, V classes. Images are BHWC.
 """
@@ -21,21 +21,21 @@ KERAS_EPSILON = 1e-3
 
 @dataclass(frozen=True)
 class Forward:
-    """How the forward pass is made: as it should be, or with a mistake."""
+    """The forward pass, right by default; each field can put a mistake into it."""
 
     epsilon: float
     batch_statistics: bool = False
-    """Training mode: normalise by the batch's own mean and variance."""
+    """Training mode: normalise with the batch's own mean and variance."""
     unloaded_statistics: bool = False
-    """Means of 0 and variances of 1."""
+    """Use means of 0 and variances of 1."""
     unloaded_means: bool = False
-    """Means of 0."""
+    """Use means of 0."""
     same_convolutions: bool = False
     """Pad a strided convolution on one side only, as SAME does."""
     same_pool: bool = False
-    """The same of the max-pool."""
+    """Pad the max-pool on one side only, as SAME does."""
     strides_first: bool = False
-    """Version 1: the stride of a block in its first 1x1 convolution."""
+    """Version 1: a block has its stride in the first 1x1 convolution."""
 
     def logits(
         self, layers: Network, arrays: Mapping[str, np.ndarray], images: np.ndarray
@@ -104,7 +104,7 @@ def _padded(x_BHWC: np.ndarray, size: int, stride: int, *, is_same: bool) -> np.
 
 
 def _windows(x_BHWC: np.ndarray, size: int, stride: int) -> np.ndarray:
-    """What each output sees, BHWCKK."""
+    """The window of inputs of each output, BHWCKK."""
     windows = np.lib.stride_tricks.sliding_window_view(x_BHWC, (size, size), axis=(1, 2))
     return windows[:, ::stride, ::stride]
 
@@ -112,7 +112,7 @@ def _windows(x_BHWC: np.ndarray, size: int, stride: int) -> np.ndarray:
 def suspected_logits(
     layers: Network, arrays: Mapping[str, np.ndarray], images: np.ndarray, *, epsilon: float
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Known mistakes, each with the logits BV that it leads to."""
+    """Descriptions of known mistakes, each with the logits BV that it leads to."""
     right = Forward(epsilon)
     for mistake, wrong in (
         (

@@ -38,8 +38,8 @@ HYPERPARAMETERS = {
 """`batch_norm_momentum` is the weight of the new batch in the running statistics."""
 
 TRAJECTORY = {"learning_rate": 1e-4}
-"""For the ten steps that are followed. At 0.01 a change of 1e-7 in the weights, as fp32's rounding
-makes, has grown to 8e-3 in the loss of step 10 (tiny, batch 8); at 1e-4 to 1e-5."""
+"""For the ten steps that are compared. With a rate of 0.01 a change of 1e-7 in the weights, as from
+fp32 rounding, grows to 8e-3 in the loss of step 10 (tiny, batch 8); with 1e-4 to 1e-5."""
 
 
 def batch(work: Work, index: int) -> dict[str, np.ndarray]:
@@ -53,7 +53,7 @@ def batch(work: Work, index: int) -> dict[str, np.ndarray]:
 
 
 def gradients(initial: Arrays, read: Arrays) -> Iterator[tuple[str, np.ndarray]]:
-    """The gradient of each parameter at step 1: the momentum buffer less the decayed weight."""
+    """The gradient of each parameter at step 1: the momentum buffer minus decay times weight."""
     decay = HYPERPARAMETERS["weight_decay"]
     for name, weight in initial.items():
         if is_statistic(name):
@@ -67,7 +67,7 @@ def gradients(initial: Arrays, read: Arrays) -> Iterator[tuple[str, np.ndarray]]
 def train_flop_per_image(parameters: Mapping[str, int]) -> int:
     """FLOP of forward, input gradient and weight gradient of convolutions and the dense layer.
 
-    The stem's input gradient is not needed and not counted: 24.3 GFLOP at 224 px.
+    The stem's input gradient is not needed and not counted. At 224 px this is 24.3 GFLOP.
     """
     layers = network(parameters)
     return 2 * (3 * layers.num_multiply_adds - layers.stem.num_multiply_adds)
@@ -77,8 +77,8 @@ def train_memory_bytes(case: Case, _: Capabilities) -> int:
     """An upper estimate for one launch: states, activations and the framework's own footprint.
 
     Weights, gradients, momentum and one copy for updates, in fp32; four values in the compute
-    precision for each output of a convolution (its output, normalised or rectified, and their
-    gradients while they live); 1 GiB for the rest.
+    precision for each output of a convolution (raw, normalised or rectified, and the gradients of
+    these while they exist); 1 GiB for the rest.
     """
     work = case.work
     parameters = SIZES[work.size]
@@ -89,11 +89,11 @@ def train_memory_bytes(case: Case, _: Capabilities) -> int:
 
 
 TOLERANCES = {
-    # By check of equivalence.checks, each the largest error that passes. A check that a precision
-    # leaves out is shown and not judged: its figure would be above 1, which says nothing.
+    # For each check of equivalence.checks, the largest error that passes. If a precision has no
+    # tolerance for a check, its error is shown and not judged: the tolerance would be above 1.
     #
-    # fp64 is where mistakes are told from rounding: PyTorch, TensorFlow, JAX and MLX agree with the
-    # oracle to 4e-14 in each of these, Keras on TensorFlow to 2e-10 (tiny, batch 4, seed 0).
+    # fp64 distinguishes mistakes from rounding: PyTorch, TensorFlow, JAX and MLX agree with the
+    # oracle to 4e-14 in each of these checks, Keras on TensorFlow to 2e-10 (tiny, batch 4, seed 0).
     "fp64": {
         "loss": 1e-10,
         "first_layer": 1e-10,
@@ -109,9 +109,9 @@ TOLERANCES = {
         "losses": 1e-10,
         "momentum": 1e-9,
     },
-    # Four times the worst error of 81 proofs of what passes in fp64: tiny, batch 4, seeds 0 to 4, a
-    # part of them at batch 8, and small, batch 4, seed 0. The gradient's is some rectifier that
-    # flips: its median is 5e-6. The losses' and the momentum's are one that flips in small.
+    # Four times the worst error of 81 proofs of programs that pass in fp64: tiny, batch 4, seeds
+    # 0 to 4, some at batch 8, and small, batch 4, seed 0. The gradient's worst error comes from a
+    # rectifier that flips (its median is 5e-6), those of losses and momentum from a flip in small.
     "fp32": {
         "loss": 1.9e-6,  # worst 4.7e-7, on another batch
         "first_layer": 1.8e-5,  # 4.3e-6
@@ -127,8 +127,8 @@ TOLERANCES = {
         "losses": 1.1e-3,  # 2.7e-4
         "momentum": 0.45,  # 0.11
     },
-    # The same without small, 62; the whole gradient is off by 44 % and is judged by its length and
-    # direction.
+    # The same without small, 62 proofs. The whole gradient is off by 44 %: only its norm and
+    # direction are judged.
     "bf16": {
         "loss": 1.0e-2,  # worst 2.5e-3
         "first_layer": 6.8e-3,  # 1.7e-3
@@ -139,9 +139,9 @@ TOLERANCES = {
         "update_norm": 0.19,  # that of the gradient
         "losses": 1.8e-2,  # 4.4e-3
     },
-    # Four times the worst of 15 proofs on a CPU with the operands of every convolution rounded as
-    # TF32 does (tests/parity/planted_resnet50): PyTorch eager and compiled, JAX; tiny, batch 4,
-    # seeds 0 to 4.
+    # Four times the worst error of 15 proofs on a CPU, with each convolution's operands rounded to
+    # TF32 (tests/parity/planted_resnet50): PyTorch eager and compiled, JAX; tiny, batch 4, seeds 0
+    # to 4.
     "tf32": {
         "loss": 5.0e-4,  # worst 1.2e-4
         "first_layer": 7.6e-4,  # 1.9e-4
@@ -155,9 +155,9 @@ TOLERANCES = {
         "losses": 2.2e-3,  # 5.5e-4
         "momentum": 0.64,  # 0.16
     },
-    # Not measured: an eighth of bf16's, whose roundoff is eight times as large, where an error
-    # follows it; the gradient's follows the number of rectifiers that flip, with the root of the
-    # roundoff.
+    # Not measured: bf16's rounding error is eight times as large. Tolerances of errors that are
+    # proportional to it are an eighth of bf16's; the gradient's error follows the number of
+    # rectifiers that flip, which grows with the root of the rounding error.
     "fp16": {
         "loss": 1.3e-3,
         "first_layer": 8.5e-4,

@@ -1,8 +1,8 @@
-"""The logits of a prompt and of what follows it, in plain NumPy and float64, without a cache.
+"""The logits of a prompt and of the tokens after it, in plain NumPy and float64, without a cache.
 
-As they are, and with one known mistake in them: where a program's logits are off, the mistake whose
-they are is named. Whole sequences are computed at once: what a cache has wrong is a matter of what
-each position sees. NumPy only.
+They are right, or have one known mistake: if a program's wrong logits match a mistake's, it is
+reported as the likely cause. Whole sequences are computed at once: a fault of a cache is modelled
+by the positions that each position attends to. NumPy only.
 
 Shapes: B batch, P positions of the prompt, N new tokens, T = P + N positions, R requests, D width,
 H heads, K head dimension, F width of the MLP, V vocabulary.
@@ -22,36 +22,36 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Mathematics:
-    """Where a program may go wrong; the defaults are right. Decoded is what follows the prompt."""
+    """Where a program may go wrong; the defaults are right. Decoded tokens follow the prompt."""
 
     rms_norm_epsilon: float = 1e-5
     rotary_base: float = 10000.0
     pairs: str = "half"
-    """What RoPE rotates together: x[k] and x[k + K / 2] (half), or x[2k] and x[2k + 1]."""
+    """The pairs that RoPE rotates: x[k] with x[k + K / 2] (half), or x[2k] with x[2k + 1]."""
     is_tied: bool = False
-    """Whether the head has the embedding's weights."""
+    """Whether the head uses the embedding's weights."""
     future: int = 0
-    """Positions ahead of its own that each position of the prompt sees."""
+    """How many later positions each position of the prompt attends to."""
     decoded_future: int = 0
-    """The same of decoded ones, for which those slots are still empty."""
+    """How many later positions a decoded token attends to; their slots are still empty."""
     is_causal: bool = True
-    """Whether a position of the prompt sees no more; else it sees the whole prompt."""
+    """Whether the prompt has a causal mask; else each position attends to the whole prompt."""
     decoded_shift: int = 0
-    """Positions too far that decoded ones are rotated."""
+    """How many positions too far decoded tokens are rotated."""
     decoded_at_zero: bool = False
-    """Whether every decoded one is rotated as if it were the first."""
+    """Whether every decoded token is rotated as if at position 0."""
     is_kept: bool = True
-    """Whether what is decoded is seen by those after it."""
+    """Whether later tokens attend to decoded ones."""
     is_stored: bool = True
-    """Whether it is there for them: where it is not, zeros are seen in its place."""
+    """Whether the cache keeps decoded tokens; if not, later tokens attend to zeros instead."""
     is_written: bool = True
-    """Whether it comes there at all: where it does not, zeros are seen, also in its own place."""
+    """Whether the cache ever gets them; if not, a token attends to zeros in its own slot too."""
     sees_empty: bool = False
-    """Whether decoded ones see the slots that are still to be written, and zeros in them."""
+    """Whether decoded tokens attend to slots not yet written, which hold zeros."""
     lags: bool = False
-    """Whether decoded ones begin with the prompt's last token once more."""
+    """Whether decoding begins with the prompt's last token once more."""
     row: int = -1
-    """The position of the prompt whose logits are taken."""
+    """The position of the prompt whose logits are used."""
 
 
 MISTAKES: Mapping[str, Mapping[str, Any]] = {
@@ -94,7 +94,7 @@ def suspected_logits(
     weights: Arrays,
     batch: Arrays,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Each mistake with the logits RBV that it leads to; of decode where the batch is forced."""
+    """Each mistake with the logits RBV that it leads to; those of decode if the batch is forced."""
     own = DECODE_MISTAKES if "forced" in batch else PREFILL_MISTAKES
     for mistake, changes in {**own, **MISTAKES}.items():
         wrong = dataclasses.replace(right, **changes)
@@ -103,12 +103,12 @@ def suspected_logits(
 
 
 class OwnAnswers(NamedTuple):
-    """What a program came to that goes on with its own answers."""
+    """The output of a program that is fed its own output (free-running decode)."""
 
     answers: np.ndarray
-    """RB, tokens of the vocabulary."""
+    """Output tokens, RB."""
     logits: np.ndarray
-    """RBV."""
+    """The program's logits, RBV."""
 
 
 def continued_logits(
@@ -119,11 +119,11 @@ def continued_logits(
     own: OwnAnswers,
     tolerance: Mapping[str, float],
 ) -> np.ndarray:
-    """The logits RBV that follow from a prompt and a program's own answers.
+    """The expected logits RBV of a program that is fed its own output.
 
-    It goes on with its answer to the prompt first, which is not among its answers to requests: any
-    token whose logit is within `timed` of the largest, in units of their row's rms. Of each
-    sequence those logits are taken that are nearest to its own, until all are within `logits`.
+    Its first input is its output for the prompt, which is not among its answers. So every token is
+    tried whose logit is within `timed` of the largest, in units of the row's rms, until the logits
+    of all sequences are within `logits`; for each sequence, the nearest logits are returned.
     """
     prompt = {"tokens": batch["tokens"]}
     logits_BV = logits(parameters, how, weights, prompt)[0]
@@ -149,7 +149,7 @@ def continued_logits(
 def logits(
     parameters: Mapping[str, int], how: Mathematics, weights: Arrays, batch: Arrays
 ) -> np.ndarray:
-    """The logits after the prompt's last token, or after each of the forced ones, RBV."""
+    """The logits after the prompt's last token, or after each forced token, RBV."""
     prompt_BP, forced_BN = batch["tokens"], batch.get("forced", batch["tokens"][:, :0])
     num_prompt, is_decode = prompt_BP.shape[1], "forced" in batch
     if how.lags:
@@ -177,14 +177,14 @@ def logits(
 
 
 class Sequence(NamedTuple):
-    """What attention knows of the positions."""
+    """The positions of a sequence, as attention uses them."""
 
     rotated_by: np.ndarray
-    """What each is rotated by, T."""
+    """The position by which each is rotated, T."""
     sees: np.ndarray
-    """Which positions each one sees, TT."""
+    """The positions that each one attends to, TT."""
     empty: np.ndarray
-    """Where it would see zeros, TT."""
+    """The positions where it attends to zeros, TT."""
 
 
 def _sequence(num_prompt: int, num_all: int, how: Mathematics) -> Sequence:
@@ -195,7 +195,7 @@ def _sequence(num_prompt: int, num_all: int, how: Mathematics) -> Sequence:
     decoded_TT = (key_T <= query_T1 + how.decoded_future) | how.sees_empty
     decoded_TT &= is_prompt_T | (key_T == query_T1) | how.is_kept
     sees_TT = np.where(is_prompt_T1, prompt_TT, decoded_TT)
-    sees_TT[0, 0] = True  # the first has nothing else to see
+    sees_TT[0, 0] = True  # nothing else to attend to
     empty_TT = (key_T > query_T1) | (not how.is_written)
     empty_TT |= (key_T < query_T1) & (not how.is_stored)
     empty_TT &= ~is_prompt_T1 & ~is_prompt_T
@@ -221,7 +221,7 @@ def _attended(
     sequence: Sequence,
     how: Mathematics,
 ) -> np.ndarray:
-    """The attention of every position, each head by itself, BTHK."""
+    """The attention output of every position and head, BTHK."""
     query = _rotated(query_BTHK, sequence.rotated_by, how).transpose(0, 2, 1, 3)
     key = _rotated(key_BTHK, sequence.rotated_by, how).transpose(0, 2, 3, 1)
     scores_BHTT = query @ key / np.sqrt(query.shape[-1])
@@ -234,7 +234,7 @@ def _attended(
 
 
 def _rotated(x_BTHK: np.ndarray, positions_T: np.ndarray, how: Mathematics) -> np.ndarray:
-    """RoPE, Su et al. (2021), equation 34, on the pairs that are asked for."""
+    """RoPE, Su et al. (2021), equation 34, on the pairs that `how` names."""
     dimension = x_BTHK.shape[-1]
     frequencies_K = how.rotary_base ** (-np.arange(0, dimension, 2) / dimension)
     angles_T1K = positions_T[:, None, None] * frequencies_K

@@ -1,7 +1,7 @@
-"""A causal decoder answering requests, as mathematics: prompts, FLOP, memory, tolerances.
+"""A causal decoder's inference, as mathematics: prompts, FLOP, memory, tolerances.
 
-The network is that of workloads/transformer without adapters. The README beside this file states
-what a request is. NumPy, the contract and the workloads only.
+The network has no adapters. The README beside this file defines a request. NumPy, the contract and
+the workloads only.
 
 Shapes: B batch, P positions of the prompt, N new tokens, D width, V vocabulary, R requests of a
 batch.
@@ -39,14 +39,14 @@ RIGHT = reference.Mathematics(
     rotary_base=HYPERPARAMETERS["rotary_base"],
 )
 PROMPT_LENGTHS = {"tiny": 16, "small": 128, "slice": 256, "124m": 512, "1b": 512, "7b": 512}
-"""Tokens of a prompt where nothing is asked for."""
+"""Default number of tokens of a prompt."""
 NUM_NEW_TOKENS = {"tiny": 8, "small": 32, "slice": 32, "124m": 32, "1b": 32, "7b": 32}
 """Tokens that are decoded after each prompt."""
 MAX_PROMPT_LENGTH = 2**20
 
 
 def is_decode(work: Work) -> bool:
-    """Whether a request is one token more; else it is a whole prompt."""
+    """Whether a request is one more token for each sequence; else it is a whole prompt."""
     return dict(work.options)["phase"] == "decode"
 
 
@@ -56,25 +56,25 @@ def prompt_length(work: Work) -> int:
 
 
 def num_new_tokens(work: Work) -> int:
-    """Tokens that follow each prompt, or for which there is room after it."""
+    """Tokens that follow each prompt in decode; in prefill the cache has room for them."""
     return NUM_NEW_TOKENS[work.size]
 
 
 def cache_length(work: Work) -> int:
-    """Positions that a KV cache is for."""
+    """Positions that a KV cache has room for."""
     return prompt_length(work) + num_new_tokens(work)
 
 
 def per_batch(work: Work) -> int:
-    """Requests of a batch: each new token is one, or the prompt is."""
+    """Requests of a batch: one for each new token in decode, one for the prompt in prefill."""
     return num_new_tokens(work) if is_decode(work) else 1
 
 
 def batch(work: Work, index: int) -> dict[str, np.ndarray]:
     """The index-th batch: `tokens`, BP int32, uniform over the vocabulary.
 
-    For decode the withheld ones have `forced` besides, BN int32: what is taken at the positions
-    from P on, in place of the program's own answers, so that the oracle knows what follows.
+    In decode, withheld batches also have `forced`, BN int32: the input tokens from position P on,
+    in place of the program's own output, so that the oracle can compute the logits after them.
     """
     num_prompt, shape = prompt_length(work), (work.batch_size, cache_length(work))
     drawn = generator(work, f"batch{index}")
@@ -86,24 +86,24 @@ def batch(work: Work, index: int) -> dict[str, np.ndarray]:
 
 
 def flop_per_step(work: Work) -> int:
-    """FLOP of the matrix products of one request.
+    """FLOP of the matmuls of one request, without causal discount.
 
-    Of a prompt: 2 for each parameter of a layer's kernels and 4 L D P of attention a token, and 2
-    for each of the head's a sequence. Of a new token: 2 for each of all of these, and 4 L D (P + N)
-    as if it were the last. Without causal discount.
+    A prompt: for each token 2 for each parameter of the layers' kernels and 4 L D P for attention,
+    and for each sequence 2 for each parameter of the head. A new token: 2 for each parameter of
+    kernels and head, and 4 L D (P + N) for attention, as if it were the last token.
     """
     return flop_per_token(work) if is_decode(work) else flop_per_prompt(work)
 
 
 def flop_per_token(work: Work) -> int:
-    """FLOP of one token more for each sequence, as if it were the last."""
+    """FLOP of one more token for each sequence, as if it were the last."""
     parameters = SIZES[work.size]
     attention = 4 * parameters["num_layers"] * parameters["width"] * cache_length(work)
     return work.batch_size * (2 * network.num_multiplying(parameters) + attention)
 
 
 def flop_per_prompt(work: Work) -> int:
-    """FLOP of the prompts of a batch, up to one answer for each."""
+    """FLOP of a batch's prompts, including one output token for each."""
     parameters, num_prompt = SIZES[work.size], prompt_length(work)
     head = 2 * network.head(parameters).num_weights
     kernels = 2 * network.num_multiplying(parameters) - head
@@ -120,9 +120,9 @@ def num_weight_bytes(case: Case) -> int:
 def memory_bytes(case: Case, capabilities: Capabilities) -> int:
     """An upper estimate for one launch: weights, cache, a layer's activations, the framework.
 
-    A prompt's activations are 12 vectors of the width and 3 of the MLP's a token, and the matrix of
-    attention weights, twice, where no fused kernel does without. On a CPU there is a packed copy of
-    the weights.
+    A prompt's activations are, for each token, 12 vectors of width D and 3 of the MLP's width, and
+    two matrices of attention weights if no fused kernel avoids them. A CPU also holds a packed copy
+    of the weights.
     """
     work, parameters = case.work, SIZES[case.work.size]
     num_cached = 2 * parameters["num_layers"] * parameters["width"] * cache_length(work)
@@ -136,9 +136,9 @@ def memory_bytes(case: Case, capabilities: Capabilities) -> int:
 
 
 def answer_error(answer: np.ndarray, read: Arrays) -> float:
-    """How far below the largest logit those of these tokens are, in units of their row's rms.
+    """How far the logits of these tokens are below the largest, in units of their row's rms.
 
-    0 where each is an argmax, the first or another one; infinite where they are no tokens.
+    0 if each token is an argmax (any of several equal ones); infinite if they are not valid tokens.
     """
     logits = np.asarray(read["logits"], np.float64)
     is_token = answer.shape == logits.shape[:1] and np.issubdtype(answer.dtype, np.integer)
@@ -149,12 +149,12 @@ def answer_error(answer: np.ndarray, read: Arrays) -> float:
 
 
 def known_mistakes(work: Work, weights: Arrays, one: Arrays) -> Iterator[tuple[str, np.ndarray]]:
-    """Known mistakes, each with the logits RBV that it leads to."""
+    """Descriptions of known mistakes, each with the logits RBV that it leads to."""
     return reference.suspected_logits(SIZES[work.size], RIGHT, weights, one)
 
 
 def recompute(work: Work, weights: Arrays, one: Arrays) -> np.ndarray:
-    """The logits of a batch's requests from whole sequences, without a cache, RBV float64."""
+    """The logits of a batch's requests, from whole sequences without a cache, RBV float64."""
     return reference.logits(SIZES[work.size], RIGHT, weights, one)
 
 
@@ -166,37 +166,37 @@ def free_running(
     logits: np.ndarray,
     tolerance: Tolerance,
 ) -> np.ndarray:
-    """The logits RBV float64 that follow from these answers RB, without a cache."""
+    """The logits RBV float64 of free-running decode with these answers RB, without a cache."""
     own = reference.OwnAnswers(answers, logits)
     return reference.continued_logits(SIZES[work.size], RIGHT, weights, one, own, tolerance)
 
 
 TOLERANCES = {
-    # By check of equivalence.answers. `timed` is a token's gap to the largest logit, ten times
-    # `logits_worst`: with errors of a few deviations in each of two logits they may change places.
+    # One tolerance for each check of equivalence.answers. `timed` is a token's gap to the largest
+    # logit, ten times `logits_worst`: errors of a few deviations in two logits may swap them.
     # `loss` is for work whose oracle cannot be computed.
     #
     # PyTorch, JAX and MLX agree with the oracle to 1.6e-15 (tiny and small).
     "fp64": {"logits": 1e-10, "logits_worst": 1e-10, "timed": 1e-9, "loss": 1e-10},
     # Four times the worst error of 88 proofs of PyTorch, JAX and MLX: tiny with batches of 1 and 4,
-    # seeds 0 to 4; small and slice with seed 0, not in MLX. It grows with the width, and is alike
-    # in all of them. The loss: of 88 batches in PyTorch.
+    # seeds 0 to 4; small and slice with seed 0, not in MLX. The error grows with the width and is
+    # similar in all of them. The loss: from 88 batches in PyTorch.
     "fp32": {
         "logits": 5.7e-6,  # worst 1.4e-6, at slice
         "logits_worst": 6.8e-6,  # 1.7e-6
         "timed": 6.8e-5,
         "loss": 4.4e-7,  # 1.1e-7
     },
-    # The same 88 proofs, all within 8.4e-3: twice the worst, because a position that is one off in
-    # decode is 3.0e-2 at small.
+    # The same 88 proofs, all within 8.4e-3. Twice the worst error, because a decode position that
+    # is off by one has an error of 3.0e-2 at small.
     "bf16": {
-        "logits": 1.7e-2,  # worst 8.4e-3, beside what is computed without a cache
+        "logits": 1.7e-2,  # worst 8.4e-3, against the logits without a cache
         "logits_worst": 5.2e-2,  # 1.3e-2
         "timed": 0.52,
         "loss": 5.2e-3,  # 1.3e-3
     },
-    # Four times the worst of 22 runs of JAX on a CPU with the operands of every product rounded as
-    # TF32 does, attention's as well: as in fp32, without slice. The loss: as in fp32, in PyTorch.
+    # Four times the worst error of 22 runs of JAX on a CPU with every matmul's operands rounded to
+    # TF32, also in attention: as in fp32, without slice. The loss: as in fp32, in PyTorch.
     "tf32": {
         "logits": 2.6e-3,  # worst 6.5e-4
         "logits_worst": 4.4e-3,  # 1.1e-3
@@ -221,8 +221,9 @@ SPECS = {
         ),
         flop_per_step=flop_per_step,
         flop_convention=(
-            "2 for each parameter of a layer's kernels and 4 L D S of attention a token, no causal"
-            " discount, S the prompt or all of the cache; 2 for each of the head's an answer"
+            "2 for each parameter of the layers' kernels and 4 L D S of attention per token, no"
+            " causal discount, S the prompt or the whole cache; 2 for each of the head's parameters"
+            " per output token"
         ),
         memory_bytes=memory_bytes,
         tolerances=TOLERANCES,

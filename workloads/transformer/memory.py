@@ -1,6 +1,6 @@
-"""How much memory the decoder takes: bytes of its values, and an upper estimate of its training.
+"""The decoder's memory: bytes of its values, and an upper estimate for training.
 
-A launch of inference is estimated in inference_spec.
+`inference_spec` has the estimate for inference.
 
 The contract and this folder only.
 """
@@ -18,22 +18,22 @@ from workloads.transformer.network import (
 )
 
 STATE_BYTES = {"bf16_pure": 8, "fp64": 32}
-"""Of one trained parameter: weight, gradient and two moments; 16 where these are in fp32."""
+"""Bytes per trained parameter: weight, gradient and two moments; 16 if these are in fp32."""
 COPY_BYTES = {"bf16": 2}
-"""Of the copy of a trained parameter that products take."""
+"""Bytes per trained parameter for the copy that matmuls take."""
 WIDENED_BYTES = 4
-"""What products take besides, on a CPU that multiplies rounded bf16 operands in fp32."""
+"""Bytes per operand of a matmul for its fp32 copy, on a CPU that multiplies bf16 in fp32."""
 FOOTPRINT_BYTES = 2**30
-"""Of the framework itself."""
+"""Memory of the framework itself."""
 
 
 def value_bytes(case: Case) -> int:
-    """Bytes of an activation, a frozen weight or a cached value, and what products take besides."""
+    """Bytes of an activation, a frozen weight or a cached value, with its fp32 copy if any."""
     return PRECISIONS[case.way.precision].num_bytes + _widened_bytes(case)
 
 
 def has_fused_attention(case: Case, capabilities: Capabilities) -> bool:
-    """Whether the case's attention keeps no matrix of its weights."""
+    """Whether the case's attention is fused and stores no matrix of attention weights."""
     return case.way.precision in capabilities.fused_attention.get(case.place.device, ())
 
 
@@ -57,11 +57,11 @@ def memory_bytes(case: Case, capabilities: Capabilities, *, lora: bool) -> int:
 
 
 def _activation_bytes_per_token(case: Case, capabilities: Capabilities) -> int:
-    """What the backward pass needs of the forward pass, and the logits.
+    """Bytes of the activations that the backward pass needs, and of the logits.
 
-    Of a layer: 12 vectors of the width, 5 of the MLP's, and the matrix of attention weights, as the
-    softmax returns it and as the product takes it, where no fused kernel does without. Of the
-    logits: themselves, their softmax and its gradient.
+    Each layer: 12 vectors of width D, 5 of the MLP's width, and without a fused kernel the matrix
+    of attention weights, as the softmax's output and as the matmul's operand. The logits: the
+    logits themselves, their softmax and its gradient.
     """
     parameters, precision = SIZES[case.work.size], case.way.precision
     wide_bytes = 8 if precision == "fp64" else 4

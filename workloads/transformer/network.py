@@ -59,11 +59,11 @@ SIZES: Mapping[str, Mapping[str, int]] = {
         "vocabulary_size": 32000,
     },
 }
-"""`7b` is Llama-2-7B. `slice` has its head dimension of 128 and a long sequence: with `small` it
-proves what is too large for an oracle."""
+"""`7b` is Llama-2-7B. `slice` has its head dimension of 128 and a long sequence: it and `small`
+prove sizes that are too large for an oracle."""
 
 SEQUENCE_LENGTHS = {"tiny": 32, "small": 128, "slice": 512, "124m": 1024, "1b": 2048, "7b": 2048}
-"""Positions of one sequence where nothing is asked for."""
+"""Default number of positions of a sequence."""
 MAX_SEQUENCE_LENGTH = 2**20
 
 HYPERPARAMETERS = {
@@ -75,8 +75,8 @@ HYPERPARAMETERS = {
     "rms_norm_epsilon": 1e-5,
     "rotary_base": 10000.0,
 }
-"""AdamW as Llama 2 was trained with it, but for the schedule: the rate is constant, and so large
-that bf16 weights (`bf16_pure`) can take a step at all."""
+"""AdamW with Llama 2's constants, except for the schedule: the rate is constant, and large enough
+to change bf16 weights (`bf16_pure`)."""
 
 LORA_HYPERPARAMETERS = {**HYPERPARAMETERS, "lora_rank": 16.0, "lora_alpha": 32.0}
 """Hu et al. (2021), section 4.1: the adapter adds alpha / rank * (x A) B."""
@@ -119,7 +119,7 @@ def mlp_projections(parameters: Mapping[str, int], layer: int) -> tuple[Projecti
 
 
 class LayerProjections(NamedTuple):
-    """The projections of one layer, those of the same input together: their kernels can be one."""
+    """The projections of one layer, grouped by input: the kernels of a group can be one array."""
 
     query_key_value: tuple[Projection, ...]
     output: tuple[Projection, ...]
@@ -135,7 +135,7 @@ def layer_projections(parameters: Mapping[str, int], layer: int) -> LayerProject
 
 
 def projections(parameters: Mapping[str, int]) -> Iterator[Projection]:
-    """Every projection of every layer, in the order of the forward pass; the head is none."""
+    """Every projection of every layer, in the order of the forward pass; without the head."""
     for layer in range(parameters["num_layers"]):
         yield from attention_projections(parameters, layer)
         yield from mlp_projections(parameters, layer)
@@ -152,7 +152,7 @@ def is_decayed(name: str) -> bool:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether this is a matrix of an adapter: in LoRA the only ones that are trained."""
+    """Whether this is a matrix of an adapter; LoRA trains only these."""
     return name.endswith(("/lora_a", "/lora_b"))
 
 
@@ -175,5 +175,5 @@ def num_adapter_parameters(parameters: Mapping[str, int]) -> int:
 
 
 def num_multiplying(parameters: Mapping[str, int]) -> int:
-    """Parameters that are multiplied with: every projection and the head, not the embedding."""
+    """Parameters that take part in matmuls: every projection and the head, not the embedding."""
     return head(parameters).num_weights + sum(one.num_weights for one in projections(parameters))

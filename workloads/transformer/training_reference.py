@@ -1,6 +1,6 @@
-"""The loss of step 1 in plain NumPy and float64, as it is and with one known mistake in it.
+"""The loss of step 1 in plain NumPy and float64, right or with one known mistake.
 
-Where an implementation's loss is off, the mistake whose loss it has is named. NumPy only.
+If an implementation's wrong loss equals a mistake's, that is reported as the cause. NumPy only.
 
 Shapes: B batch, T positions, D width, H heads, K half of a head's dimension, F width of the MLP,
 V vocabulary.
@@ -22,14 +22,14 @@ class Mathematics:
     """Where an implementation may go wrong; the defaults are right."""
 
     pairs: str = "half"
-    """What RoPE rotates together: x[k] and x[k + K] (half), or x[2k] and x[2k + 1]."""
+    """The pairs that RoPE rotates: x[k] with x[k + K] (half), or x[2k] with x[2k + 1]."""
     rms_norm_epsilon: float = 1e-5
     future: int = 0
-    """Positions ahead of its own that each position sees."""
+    """How many later positions each position attends to."""
     is_causal: bool = True
     scales_scores: bool = True
     tied_to: str | None = None
-    """Whose weights the embedding and the head both have: embedding, head, or each its own."""
+    """The one whose weights embedding and head share (embedding or head); None if not tied."""
     lora_factor: float = 2.0
     """alpha / rank."""
     rotary_base: float = 10000.0
@@ -59,7 +59,7 @@ LORA_MISTAKES = {
 def suspected_losses(
     parameters: Mapping[str, int], constants: Mapping[str, float], weights: Arrays, batch: Arrays
 ) -> Iterator[tuple[str, float]]:
-    """Each mistake with the loss that it leads to, from the initial weights on this batch."""
+    """Each mistake with the loss that it leads to, with the initial weights on this batch."""
     right = Mathematics(
         rms_norm_epsilon=constants["rms_norm_epsilon"],
         rotary_base=constants["rotary_base"],
@@ -136,14 +136,14 @@ def _attention(
 
 
 def _sees(length: int, future: int) -> np.ndarray:
-    """Which positions each position sees, TT; the first sees at least itself."""
+    """The positions that each position attends to, TT; the first one at least to itself."""
     seen = np.tri(length, length, future, dtype=bool)
     seen[0, 0] = True
     return seen
 
 
 def _rotated(x_BHTK2: np.ndarray, how: Mathematics) -> np.ndarray:
-    """RoPE, Su et al. (2021), equation 34, on the pairs that are asked for."""
+    """RoPE, Su et al. (2021), equation 34, on the pairs that `how` names."""
     if how.pairs == "none":
         return x_BHTK2
     length, dimension = x_BHTK2.shape[-2:]

@@ -33,7 +33,7 @@ from workloads.transformer.training_tolerances import TOLERANCES
 from workloads.transformer.weights import canonical_weights, generator
 
 TRAJECTORY = {"learning_rate": 1e-5}
-"""For the ten steps that are followed."""
+"""For the ten steps that are compared."""
 
 
 def batch(work: Work, index: int) -> dict[str, np.ndarray]:
@@ -74,10 +74,10 @@ def finetune_flop(work: Work) -> int:
 
 
 def lora_flop(work: Work) -> int:
-    """FLOP of a LoRA step: (4 N + 6 A + 12 L D T) for each token, less what nothing needs.
+    """FLOP of a LoRA step: (4 N + 6 A + 12 L D T) for each token, minus gradients nothing needs.
 
-    A frozen kernel has no gradient of its own. In the first layer neither query, key and value nor
-    their adapters pass one on: the embedding is frozen.
+    A frozen kernel needs no gradient. In the first layer query, key and value and their adapters
+    need no input gradient, because the embedding is frozen.
     """
     parameters, length = SIZES[work.size], sequence_length(work)
     rank = int(LORA_HYPERPARAMETERS["lora_rank"])
@@ -93,7 +93,7 @@ def lora_flop(work: Work) -> int:
 
 
 def known_mistakes(work: Work, initial: Arrays, first: Arrays) -> Iterator[tuple[str, float]]:
-    """Known mistakes of the forward pass, each with the loss that it leads to."""
+    """Descriptions of known mistakes of the forward pass, each with the loss that it leads to."""
     return suspected_losses(SIZES[work.size], LORA_HYPERPARAMETERS, initial, first)
 
 

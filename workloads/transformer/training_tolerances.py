@@ -1,12 +1,12 @@
-"""How far an implementation may be from the oracle, by precision and check: equivalence.checks.
+"""Tolerances against the oracle, by precision and check of equivalence.checks.
 
-Both workloads share them. A decoder has no rectifiers that flip: its errors are rounding, alike in
-every framework, and the tolerances are tight.
+Both training workloads share them. A decoder has no rectifiers that flip: its errors come from
+rounding and are similar in every framework, so that the tolerances are tight.
 """
 
 TOLERANCES = {
-    # Where mistakes are told from rounding: PyTorch, TensorFlow, JAX and MLX agree with the oracle
-    # to 3e-14 in each of these (tiny, seeds 0 to 2).
+    # fp64 distinguishes mistakes from rounding: PyTorch, TensorFlow, JAX and MLX agree with the
+    # oracle to 3e-14 in each of these checks (tiny, seeds 0 to 2).
     "fp64": {
         "loss": 1e-10,
         "gradient": 1e-9,
@@ -23,11 +23,11 @@ TOLERANCES = {
         "momentum": 1e-9,
         "second_momentum": 1e-9,
     },
-    # Four times the worst error of 56 proofs of what passes in fp64, both workloads: at tiny with
-    # seeds 0 to 2 PyTorch eager, TensorFlow graph and compiled, JAX and MLX eager, with seed 0 each
-    # way of those that have fp64; at small PyTorch eager, TensorFlow graph and JAX. They grow
-    # slowly with the width. The cosine's error goes with the square of the gradient's: sixteen
-    # times.
+    # Four times the worst error of 56 proofs of programs that pass in fp64, both workloads: at tiny
+    # with seeds 0 to 2 PyTorch eager, TensorFlow graph and compiled, JAX and MLX eager, with seed 0
+    # each execution of frameworks with fp64; at small PyTorch eager, TensorFlow graph and JAX.
+    # Errors grow slowly with the width. The cosine's error is the square of the gradient's, so that
+    # its factor is sixteen.
     "fp32": {
         "loss": 1.2e-6,  # worst 2.9e-7, on another batch
         "gradient": 6.4e-6,  # 1.6e-6
@@ -44,8 +44,8 @@ TOLERANCES = {
         "momentum": 5.6e-6,  # 1.4e-6
         "second_momentum": 4.8e-6,  # 1.2e-6
     },
-    # As in fp32. The followed steps' updates are below bf16's rounding of the weights, which begin
-    # exact in it: their losses and gradients stay behind the oracle's.
+    # As in fp32. In the ten compared steps the updates are below bf16's rounding of the weights,
+    # which begin exact in bf16: losses and gradients change less than the oracle's.
     "bf16": {
         "loss": 6.8e-4,  # worst 1.7e-4
         "gradient": 6.8e-2,  # 1.7e-2
@@ -57,13 +57,13 @@ TOLERANCES = {
         "update": 0.44,  # 0.11
         "update_norm": 7.6e-4,  # 1.9e-4
         "decay": 1.8e-4,  # 4.6e-5
-        "decoupled_decay": 8.0e-5,  # 4.0e-5: twice, since a decay that is missing is 1e-4
+        "decoupled_decay": 8.0e-5,  # 4.0e-5: twice, since a missing decay is 1e-4
         "losses": 1.3e-2,  # 3.2e-3
         "momentum": 0.13,  # 3.2e-2
         "second_momentum": 0.15,  # 3.8e-2
     },
     # As in fp32. The decay of one step is below bf16's rounding of the weights: `decoupled_decay`
-    # (worst 7.2e-4, where a decay that is missing is 1e-4) is shown and not judged.
+    # (worst 7.2e-4, but a missing decay is 1e-4) is shown and not judged.
     "bf16_pure": {
         "loss": 6.8e-4,  # worst 1.7e-4
         "gradient": 6.8e-2,  # 1.7e-2
@@ -79,9 +79,9 @@ TOLERANCES = {
         "momentum": 0.20,  # 5.0e-2
         "second_momentum": 0.23,  # 5.7e-2
     },
-    # Four times the worst error of 15 proofs on a CPU, at tiny in PyTorch and JAX: the operands of
-    # every projection are rounded as TF32 rounds them, in both gradients too (planted_transformer),
-    # and attention's, which a GPU rounds as well, are not. The cosine's error as in fp32.
+    # Four times the worst error of 15 proofs on a CPU, at tiny in PyTorch and JAX. The operands of
+    # every projection are rounded to TF32, in both gradients too (planted_transformer); those of
+    # attention, which a GPU also rounds, are not. The cosine's error as in fp32.
     "tf32": {
         "loss": 3.3e-5,  # worst 8.3e-6
         "gradient": 5.5e-3,  # 1.4e-3

@@ -1,4 +1,4 @@
-"""The decoder's canonical weights, which training and inference begin with, drawn by NumPy.
+"""The decoder's canonical initial weights for training and inference, drawn by NumPy.
 
 NumPy, the contract and this folder only.
 """
@@ -23,21 +23,22 @@ from workloads.transformer.network import (
 )
 
 EMBEDDING_SPREAD = 0.02
-"""Standard deviation of the embedding: so small that the first normalisation's epsilon shows."""
+"""Standard deviation of the embedding: small, so that a wrong epsilon in the first normalisation
+changes the loss."""
 NORM_MEAN, NORM_SPREAD = 0.5, 0.2
-"""Of the normalisations' scales, which in a trained Llama are below 1 as well: not all the same, so
-that one that is dropped shows, and some so small that a step changes them in bf16."""
+"""Mean and spread of the normalisations' scales, which are below 1 in a trained Llama too. They
+differ, so that a dropped scale is detected; some are so small that a step changes them in bf16."""
 ADAPTER_SPREAD = 0.5
-"""Spread of an adapter's B over that of a kernel of its shape: it is not 0, as at the beginning of
-a fine-tune, because then A would have no gradient."""
+"""Spread of an adapter's B, relative to a kernel of its shape. A fine-tune usually begins with B at
+0; here it is not 0, because A would have no gradient."""
 
 
 def canonical_weights(work: Work, *, lora: bool) -> Iterator[tuple[str, np.ndarray]]:
     """Canonical initial weights, float32, each one exact in bfloat16, in the forward's order.
 
     Kernels are N(0, 1 / fan_in), so that every layer's output is about as large as its input and
-    attention is far from uniform. What bf16 cannot hold is rounded away: a base that is frozen in
-    bf16 is then the same numbers as in any other precision, and a step begins at the same place.
+    attention is far from uniform. Values are rounded to bf16, so that weights frozen in bf16 equal
+    those of every other precision, and every precision begins from the same weights.
     """
     parameters = SIZES[work.size]
     width, vocabulary_size = parameters["width"], parameters["vocabulary_size"]
@@ -86,5 +87,5 @@ def _rounded_to_bf16(values: np.ndarray) -> np.ndarray:
 
 
 def generator(work: Work, name: str) -> np.random.Generator:
-    """The random numbers of what has this name in this work, the same wherever it is drawn."""
+    """The random generator of the array of this name, independent of the order of drawing."""
     return np.random.Generator(np.random.PCG64([work.seed, zlib.crc32(name.encode())]))

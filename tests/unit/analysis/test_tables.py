@@ -57,7 +57,7 @@ def test_a_cohort_that_was_disturbed_most_of_the_time_is_left_out_whole():
         ]
     )
     dropped = blocks.groupby("cohort_id")["round_dropped"].sum()
-    # Of the other group nothing else is left: all of it is kept, and said to be disturbed.
+    # The other group has no other cohort: all its rounds are kept, and marked as disturbed.
     assert dropped.to_dict() == {"cohort0": 8, "cohort1": 1, "cohort2": 0}
     assert blocks["round_disturbed"].sum() == 11
 

@@ -23,7 +23,7 @@ BACKENDS = {
     "keras_jax": ("jax", "jax"),
     "keras_torch": ("torch", "pytorch"),
 }
-"""Of each framework Keras's name of its backend, which is also the backend's module, and ours."""
+"""For each framework, Keras's name of its backend (also the backend's module), and Dyno's."""
 
 WAYS = [
     ("keras_tensorflow", "eager", "fp32"),
@@ -40,16 +40,16 @@ DTYPES = {
     "bf16_pure": ("bfloat16", "bfloat16", "bfloat16"),
     "fp64": ("float64", "float64", "float64"),
 }
-"""The policy in each precision, with the dtype of variables and of what layers return."""
+"""The policy of each precision, with the dtypes of variables and of layers' outputs."""
 TOLERANCES = {"fp32": 1e-5, "bf16": 2e-2, "bf16_pure": 2e-2, "fp64": 1e-12}
 ROUNDED_INPUTS = 1e-5
-"""Of the line, whose learning rate and penalty Keras itself rounds to float32."""
+"""Tolerance of the fitted line: Keras itself rounds the learning rate and penalty to float32."""
 FUSED_ATTENTION = {
     "keras_tensorflow": None,
     "keras_jax": None,
     "keras_torch": "sdpa flash_attention",
 }
-"""On a CPU."""
+"""The attention's kernel on a CPU."""
 
 WITHOUT_BACKEND = """
 import sys

@@ -1,4 +1,4 @@
-"""How long a launch's phases took, whoever was late to hear of them."""
+"""Phase durations do not depend on when the parent process or a slow listener hears of them."""
 
 from __future__ import annotations
 

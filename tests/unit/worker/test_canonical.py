@@ -1,4 +1,4 @@
-"""Canonical arrays are the same bytes for everybody, and whole or not there."""
+"""Canonical arrays have the same bytes for every process, and are complete or absent."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""ResNet-50 answering requests in JAX: one compiled program from images to logits.
+"""ResNet-50 inference in JAX: one compiled program from images to logits.
 
-Tuned: batch normalisation folded into the convolutions. On the CPU a 1x1 convolution is the matrix
-product that it is, and the weights are constants of the program: XLA lays them out once.
+Tuned: batch normalisation is folded into the convolutions. On the CPU a 1x1 convolution is computed
+as a matmul, and the weights are constants of the program, so that XLA lays them out once.
 
 Shapes: B batch, H height, W width, C channels in, D channels out, V classes. Images are BHWC,
 kernels HWCD, which are JAX's own layouts.
@@ -31,7 +31,7 @@ Weights = Mapping[str, jax.Array]
 
 
 def build(problem: Problem, framework: Framework) -> ResNet50Inference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return ResNet50Inference(problem, framework)
 
 
@@ -40,7 +40,7 @@ def convolve(layer: resnet50.Convolution, weights: Weights, x_BHWC: jax.Array) -
     kernel_HWCD = weights[f"{layer.name}/kernel"]
     stride = layer.stride
     if layer.kernel_size == 1 and jax.default_backend() == "cpu":
-        # XLA's CPU backend does not see the product in it: a quarter of the time of an answer.
+        # XLA's CPU backend does not see that this is a matmul, which saves a quarter of the time.
         y_BHWD = x_BHWC[:, ::stride, ::stride] @ kernel_HWCD[0, 0]
     else:
         y_BHWD = network.convolve(x_BHWC, kernel_HWCD, stride=stride)
@@ -50,7 +50,7 @@ def convolve(layer: resnet50.Convolution, weights: Weights, x_BHWC: jax.Array) -
 def stem(layer: resnet50.Convolution, weights: Weights, images_BHWC: jax.Array) -> jax.Array:
     """The first convolution and the max-pool."""
     x_BHWD = jax.nn.relu(convolve(layer, weights, images_BHWC))
-    # Padded by zeros: what comes out of a rectifier is never less.
+    # Zeros pad correctly here: a rectifier's output is never below 0.
     return jax.lax.reduce_window(
         x_BHWD,
         np.zeros((), x_BHWD.dtype),
@@ -74,7 +74,7 @@ def logits_of(layers: resnet50.Network, weights: Weights, images_BHWC: jax.Array
 
 
 class ResNet50Inference(RequestProgram):
-    """Folded weights and requests on the device, and the compiled answer; see `RequestProgram`."""
+    """Folded weights, requests on the device and the compiled model; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
         self._framework = framework
@@ -89,7 +89,7 @@ class ResNet50Inference(RequestProgram):
         self._logits: Any = None
 
     def load(self, weights: Arrays) -> None:
-        """Take canonical weights and statistics, folded."""
+        """Fold canonical weights and statistics, and copy the result to the device."""
         put = self._framework.put
         folded = spec.folded(weights, self._epsilon)
         weights = {name: put(array.astype(self._dtype)) for name, array in folded}
@@ -100,13 +100,13 @@ class ResNet50Inference(RequestProgram):
             self._respond = partial(jax.jit(self._traced), weights)
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these requests on the device."""
+        """Copy these requests to the device."""
         put = self._framework.put
         self._requests = [put(batch["images"].astype(self._dtype)) for batch in batches]
         self._turns = itertools.cycle(self._requests)
 
     def step(self) -> Any:
-        """Enqueue the next request; its logits."""
+        """Enqueue the next request and return its logits."""
         assert self._respond is not None, "a request before the weights"
         self._logits = self._respond(next(self._turns))
         return self._logits
@@ -116,7 +116,7 @@ class ResNet50Inference(RequestProgram):
         return {"logits": self._framework.get(self._logits)}
 
     def inspect(self) -> Effective:
-        """What the program's tensors are, from its trace."""
+        """Dtypes, layout and FLOP of the program, from its trace."""
         images_BHWC = self._requests[0]
         activations = jax.eval_shape(
             lambda weights, images: stem(self._layers.stem, weights, images),

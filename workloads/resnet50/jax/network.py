@@ -1,4 +1,4 @@
-"""ResNet-50 in JAX, as training and inference share it: convolutions and how a block joins them.
+"""ResNet-50 in JAX, shared by training and inference: convolutions and the block made of them.
 
 Shapes: B batch, H height, W width, C channels in, D channels out, N samples of all images. Images
 are BHWC, kernels HWCD.
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from workloads.resnet50 import network as resnet50
 
 MAX_PATCHED_SIZE = 16
-"""Height of the images up to which convolutions on the CPU become products with patches."""
+"""On the CPU, convolutions of images up to this height are computed as matmuls with patches."""
 
 
 def bottleneck(
@@ -22,7 +22,7 @@ def bottleneck(
     x_BHWC: jax.Array,
     convolve: Callable[[resnet50.Convolution, jax.Array], jax.Array],
 ) -> jax.Array:
-    """Three convolutions and a shortcut, BHWD; `convolve` normalises as well."""
+    """Three convolutions and a shortcut, BHWD; `convolve` includes the normalisation."""
     first, second, third = block.convolutions
     y_BHWD = jax.nn.relu(convolve(first, x_BHWC))
     y_BHWD = jax.nn.relu(convolve(second, y_BHWD))
@@ -45,11 +45,11 @@ def convolve(x_BHWC: jax.Array, kernel_HWCD: jax.Array, *, stride: int) -> jax.A
 
 
 def convolve_on_cpu(x_BHWC: jax.Array, kernel_HWCD: jax.Array, *, stride: int) -> jax.Array:
-    """The same convolution, as a matrix product where XLA's CPU backend does better with one.
+    """The same convolution, computed as a matmul if that is faster in XLA's CPU backend.
 
-    Its gradient of a 1x1 kernel, a convolution with a window of the image's size, takes 3 to 8
-    times a matrix product's time. An image smaller than the kernel falls off its fast path, and
-    takes up to 40 times as long; up to 16 pixels, patches are never slower (jaxlib 0.10.2).
+    XLA computes the gradient of a 1x1 kernel as a convolution with a window of the image's size,
+    which takes 3 to 8 times a matmul's time. An image smaller than the kernel misses its fast path
+    and takes up to 40 times as long; up to 16 pixels, patches are never slower (jaxlib 0.10.2).
     """
     size = kernel_HWCD.shape[0]
     if size == 1:
@@ -61,7 +61,7 @@ def convolve_on_cpu(x_BHWC: jax.Array, kernel_HWCD: jax.Array, *, stride: int) -
 
 
 def _patches(x_BHWC: jax.Array, *, size: int, stride: int) -> jax.Array:
-    """What the kernel sees at each output: its taps' inputs one after another, as channels."""
+    """The inputs that the kernel covers at each output, side by side as channels."""
     padding = (size - 1) // 2
     extent = (x_BHWC.shape[1] - 1) // stride * stride + 1
     x_BHWC = jnp.pad(x_BHWC, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
@@ -75,9 +75,9 @@ def _patches(x_BHWC: jax.Array, *, size: int, stride: int) -> jax.Array:
 
 @jax.custom_vjp
 def product(x_BHWC: jax.Array, weight_CD: jax.Array) -> jax.Array:
-    """The product over the last axis, BHWD, with a gradient that reads its operands as they lie.
+    """The matmul over the last axis, BHWD, with a weight gradient that transposes no operand.
 
-    JAX's own gradient of the weight is a transposed product, for which XLA's CPU backend computes
+    JAX's own gradient of the weight is a transposed matmul, for which XLA's CPU backend computes
     the output's gradient a second time, transposed: a quarter of the step's time (jaxlib 0.10.2).
     """
     return x_BHWC @ weight_CD

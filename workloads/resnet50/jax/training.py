@@ -1,7 +1,7 @@
 """ResNet-50 training in JAX, Flax linen and Optax: one compiled program from batch to new state.
 
-Modules are named such that Flax's tree of variables is the canonical dictionary, nested. Layouts
-are JAX's own and the canonical ones: nothing is transposed.
+Modules are named so that Flax's tree of variables is the canonical dictionary, nested. JAX's own
+layouts are the canonical ones: nothing is transposed.
 
 Shapes: B batch, H height, W width, C channels in, D channels out. Images are BHWC, kernels HWCD.
 """
@@ -31,7 +31,7 @@ IMPLEMENTS = {"resnet50_train"}
 
 
 class Numerics(NamedTuple):
-    """What a precision means here."""
+    """The dtypes of a precision."""
 
     master: Any
     """Parameters, optimizer, batch statistics, logits and loss."""
@@ -50,12 +50,12 @@ NUMERICS = {
 }
 
 NO_VALUES = nn.initializers.zeros
-"""In place of an initializer: `load` brings every value, and Flax only compares the shapes."""
+"""Stands in for an initializer: `load` sets every value, and Flax only compares the shapes."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the modules need to know beside their layer."""
+    """Settings that all modules share."""
 
     numerics: Numerics
     convolve: Callable[..., jax.Array]
@@ -65,7 +65,7 @@ class Recipe:
 
 
 class State(NamedTuple):
-    """What a step takes, whose memory it reuses, and what it returns."""
+    """The input and the output of a step; the output reuses the input's memory."""
 
     parameters: Any
     statistics: Any
@@ -73,16 +73,16 @@ class State(NamedTuple):
 
 
 def build(problem: Problem, framework: Framework) -> Program:
-    """The training program, without weights and batches yet."""
+    """Build the training program; it has no weights and no batches yet."""
     return ResNet50Training(problem, framework)
 
 
 class BatchNorm(nn.Module):  # type: ignore[misc]  # flax is untyped here
-    """Batch normalisation on the batch's statistics; moves the running ones on.
+    """Batch normalisation with the batch's statistics; updates the running statistics.
 
     Ioffe and Szegedy (2015), algorithm 1. The variance is E[x^2] - E[x]^2, as in Flax's own module:
-    one pass over the activations, where (x - E[x])^2 takes two. The gradient then agrees with the
-    exact one to 6e-5 in fp32 at size tiny, well within what a single rectifier's flip changes.
+    it takes one pass over the activations, (x - E[x])^2 takes two. Its gradient agrees with the
+    exact one to 6e-5 in fp32 at size tiny, far less than the flip of a single rectifier changes.
     Differs from Flax's own: the running variance is unbiased, as the workload defines it.
     """
 
@@ -186,7 +186,7 @@ class ResNet50(nn.Module):  # type: ignore[misc]  # flax is untyped here
 
 
 def _parts(block: resnet50.Block) -> list[str]:
-    """The names of a block's stage, of the block, and of its first convolution."""
+    """The names of a block's stage, the block and its first convolution."""
     return block.convolutions[0].name.split("/")
 
 
@@ -220,15 +220,15 @@ class ResNet50Training:
         self._state = State(parameters, statistics, jax.jit(self._optimizer.init)(parameters))
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next step uses the first, and steps rotate."""
+        """Copy these batches to the device; the next step uses the first, then they take turns."""
         put = self._framework.put
         self._batches = [(put(batch["images"]), put(batch["labels"])) for batch in batches]
         self._turns = itertools.cycle(self._batches)
 
     def step(self) -> Any:
-        """Enqueue one training step on the next batch; its loss.
+        """Enqueue one training step on the next batch and return its loss.
 
-        The loss stands for the whole step: the results of one program are ready together.
+        Waiting for the loss waits for the whole step: one program's results are ready together.
         """
         images_BHWC, labels_B = next(self._turns)
         self._state, self._loss = self._train_step(self._state, images_BHWC, labels_B)
@@ -246,7 +246,7 @@ class ResNet50Training:
         return {name: self._framework.get(value) for name, value in named.items()}
 
     def inspect(self) -> Effective:
-        """What the step's tensors are, from its trace."""
+        """Dtypes, layout and FLOP of the step, from its trace."""
         assert self._state is not None, "inspect before load"
         images_BHWC, labels_B = self._batches[0]
         gradients, _, _ = jax.eval_shape(self._gradients, self._state, images_BHWC, labels_B)
@@ -280,7 +280,7 @@ class ResNet50Training:
     def _gradients(
         self, state: State, images_BHWC: jax.Array, labels_B: jax.Array
     ) -> tuple[Any, jax.Array, Any]:
-        """The gradients, the loss, and the running statistics with this batch in them."""
+        """The gradients, the loss, and the running statistics updated with this batch."""
         loss_scale = self._numerics.loss_scale
 
         def scaled_loss(parameters: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:

@@ -1,11 +1,11 @@
-"""ResNet-50 answering requests in Keras 3, for every backend: its layers and its predict step.
+"""ResNet-50 inference in Keras 3, for every backend: Keras's layers and its predict step.
 
-Batch normalisation stays a layer, as it does in a Keras model that is deployed as it was trained.
-Kernels are in canonical layout, and images lie in memory as BHWC: where a backend's layers are
-fastest as channels_first, they get views with the channels first.
+Batch normalisation remains a layer, as in a Keras model that is deployed as it was trained.
+Kernels are in canonical layout, and images are BHWC in memory. If a backend's layers are faster
+with channels_first, they get views of the images with the channels first.
 
-Shapes: B batch, H height, W width, C channels, V classes. Images are BHWC, of which layers with
-channels_first get views that are BCHW.
+Shapes: B batch, H height, W width, C channels, V classes. Images are BHWC; layers with
+channels_first get BCHW views of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IMPLEMENTS = {"resnet50_infer"}
 
 
 def build(problem: Problem, framework: KerasFramework) -> ResNet50Inference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return ResNet50Inference(problem, framework)
 
 
@@ -38,7 +38,7 @@ class ResNet50Inference(RequestProgram):
         self._network = resnet50.network(problem.parameters)
         recipe = Recipe(problem.hyperparameters["batch_norm_epsilon"], framework.image_format)
         self._axes = (0, 3, 1, 2) if recipe.has_channels_first else (0, 1, 2, 3)
-        """In which order the layers take the axes of BHWC."""
+        """The order in which the layers take the axes of BHWC."""
         self._model = model_of(
             self._network,
             recipe,
@@ -55,7 +55,7 @@ class ResNet50Inference(RequestProgram):
             variable.assign(self._framework.put(weights[name].astype(variable.dtype)))
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these requests on the device."""
+        """Copy these requests to the device."""
         put, wide = self._framework.put, keras.config.floatx()
         self._requests = [
             keras.ops.transpose(put(batch["images"].astype(wide)), self._axes) for batch in batches
@@ -63,7 +63,7 @@ class ResNet50Inference(RequestProgram):
         self._turns = itertools.cycle(self._requests)
 
     def step(self) -> Any:
-        """Enqueue the next request; its logits."""
+        """Enqueue the next request and return its logits."""
         self._logits = self._inference.answer(next(self._turns))
         return self._logits
 
@@ -72,7 +72,7 @@ class ResNet50Inference(RequestProgram):
         return {"logits": self._framework.get(self._logits)}
 
     def inspect(self) -> Effective:
-        """What the model's variables are, and what its layers return."""
+        """Dtypes of variables and activations, layout and FLOP of the model."""
         third = self._network.blocks[0].convolutions[2].name
         activations = self._model.get_layer(layer_name(third, "out")).compute_dtype
         part = keras.Model(self._model.input, self._model.get_layer(layer_name(third)).output)

@@ -1,9 +1,9 @@
-"""ResNet-50 of Keras's layers, for training and inference and for every backend.
+"""ResNet-50 made of Keras's layers, for training, inference and every backend.
 
-Layouts are Keras's own and the canonical ones: no kernel is transposed.
+Keras's own layouts are the canonical ones: no kernel is transposed.
 
 Shapes: B batch, H height, W width, C channels in, D channels out, V classes. Images are BHWC
-(to layers with channels_first their views are BCHW), kernels HWCD.
+(layers with channels_first get BCHW views of them), kernels HWCD.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the layers need to know beside their shapes."""
+    """Settings that all layers share."""
 
     epsilon: float
     image_format: str
     """Keras's data format of images."""
     decay: float | None = None
-    """None for inference."""
+    """Weight decay; None for inference."""
     share: float = 0.0
-    """Weight of the new batch in the running statistics; inference leaves them as they are."""
+    """Weight of the new batch in the running statistics; 0 for inference, which keeps them."""
 
     @property
     def has_channels_first(self) -> bool:
@@ -43,13 +43,13 @@ class Recipe:
         return self.image_format == "channels_first"
 
     def pad(self, margin: int, x_BHWC: Any) -> Any:
-        """Zeros on each side of the images."""
+        """The images with zeros on each side."""
         return layers.ZeroPadding2D(margin, data_format=self.image_format)(x_BHWC)
 
     def convolve_and_normalise(self, conv: Convolution, x_BHWC: Any) -> Any:
         """The normalised convolution, BHWD."""
         margin = (conv.kernel_size - 1) // 2
-        # Without stride `same` is the explicit padding; with stride it would pad one side only.
+        # Without stride `same` equals the explicit padding; with stride it would pad one side only.
         padding = "valid" if conv.stride > 1 else "same"
         if conv.stride > 1 and margin > 0:
             x_BHWC = self.pad(margin, x_BHWC)
@@ -60,13 +60,13 @@ class Recipe:
             padding=padding,
             data_format=self.image_format,
             use_bias=False,
-            kernel_initializer="zeros",  # `load` brings the weights: draw none
+            kernel_initializer="zeros",  # `load` sets the weights: draw none
             kernel_regularizer=self.penalty(),
             name=layer_name(conv.name),
         )(x_BHWC)
         return layers.BatchNormalization(
             axis=1 if self.has_channels_first else -1,
-            momentum=1 - self.share,  # Keras's is the weight of the old value
+            momentum=1 - self.share,  # Keras's momentum is the old value's weight
             epsilon=self.epsilon,
             name=layer_name(f"{conv.name}/bn"),
         )(x_BHWD)
@@ -74,9 +74,9 @@ class Recipe:
     def penalty(self) -> Any:
         """The penalty on a kernel whose gradient is decay * kernel.
 
-        The optimizer's own `weight_decay` is another one, which shrinks the weights past the
-        momentum, https://keras.io/api/optimizers/sgd/. An optimizer that adds the decayed weights
-        to the gradients was no faster than this penalty, on any backend.
+        The optimizer's own `weight_decay` differs: it shrinks the weights without going through
+        the momentum, https://keras.io/api/optimizers/sgd/. An optimizer that adds the decayed
+        weights to the gradients was no faster than this penalty on any backend.
         """
         return None if self.decay is None else keras.regularizers.L2(self.decay / 2)
 
@@ -93,7 +93,7 @@ def model_of(
     shape = (3, size, size) if recipe.has_channels_first else (size, size, 3)
     images_BHWC = keras.Input(shape, batch_size=batch_size)
     x_BHWC = layers.ReLU()(recipe.convolve_and_normalise(network.stem, images_BHWC))
-    # Padded apart and by zeros: what comes out of a rectifier is never less.
+    # A separate operation pads, with zeros: a rectifier's output is never below 0.
     pool = layers.MaxPooling2D(3, strides=2, data_format=recipe.image_format)
     x_BHWC = pool(recipe.pad(1, x_BHWC))
     for block in network.blocks:
@@ -132,5 +132,5 @@ def canonical_variables(model: Any, network: Network) -> dict[str, Any]:
 
 
 def layer_name(*parts: str) -> str:
-    """A layer's name, in which Keras allows no slash."""
+    """A layer's name without slashes, which Keras does not allow."""
     return "_".join(parts).replace("/", "_")

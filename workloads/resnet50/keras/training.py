@@ -1,6 +1,6 @@
 """ResNet-50 training in Keras 3, for every backend: Keras's layers, optimizer and train step.
 
-Layouts are Keras's own and the canonical ones: nothing is transposed.
+Keras's own layouts are the canonical ones: nothing is transposed.
 
 Shapes: B batch, H height, W width, C channels, D channels out. Images are BHWC.
 """
@@ -27,7 +27,7 @@ LOSS_SCALES = {"fp16": 128.0}
 
 
 def build(problem: Problem, framework: KerasFramework) -> ResNet50Training:
-    """The training program, without weights and batches yet."""
+    """Build the training program; it has no weights and no batches yet."""
     return ResNet50Training(problem, framework)
 
 
@@ -72,19 +72,19 @@ class ResNet50Training:
         self._model.reset_metrics()
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next step uses the first, and steps rotate."""
+        """Copy these batches to the device; the next step uses the first, then they take turns."""
         wide = keras.config.floatx()
         self._batches = [
             (
                 self._framework.put(batch["images"].astype(wide)),
-                self._framework.put(batch["labels"].astype(np.int64)),  # Keras's losses' index type
+                self._framework.put(batch["labels"].astype(np.int64)),  # Keras's index type
             )
             for batch in batches
         ]
         self._turns = itertools.cycle(self._batches)
 
     def step(self) -> Any:
-        """Enqueue one training step on the next batch; its loss."""
+        """Enqueue one training step on the next batch and return its loss."""
         images_BHWC, labels_B = next(self._turns)
         self._loss = self._training.step(images_BHWC, labels_B)
         return self._loss
@@ -101,7 +101,7 @@ class ResNet50Training:
                 arrays[f"statistics/{name}"] = get(variable.value)
                 continue
             arrays[f"weights/{name}"] = get(variable.value)
-            # Keras's velocity moves the weights as it is: it has the learning rate in it.
+            # Keras's velocity includes the learning rate: it is added to the weights unchanged.
             arrays[f"optimizer/{name}"] = get(momentum_of[id(variable)].value) / -rate
         for conv in self._network.convolutions():
             name = f"statistics/{conv.name}/bn/variance"
@@ -109,7 +109,7 @@ class ResNet50Training:
         return arrays
 
     def inspect(self) -> Effective:
-        """What the model's variables are, and what its layers return."""
+        """Dtypes of variables and activations, layout and FLOP of the model."""
         images_BHWC, labels_B = self._batches[0]
         examined = self._training.examine(images_BHWC, labels_B)
         self._training.sync()
@@ -127,10 +127,10 @@ class ResNet50Training:
         )
 
     def _unbiased(self, conv: resnet50.Convolution, variance_D: np.ndarray) -> np.ndarray:
-        """The running variance that unbiased variances of the batches would have made.
+        """The running variance as if it averaged the unbiased variances of the batches.
 
-        Differs: Keras averages the biased ones, n of n / (n - 1). The average is linear, so that
-        what the steps have contributed to it is rescaled here, outside of them.
+        Differs: Keras averages the biased variances, which lack the factor n / (n - 1). Because the
+        average is linear, the steps' contribution to it is rescaled here, outside of the steps.
         """
         num_steps = int(self._framework.get(self._optimizer.iterations.value))
         num_samples = self._batch_size * conv.output_size**2
@@ -140,14 +140,14 @@ class ResNet50Training:
 
 
 def _optimizer(constants: Mapping[str, float], loss_scale: float | None) -> Any:
-    """SGD with momentum; every kernel's penalty decays it.
+    """SGD with momentum; weight decay comes from the kernels' penalties.
 
-    The constants are NumPy's, because TensorFlow takes a Python number for one of 32 bits.
+    The constants are NumPy's, because TensorFlow treats a Python number as float32.
     """
     rate, momentum = (np.float64(constants[name]) for name in ("learning_rate", "momentum"))
     return keras.optimizers.SGD(
-        # A constant by way of a function: a number becomes a variable, which torch's update would
-        # fetch from the device in each step.
+        # A function keeps the rate constant: a number would become a variable, which torch's update
+        # fetches from the device in each step.
         learning_rate=lambda: rate,
         momentum=momentum,
         loss_scale_factor=loss_scale,

@@ -1,4 +1,4 @@
-"""ResNet-50 answering requests in LiteRT: TensorFlow's folded model, converted.
+"""ResNet-50 inference in LiteRT: TensorFlow's folded model, converted.
 
 Shapes: B batch, H height, W width, C channels, V classes. Images are BHWC.
 """
@@ -18,36 +18,36 @@ EXPORTED_FROM = {"tensorflow": "workloads.resnet50.tensorflow.export"}
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return ResNet50Inference(problem, framework)
 
 
 class ResNet50Inference(EngineProgram):
-    """An interpreter of the converted model, and the answer to a request; see `EngineProgram`."""
+    """Runs requests in an interpreter of the converted model; see `EngineProgram`."""
 
     def __init__(self, problem: Problem, framework: Adapter) -> None:
         super().__init__(problem, framework)
         self._interpreter: Any = None
         self._input = self._output = 0
-        """Positions of the interpreter's own tensors."""
+        """Indices of the interpreter's input and output tensors."""
 
     def export(self, weights: Arrays) -> None:
-        """Have TensorFlow's implementation convert its model, in a process of its own."""
+        """Have TensorFlow's implementation convert its model, in a separate process."""
         self._file = write_litert(self._problem, weights)
 
     def load(self, weights: Arrays) -> None:
-        """Make an interpreter of the converted model, which holds the weights."""
+        """Create an interpreter of the converted model, which contains the weights."""
         del weights
         self._interpreter = self._framework.interpreter(self._file.read_bytes())
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
 
     def request_of(self, images_BHWC: np.ndarray) -> Any:
-        """The images, which are copied into the interpreter's input when their turn comes."""
+        """The images; `step` copies them into the interpreter's input."""
         return self._framework.put(images_BHWC)
 
     def step(self) -> np.ndarray:
-        """Run the next request; its logits."""
+        """Run the next request and return its logits."""
         self._interpreter.set_tensor(self._input, next(self._requests))
         self._interpreter.invoke()
         logits_BV: np.ndarray = self._interpreter.get_tensor(self._output)
@@ -55,7 +55,7 @@ class ResNet50Inference(EngineProgram):
         return logits_BV
 
     def inspect(self) -> Effective:
-        """What the model's tensors are."""
+        """Dtypes and layout of the model's tensors."""
         tensors = {one["index"]: one for one in self._interpreter.get_tensor_details()}
         convolutions = [
             one for one in self._interpreter._get_ops_details() if one["op_name"] == "CONV_2D"

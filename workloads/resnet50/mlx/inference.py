@@ -1,6 +1,6 @@
-"""ResNet-50 answering requests in MLX: one function from images to logits, lazily or compiled.
+"""ResNet-50 inference in MLX: one function from images to logits, lazy or compiled.
 
-Tuned: batch normalisation folded into the convolutions.
+Tuned: batch normalisation is folded into the convolutions.
 
 Shapes: B batch, H height, W width, C channels in, D channels out, V classes. Images are BHWC, which
 MLX's convolutions take; kernels are DHWC here and HWCD in canonical layout, the dense one CD.
@@ -29,12 +29,12 @@ Weights = Mapping[str, mx.array]
 
 
 def build(problem: Problem, framework: Framework) -> ResNet50Inference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return ResNet50Inference(problem, framework)
 
 
 class ForwardPass:
-    """From images to logits by folded weights."""
+    """Computes logits from images with folded weights."""
 
     def __init__(self, layers: resnet50.Network, *, device: str) -> None:
         self._layers = layers
@@ -47,7 +47,7 @@ class ForwardPass:
         return logits_BV.astype(network.wide(x_BC.dtype))
 
     def features(self, weights: Weights, images_BHWC: mx.array) -> mx.array:
-        """What the dense layer takes, BC in the dtype of the activations."""
+        """The input of the dense layer, BC in the dtype of the activations."""
         return network.features(self._layers, images_BHWC, partial(self._convolve, weights))
 
     def _convolve(
@@ -58,7 +58,7 @@ class ForwardPass:
 
 
 class ResNet50Inference(RequestProgram):
-    """Folded weights and requests on the device, and the answer to one; see `RequestProgram`."""
+    """Folded weights, requests on the device and the forward pass; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
         case = problem.case
@@ -75,19 +75,19 @@ class ResNet50Inference(RequestProgram):
         self._logits: mx.array | None = None
 
     def load(self, weights: Arrays) -> None:
-        """Take canonical weights and statistics, folded."""
+        """Fold canonical weights and statistics, and copy the result to the device."""
         for name, array in spec.folded(weights, self._epsilon):
             self._weights[name] = self._put(network.to_mlx_layout(array))
         mx.eval(self._weights)  # type: ignore[no-untyped-call]  # in mlx's stubs
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these requests on the device."""
+        """Copy these requests to the device."""
         self._requests = [self._put(batch["images"]) for batch in batches]
         mx.eval(self._requests)  # type: ignore[no-untyped-call]  # in mlx's stubs
         self._turns = itertools.cycle(self._requests)
 
     def step(self) -> mx.array:
-        """Enqueue the next request; its logits."""
+        """Enqueue the next request and return its logits."""
         self._logits = self._respond(self._weights, next(self._turns))
         mx.async_eval(self._logits)  # type: ignore[no-untyped-call]  # in mlx's stubs
         return self._logits
@@ -97,7 +97,7 @@ class ResNet50Inference(RequestProgram):
         return {"logits": self._framework.get(self._logits)}
 
     def inspect(self) -> Effective:
-        """What the program's tensors are, from a pass that is recorded and never computed."""
+        """Dtypes and layout of the program, from a pass that is recorded and never computed."""
         activations = self._forward.features(self._weights, self._requests[0])
         return Effective(
             parameters=dtype_name(self._weights["head/kernel"].dtype),
@@ -108,7 +108,7 @@ class ResNet50Inference(RequestProgram):
         )
 
     def _put(self, array: np.ndarray) -> mx.array:
-        """The array on the device in the compute dtype, of which NumPy may have none."""
+        """The array on the device in the compute dtype, which NumPy may not have."""
         wide = np.float64 if self._dtype == mx.float64 else np.float32
         value: mx.array = self._framework.put(array.astype(wide)).astype(self._dtype)
         return value

@@ -1,4 +1,4 @@
-"""ResNet-50 in MLX, as training and inference share it: blocks, pooling, layouts.
+"""ResNet-50 in MLX, shared by training and inference: blocks, pooling, layouts.
 
 Shapes: B batch, H height, W width, C channels in, D channels out. Images are BHWC, which MLX's
 convolutions take; kernels are DHWC here and HWCD in canonical layout.
@@ -16,7 +16,7 @@ from benchmarks.frameworks.mlx.adapter import Convolution, convolution
 from workloads.resnet50 import network as resnet50
 
 Convolve = Callable[[resnet50.Convolution, mx.array], mx.array]
-"""From a convolution and its input BHWC to its output BHWD, normalised."""
+"""Maps a convolution and its input BHWC to its normalised output BHWD."""
 
 
 def convolutions(layers: resnet50.Network, *, device: str) -> dict[int, Convolution]:
@@ -26,7 +26,7 @@ def convolutions(layers: resnet50.Network, *, device: str) -> dict[int, Convolut
 
 
 def features(layers: resnet50.Network, images_BHWC: mx.array, convolve: Convolve) -> mx.array:
-    """What the dense layer takes, BC in the images' dtype: the last block's output, averaged."""
+    """The dense layer's input, BC in the images' dtype: the average of the last block's output."""
     x_BHWC = max_pool(relu(convolve(layers.stem, images_BHWC)))
     for block in layers.blocks:
         x_BHWC = _bottleneck(block, x_BHWC, convolve)
@@ -44,15 +44,15 @@ def _bottleneck(block: resnet50.Block, x_BHWC: mx.array, convolve: Convolve) -> 
 
 
 def relu(x: mx.array) -> mx.array:
-    """The rectifier; nn.relu would be compiled by itself, in eager execution too."""
+    """The rectifier; MLX compiles nn.relu even in eager execution."""
     return mx.maximum(x, 0)
 
 
 def max_pool(x_BHWC: mx.array) -> mx.array:
     """Maximum over 3x3, stride 2, padded by 1, over rows and then over columns.
 
-    Padded by zeros: what comes out of a rectifier is never less. nn.MaxPool2d's gradient scatters
-    from every window, and takes three times as long on the CPU.
+    Padding is zeros, because a rectifier's output is never below 0. nn.MaxPool2d's gradient
+    scatters from every window, and takes three times as long on the CPU.
     """
     x_BHWC = mx.pad(x_BHWC, [(0, 0), (1, 1), (1, 1), (0, 0)])
     height, width = x_BHWC.shape[1] - 2, x_BHWC.shape[2] - 2
@@ -71,5 +71,5 @@ def wide(dtype: Any) -> Any:
 
 
 def to_mlx_layout(array: np.ndarray) -> np.ndarray:
-    """HWCD to DHWC; matrices and vectors as they are."""
+    """HWCD to DHWC; matrices and vectors unchanged."""
     return array.transpose(3, 0, 1, 2) if array.ndim == 4 else array

@@ -1,7 +1,7 @@
-"""ResNet-50 training in MLX: one function from a batch to the new state, lazily or through compile.
+"""ResNet-50 training in MLX: one function from a batch to the new state, lazy or compiled.
 
-The two executions run the same Python: `eager` evaluates what a step recorded, `compiled` traces it
-once. Parameters are a flat dictionary, which MLX takes gradients of as it is.
+Both executions run the same Python: `eager` evaluates the operations that a step recorded,
+`compiled` traces them once. Parameters are a flat dictionary, the form that MLX differentiates.
 
 Shapes: B batch, H height, W width, C channels in, D channels out. Images are BHWC, which MLX's
 convolutions take; kernels are DHWC here and HWCD in canonical layout, the dense one is CD in both.
@@ -30,7 +30,7 @@ OVER_SAMPLES = (0, 1, 2)
 
 
 class Numerics(NamedTuple):
-    """What a precision means here."""
+    """The dtypes of a precision."""
 
     master: Any
     """Parameters, optimizer, batch statistics, logits and loss."""
@@ -50,27 +50,27 @@ NUMERICS = {
 
 
 class Operations(NamedTuple):
-    """What the layers are made of, for one precision and device."""
+    """The operations of the layers, for one precision and device."""
 
     numerics: Numerics
     convolutions: Mapping[int, Convolution]
-    """By stride."""
+    """The convolutions by their stride."""
     normalise: Callable[..., Sequence[mx.array]]
     share: float
     """Weight of the new batch in the running statistics."""
 
 
 def build(problem: Problem, framework: Framework) -> ResNet50Training:
-    """The training program, without weights and batches yet."""
+    """Build the training program; it has no weights and no batches yet."""
     return ResNet50Training(problem, framework)
 
 
 def batch_normalisation(epsilon: float) -> Any:
-    """A function of x BHWD, scale D and bias D: the normalised x, the mean and the variance.
+    """A function of x BHWD, scale D and bias D that returns normalised x, mean and variance.
 
     Ioffe and Szegedy (2015), algorithm 1 and the gradient beneath it. Differs from nn.BatchNorm,
-    which computes the variance twice, and whose gradient, left to MLX, takes three passes more and
-    keeps the centred input in the master precision. Nothing flows back through the statistics.
+    which computes the variance twice, and whose automatic gradient takes three more passes and
+    keeps the centred input in the master precision. The statistics pass no gradient back.
     """
 
     @mx.custom_function
@@ -101,7 +101,7 @@ def batch_normalisation(epsilon: float) -> Any:
 
 
 class ForwardPass:
-    """One pass from images to logits, and the running statistics with this batch in them."""
+    """One pass from images to logits, and the running statistics updated with this batch."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class ForwardPass:
         statistics: Mapping[str, mx.array],
     ) -> None:
         self.moved: dict[str, mx.array] = {}
-        """The statistics of the layers that were passed."""
+        """The updated statistics of the layers that this pass has computed."""
         self._operations = operations
         self._parameters = parameters
         self._statistics = statistics
@@ -123,7 +123,7 @@ class ForwardPass:
         return logits_BD.astype(master) + self._parameters["head/bias"]
 
     def features(self, layers: resnet50.Network, images_BHWC: mx.array) -> mx.array:
-        """What the dense layer takes, BC in the compute precision."""
+        """The input of the dense layer, BC in the compute precision."""
         images_BHWC = images_BHWC.astype(self._operations.numerics.compute)
         return network.features(layers, images_BHWC, self._convolve_and_normalise)
 
@@ -170,7 +170,7 @@ class ResNet50Training:
     def load(self, weights: Arrays) -> None:
         """Take canonical weights and statistics; reset the optimizer's state.
 
-        The dictionaries stay, which the compiled step reads and writes.
+        The dictionaries are kept, because the compiled step reads and writes them.
         """
         for name, array in weights.items():
             if resnet50.is_statistic(name):
@@ -180,15 +180,15 @@ class ResNet50Training:
                 self._momenta[name] = self._put_master(np.zeros_like(array))
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next step uses the first, and steps rotate."""
+        """Copy these batches to the device; the next step uses the first, then they take turns."""
         put = self._framework.put
         self._batches = [(put(batch["images"]), put(batch["labels"])) for batch in batches]
         self._turns = itertools.cycle(self._batches)
 
     def step(self) -> Any:
-        """Enqueue one training step on the next batch; its loss.
+        """Enqueue one training step on the next batch and return its loss.
 
-        The whole state is enqueued with it: MLX computes nothing that is not asked for.
+        It enqueues the whole state too: MLX computes only the arrays that it is asked for.
         """
         images_BHWC, labels_B = next(self._turns)
         self._loss = self._train_step(images_BHWC, labels_B)
@@ -212,7 +212,7 @@ class ResNet50Training:
         return {"loss": get(self._loss), **arrays}
 
     def inspect(self) -> Effective:
-        """What the step's tensors are, from a step that is recorded and never computed."""
+        """Dtypes and layout of the step, from one that is recorded and never computed."""
         images_BHWC, labels_B = self._batches[0]
         _, gradients = self._gradients(self._parameters, images_BHWC, labels_B)
         forward = ForwardPass(self._operations, self._parameters, self._statistics)
@@ -231,7 +231,7 @@ class ResNet50Training:
         return self._framework.put(own.astype(dtype_name(self._numerics.master)))
 
     def _recorded_step(self, images_BHWC: mx.array, labels_B: mx.array) -> mx.array:
-        """The loss; parameters, momenta and statistics move on with it."""
+        """Return the loss; update parameters, momenta and statistics."""
         (_, loss, moved), gradients = self._gradients(self._parameters, images_BHWC, labels_B)
         for name, gradient in gradients.items():
             self._update(name, gradient)
@@ -241,13 +241,13 @@ class ResNet50Training:
     def _loss_of(
         self, parameters: Mapping[str, mx.array], images_BHWC: mx.array, labels_B: mx.array
     ) -> tuple[mx.array, mx.array, dict[str, mx.array]]:
-        """The scaled loss, whose gradient is taken, the loss itself, and the moved statistics."""
+        """The scaled loss, which is differentiated, the loss itself, and the updated statistics."""
         forward = ForwardPass(self._operations, parameters, self._statistics)
         loss = _cross_entropy(forward.logits(self._layers, images_BHWC), labels_B)
         return loss * self._numerics.loss_scale, loss, forward.moved
 
     def _update(self, name: str, gradient: mx.array) -> None:
-        """Move a parameter on: v = m v + g, w = w - rate v.
+        """Update a parameter: v = m v + g, w = w - rate v.
 
         Differs from mlx.optimizers.SGD, which rounds the rate to float32 and decays all parameters.
         """
@@ -280,9 +280,9 @@ def _cross_entropy(logits_BD: mx.array, labels_B: mx.array) -> mx.array:
 
 
 def _cross_entropy_float64(logits_BD: mx.array, labels_B: mx.array) -> mx.array:
-    """The same without exp and logsumexp; parity only.
+    """The mean cross-entropy without exp and logsumexp; parity only.
 
-    MLX 0.32.4 computes those of float64 to seven digits, and expm1 to all of them.
+    In float64, MLX 0.32.4 computes those two to seven digits, but expm1 to all digits.
     """
     shifted_BD = logits_BD - mx.stop_gradient(logits_BD.max(-1, keepdims=True))
     scores_B = mx.take_along_axis(shifted_BD, labels_B[:, None], -1).squeeze(-1)
@@ -291,5 +291,5 @@ def _cross_entropy_float64(logits_BD: mx.array, labels_B: mx.array) -> mx.array:
 
 
 def _to_canonical_layout(array: np.ndarray) -> np.ndarray:
-    """DHWC to HWCD; matrices and vectors as they are."""
+    """DHWC to HWCD; matrices and vectors unchanged."""
     return array.transpose(1, 2, 3, 0) if array.ndim == 4 else array

@@ -1,7 +1,7 @@
-"""ResNet-50 answering requests in ONNX Runtime: PyTorch's folded model, exported to ONNX.
+"""ResNet-50 inference in ONNX Runtime: PyTorch's folded model, exported to ONNX.
 
-Tuned: inputs and outputs are bound to values on the device, so that nothing is copied in a request
-but the answer. For int8 the exported model is quantised by ONNX Runtime's own tool.
+Tuned: inputs and outputs are bound to values on the device, so that a request copies only its
+output. For int8, ONNX Runtime's own tool quantises the exported model.
 
 Shapes: B batch, H height, W width, C channels, V classes. Images are BCHW, as ONNX's convolutions
 take them.
@@ -26,30 +26,30 @@ QUANTISED_BY = {"onnxruntime": "workloads.resnet50.onnxruntime.quantise"}
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return ResNet50Inference(problem, framework)
 
 
 class ResNet50Inference(EngineProgram):
-    """A session of the exported model, its bindings, and the answer; see `EngineProgram`."""
+    """Runs requests in a session of the exported model, by bindings; see `EngineProgram`."""
 
     def __init__(self, problem: Problem, framework: Adapter) -> None:
         super().__init__(problem, framework)
         self._session: Any = None
 
     def export(self, weights: Arrays) -> None:
-        """Have PyTorch's implementation write the model, in a process of its own."""
+        """Have PyTorch's implementation write the model, in a separate process."""
         self._file = write_onnx(self._problem, weights)
 
     def load(self, weights: Arrays) -> None:
-        """Make a session of the exported model, which holds the weights."""
+        """Create a session of the exported model, which contains the weights."""
         del weights
         self._session = self._framework.session(str(self._file))
         shape = (self._problem.case.work.batch_size, self._problem.parameters["num_classes"])
         self._logits = self._framework.empty(shape, np.float32)
 
     def request_of(self, images_BHWC: np.ndarray) -> Any:
-        """The images on the device, bound beside the output."""
+        """A binding of the images, on the device, and of the output."""
         images = self._framework.put(images_BHWC.transpose(0, 3, 1, 2))
         binding = self._session.io_binding()
         binding.bind_ortvalue_input("images", images)
@@ -57,12 +57,12 @@ class ResNet50Inference(EngineProgram):
         return binding
 
     def step(self) -> Any:
-        """Run the next request; its logits."""
+        """Run the next request and return its logits."""
         self._session.run_with_iobinding(next(self._requests))
         return self._logits
 
     def inspect(self) -> Effective:
-        """What the exported model's tensors are."""
+        """Dtypes and layout of the exported model's tensors."""
         graph = onnx.load(str(self._file)).graph
         kernel = next(one for one in graph.initializer if len(one.dims) == 4)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kernel.data_type)
@@ -79,7 +79,7 @@ class ResNet50Inference(EngineProgram):
         )
 
     def _operations(self) -> Counter[str]:
-        """The operations of the graph that a session makes of the model."""
+        """How often each operation occurs in the graph that a session makes of the model."""
         optimised = Path(self._problem.scratch_folder) / "optimised.onnx"
         self._framework.session(str(self._file), optimised_to=str(optimised))
         found = Counter(node.op_type for node in onnx.load(str(optimised)).graph.node)

@@ -1,7 +1,7 @@
-"""ResNet-50 answering requests in OpenVINO: PyTorch's folded model, exported to ONNX.
+"""ResNet-50 inference in OpenVINO: PyTorch's folded model, exported to ONNX.
 
-Tuned: each request's images are a tensor that the model reads where it lies; the output is one
-tensor that stays.
+Tuned: the model reads each request's images in place, without a copy; all requests write to the
+same output tensor.
 
 Shapes: B batch, H height, W width, C channels, V classes. Images are BCHW, as ONNX's convolutions
 take them.
@@ -28,12 +28,12 @@ NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "
 
 
 def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return ResNet50Inference(problem, framework)
 
 
 class ResNet50Inference(EngineProgram):
-    """The compiled model, device-resident requests, and the answer; see `EngineProgram`."""
+    """Runs device-resident requests through the compiled model; see `EngineProgram`."""
 
     def __init__(self, problem: Problem, framework: Adapter) -> None:
         super().__init__(problem, framework)
@@ -41,11 +41,11 @@ class ResNet50Inference(EngineProgram):
         self._request: Any = None
 
     def export(self, weights: Arrays) -> None:
-        """Have PyTorch's implementation write the model, in a process of its own."""
+        """Have PyTorch's implementation write the model, in a separate process."""
         self._file = write_onnx(self._problem, weights)
 
     def load(self, weights: Arrays) -> None:
-        """Compile the exported model, which holds the weights."""
+        """Compile the exported model, which contains the weights."""
         del weights
         self._compiled = self._framework.compile(str(self._file))
         self._request = self._compiled.create_infer_request()
@@ -56,13 +56,13 @@ class ResNet50Inference(EngineProgram):
         return self._framework.put(images_BHWC.transpose(0, 3, 1, 2))
 
     def step(self) -> Any:
-        """Run the next request; its logits."""
+        """Run the next request and return its logits."""
         self._request.set_input_tensor(0, next(self._requests))
         self._request.infer()
         return self._logits
 
     def inspect(self) -> Effective:
-        """What the compiled model's layers are computed in, as it says itself."""
+        """Dtypes in which the compiled model's layers run, as the model reports them."""
         layers = [one.get_rt_info() for one in self._compiled.get_runtime_model().get_ops()]
         found = Counter(
             str(layer["runtimePrecision"].value)

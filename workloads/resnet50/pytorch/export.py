@@ -1,4 +1,4 @@
-"""ResNet-50 from PyTorch to ONNX, for the engines that run it; a program of its own."""
+"""Exports ResNet-50 from PyTorch to ONNX, for the engines that run it; a separate program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workloads.resnet50.pytorch import network
 
 
 def export_onnx(request_file: str) -> None:
-    """Write the folded model in float32 as ONNX, as the engines take it: NCHW images to logits.
+    """Write the folded model in float32 as ONNX, from NCHW images to logits.
 
     The request is JSON: `parameters` and `batch_size` of the work, `epsilon`, `weights` (canonical,
     an .npz file) and `output`.

@@ -1,7 +1,7 @@
-"""ResNet-50 answering requests in PyTorch, in its fastest idiom.
+"""ResNet-50 inference in PyTorch, in its fastest idiom.
 
-Tuned: batch normalisation folded into the convolutions, channels_last, and for `compiled` Inductor:
-on a CPU with the weights frozen into the graph, on CUDA replayed as a CUDA graph.
+Tuned: batch normalisation is folded into the convolutions; channels_last; `compiled` uses Inductor,
+on a CPU with the weights frozen into the graph, on CUDA with a CUDA graph that is replayed.
 
 Shapes: B batch, H height, W width, C channels, V classes.
 """
@@ -27,12 +27,12 @@ IMPLEMENTS = {"resnet50_infer"}
 
 
 def build(problem: Problem, framework: Framework) -> ResNet50Inference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return ResNet50Inference(problem, framework)
 
 
 class ResNet50Inference(RequestProgram):
-    """The folded model, device-resident requests, and the answer to one; see `RequestProgram`."""
+    """Runs device-resident requests through the folded model; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
         case = problem.case
@@ -42,7 +42,7 @@ class ResNet50Inference(RequestProgram):
         precision, device = case.way.precision, case.place.device
         self._memory_format = network.memory_format(device=device, precision=precision)
         is_widened = network.emulates_bf16(device=device, precision=precision)
-        with torch.device("meta"):  # `load` brings the weights: draw none
+        with torch.device("meta"):  # `load` sets the weights: draw none
             model = network.folded_model(
                 resnet50.network(problem.parameters),
                 network.WidenedConvolution if is_widened else nn.Conv2d,
@@ -54,8 +54,8 @@ class ResNet50Inference(RequestProgram):
         self._respond = self._logits_of
         if case.way.execution == "compiled":
             # On a CPU the weights are constants of the graph, which Inductor lays out and packs
-            # once (torch 2.13 crashes where it packs float64); CUDA replays the graph as a whole,
-            # from weights that stay where they are.
+            # once (torch 2.13 crashes if it packs float64). CUDA replays the graph as a whole,
+            # with weights whose addresses do not change.
             is_packed = device == "cpu" and self._dtype != torch.float64
             torch._inductor.config.freezing = is_packed
             self._respond = torch.compile(
@@ -69,18 +69,18 @@ class ResNet50Inference(RequestProgram):
         self._logits: torch.Tensor | None = None
 
     def load(self, weights: Arrays) -> None:
-        """Take canonical weights and statistics, folded."""
+        """Fold canonical weights and statistics, and copy the result to the device."""
         folded = dict(spec.folded(weights, self._epsilon))
         network.load_folded(self._model, folded, self._dtype)
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these requests on the device, in the layout of the activations."""
+        """Copy these requests to the device, in the layout of the activations."""
         self._requests = [self._images(batch) for batch in batches]
         self._turns = itertools.cycle(self._requests)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is untyped here
     def step(self) -> torch.Tensor:
-        """Enqueue the next request; its logits, still on the device."""
+        """Enqueue the next request and return its logits, still on the device."""
         self._logits = self._respond(next(self._turns))
         return self._logits
 
@@ -90,7 +90,7 @@ class ResNet50Inference(RequestProgram):
         return {"logits": self._framework.get(self._logits)}
 
     def inspect(self) -> Effective:
-        """What the tensors are; torch counts the FLOP of products, on tensors without values."""
+        """Dtypes, layout and FLOP; torch counts the FLOP of matmuls, on tensors without values."""
         trace = network.traced(self._model, lambda model, images: model(images), self._requests[0])
         return Effective(
             parameters=dtype_name(self._model.head.weight.dtype),

@@ -1,4 +1,4 @@
-"""ResNet-50 in PyTorch, as training and inference share it: layers, layouts, and their inspection.
+"""ResNet-50 in PyTorch, shared by training and inference: layers, layouts, their inspection.
 
 Shapes: B batch, H height, W width, C channels in, D channels out, V classes.
 """
@@ -37,7 +37,7 @@ class Bottleneck(nn.Module):  # type: ignore[misc]  # torch is untyped here
         y_BDHW = F.relu(self.first(x_BCHW), inplace=True)
         y_BDHW = F.relu(self.second(y_BDHW), inplace=True)
         y_BDHW = self.third(y_BDHW)
-        # Batch normalisation's backward needs its input and not its output: add to it in place.
+        # Batch normalisation's backward pass needs its input, not its output: add in place.
         y_BDHW += x_BCHW if self.projection is None else self.projection(x_BCHW)
         return F.relu(y_BDHW, inplace=True)
 
@@ -45,7 +45,7 @@ class Bottleneck(nn.Module):  # type: ignore[misc]  # torch is untyped here
 class ResNet50(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """ResNet-50 v1.5 from images to logits.
 
-    `make` makes a convolution with its normalisation, `head` is a kind of dense layer.
+    `make` returns a convolution with its normalisation, `head` is a class of dense layers.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ResNet50(nn.Module):  # type: ignore[misc]  # torch is untyped here
         return self.head(self.blocks(x_BCHW).mean(dim=(2, 3)))
 
     def convolutions(self) -> Iterator[tuple[str, nn.Module]]:
-        """What was made of each convolution, by its canonical name."""
+        """The module that `make` returned for each convolution, by canonical name."""
         yield self.layers.stem.name, self.stem
         for block, own in zip(self.layers.blocks, self.blocks):
             named = zip(block.convolutions, (own.first, own.second, own.third))
@@ -77,7 +77,7 @@ class ResNet50(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
 
 def made(layer: resnet50.Convolution, kind: type[nn.Conv2d], *, bias: bool) -> nn.Conv2d:
-    """The convolution as a layer of this kind."""
+    """The convolution as a layer of this class."""
     return kind(
         layer.in_channels,
         layer.out_channels,
@@ -89,9 +89,9 @@ def made(layer: resnet50.Convolution, kind: type[nn.Conv2d], *, bias: bool) -> n
 
 
 class WidenedConvolution(nn.Conv2d):  # type: ignore[misc]  # torch is untyped here
-    """A convolution from bf16 to bf16, its kernel of bf16 values held and multiplied in float32.
+    """A convolution from bf16 to bf16; it stores its bf16 kernel in float32 and multiplies there.
 
-    That is what a bf16 unit computes. On a CPU without one torch's own is far slower.
+    That is what a bf16 unit computes. On a CPU without one, torch's bf16 convolution is far slower.
     """
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
@@ -100,20 +100,20 @@ class WidenedConvolution(nn.Conv2d):  # type: ignore[misc]  # torch is untyped h
 
 
 class WidenedLinear(nn.Linear):  # type: ignore[misc]  # torch is untyped here
-    """A dense layer that multiplies in its kernel's dtype and answers in its input's."""
+    """A dense layer that multiplies in its kernel's dtype and returns its input's dtype."""
 
     def forward(self, x_BC: torch.Tensor) -> torch.Tensor:
-        """The product, BV."""
+        """The output, BV."""
         return super().forward(x_BC.to(self.weight.dtype)).to(x_BC.dtype)
 
 
 def folded_model(layers: resnet50.Network, convolution: type[nn.Conv2d] = nn.Conv2d) -> ResNet50:
-    """The network whose normalisations are folded into the convolutions."""
+    """The network with its normalisations folded into the convolutions."""
     return ResNet50(layers, partial(made, kind=convolution, bias=True), WidenedLinear)
 
 
 def load_folded(model: ResNet50, folded: Arrays, dtype: torch.dtype) -> None:
-    """Copy what `inference_spec.folded` gives into the model, rounded to this dtype."""
+    """Copy the output of `inference_spec.folded` into the model, rounded to this dtype."""
     with torch.no_grad():
         for name, module in (*model.convolutions(), ("head", model.head)):
             kernel = np.ascontiguousarray(to_torch_layout(folded[f"{name}/kernel"]))
@@ -122,15 +122,15 @@ def load_folded(model: ResNet50, folded: Arrays, dtype: torch.dtype) -> None:
 
 
 def emulates_bf16(*, device: str, precision: str) -> bool:
-    """Whether this is bf16 on a CPU for which oneDNN has no convolution in bf16."""
+    """Whether this is bf16 on a CPU for which oneDNN has no bf16 convolution."""
     return device == "cpu" and precision == "bf16" and not multiplies_bf16()
 
 
 def memory_format(*, device: str, precision: str) -> torch.memory_format:
     """The layout of images, activations and kernels that is fastest here.
 
-    Tensor cores, Inductor's fused kernels and oneDNN take channels_last as it is. Metal's
-    convolution backward is slow on it (https://github.com/pytorch/pytorch/issues/193349), and
+    Tensor cores, Inductor's fused kernels and oneDNN read channels_last directly. Metal's
+    convolution backward is slow with it (https://github.com/pytorch/pytorch/issues/193349), and
     float64 has no kernel for it.
     """
     if device == "metal" or precision == "fp64":
@@ -151,24 +151,24 @@ def put_images(
 
 
 def to_torch_layout(array: np.ndarray) -> np.ndarray:
-    """HWCD to DCHW, CD to DC; vectors as they are."""
+    """HWCD to DCHW, CD to DC; vectors unchanged."""
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
 
 
 class Trace(NamedTuple):
-    """What a pass works with."""
+    """Dtype, layout and FLOP of a pass."""
 
     activations: str
-    """Dtype of what the first block returns."""
+    """Dtype of the first block's output."""
     layout: str
     flop: int
-    """Of products, all that torch counts."""
+    """FLOP of convolutions and matmuls: torch counts nothing else."""
 
 
 def traced(model: ResNet50, run: Callable[..., Any], *inputs: torch.Tensor) -> Trace:
-    """`run` on the model and inputs, of which the images come first, without values.
+    """Run `run` on the model and inputs (images first) as tensors without values.
 
-    It takes no time and no memory.
+    This takes no time and no memory.
     """
     is_last = inputs[0].is_contiguous(memory_format=torch.channels_last)
     seen: list[torch.Tensor] = []

@@ -1,7 +1,7 @@
 """ResNet-50 training in PyTorch, in its fastest idiom.
 
-Tuned: the memory format per device and precision, batch normalisation without its counter of
-batches, in-place activations, a fused optimizer, and for `compiled` one graph from images to loss.
+Tuned: the memory format for each device and precision, batch normalisation without its counter of
+batches, in-place activations, a fused optimizer, and in `compiled` one graph from images to loss.
 
 Shapes: B batch, H height, W width, C channels in, D channels out.
 """
@@ -37,17 +37,17 @@ def build(problem: Problem, framework: Framework) -> ResNet50Training:
 
 
 def convolution_class(*, device: str, precision: str) -> type[nn.Conv2d]:
-    """Torch's convolution, but for bf16 on a CPU for which oneDNN has none in bf16."""
+    """Torch's convolution; for bf16 on a CPU without bf16 convolutions, `RoundedConvolution`."""
     is_emulated = network.emulates_bf16(device=device, precision=precision)
     chosen: type[nn.Conv2d] = RoundedConvolution if is_emulated else nn.Conv2d
     return chosen
 
 
 class RoundedConvolution(nn.Conv2d):  # type: ignore[misc]  # torch is untyped here
-    """A convolution of bf16 operands with a bf16 result, whose products and sums are in fp32.
+    """A convolution with bf16 operands and result that multiplies and accumulates in fp32.
 
     That is what a bf16 unit computes, and what XLA does on a CPU without one. Torch's own bf16
-    convolution there is three to ten times slower. The backward rounds at the same places.
+    convolution there is three to ten times slower. The backward pass rounds at the same places.
     """
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
@@ -78,7 +78,7 @@ class ConvolutionNorm(nn.Module):  # type: ignore[misc]  # torch is untyped here
             eps=constants["batch_norm_epsilon"],
             momentum=constants["batch_norm_momentum"],
         )
-        # With a constant momentum nothing reads the counter of batches: one kernel a layer saved.
+        # With a constant momentum nothing reads the counter of batches: saves a kernel per layer.
         self.norm.num_batches_tracked = None
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
@@ -129,12 +129,12 @@ class ResNet50Training:
         self._scaler = self._fresh_scaler()
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device in the layout of the activations."""
+        """Copy these batches to the device in the layout of the activations."""
         self._batches = [(self._images(batch), self._labels(batch)) for batch in batches]
         self._turns = itertools.cycle(self._batches)
 
     def step(self) -> torch.Tensor:
-        """Enqueue one training step on the next batch; its loss, still on the device."""
+        """Enqueue one training step on the next batch and return its loss, still on the device."""
         images_BCHW, labels_B = next(self._turns)
         self._optimizer.zero_grad(set_to_none=True)  # before the forward: it frees the gradients
         loss = self._compute_loss(images_BCHW, labels_B)
@@ -158,9 +158,9 @@ class ResNet50Training:
         return arrays
 
     def inspect(self) -> Effective:
-        """What the step's tensors are; torch counts the FLOP of products only.
+        """Dtypes, layout and FLOP of the step; torch counts only convolutions and matmuls.
 
-        Activations and FLOP are of a step on tensors without values: no time, no memory.
+        Activations and FLOP come from a step on tensors without values: no time, no memory.
         """
         parameter = self._tensors["head/kernel"]
         trace = network.traced(
@@ -196,7 +196,7 @@ class ResNet50Training:
         case = problem.case
         convolution = convolution_class(device=case.place.device, precision=case.way.precision)
         make = partial(ConvolutionNorm, constants=problem.hyperparameters, convolution=convolution)
-        with torch.device("meta"):  # `load` brings the weights: draw none
+        with torch.device("meta"):  # `load` sets the weights: draw none
             model = network.ResNet50(resnet50.network(problem.parameters), make)
         model.to_empty(device=self._device)
         model.to(dtype=self._dtype, memory_format=self._memory_format)
@@ -217,7 +217,7 @@ class ResNet50Training:
         )
 
     def _fresh_scaler(self) -> torch.amp.GradScaler:
-        # The growth interval is out of reach: the scale stays, unless a gradient overflows.
+        # The growth interval is never reached: the scale is constant unless a gradient overflows.
         return torch.amp.GradScaler(
             self._device,
             init_scale=LOSS_SCALE,
@@ -235,5 +235,5 @@ class ResNet50Training:
 
 
 def _to_canonical_layout(array: np.ndarray) -> np.ndarray:
-    """DCHW to HWCD, DC to CD; vectors as they are."""
+    """DCHW to HWCD, DC to CD; vectors unchanged."""
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T

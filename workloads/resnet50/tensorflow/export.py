@@ -1,4 +1,4 @@
-"""ResNet-50 from TensorFlow to LiteRT; a program of its own."""
+"""Converts ResNet-50 from TensorFlow to LiteRT; a separate program."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from workloads.resnet50.tensorflow.network import Convolutions, FoldedResNet50, 
 
 
 def convert_to_litert(request_file: str) -> None:
-    """Write the folded model in float32 as LiteRT takes it: NHWC images to logits.
+    """Write the folded model in float32 for LiteRT, from NHWC images to logits.
 
     The request is JSON: `parameters` and `batch_size` of the work, `epsilon`, `weights` (canonical,
-    an .npz file) and `output`; with `images` (HWC, one after another in an .npy file) the model is
-    quantised to int8 by them, what it takes and answers aside. The variables are frozen first: of
-    a Keras model the converter would leave them out, and the answers would be NaN.
+    an .npz file) and `output`. With `images` (HWC, one after another in an .npy file) the model is
+    quantised to int8, calibrated on them; its input and output stay float32. The variables are
+    frozen first: the converter drops those of a Keras model, and the logits would be NaN.
     """
     request = json.loads(Path(request_file).read_text(encoding="utf-8"))
     layers = resnet50.network(request["parameters"])

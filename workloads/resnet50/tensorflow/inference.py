@@ -1,7 +1,7 @@
-"""ResNet-50 answering requests in TensorFlow: raw operations, one function from images to logits.
+"""ResNet-50 inference in TensorFlow: raw operations, one function from images to logits.
 
-Tuned: batch normalisation folded into the convolutions, and for `graph` the weights frozen into the
-graph, whose optimizer then fuses each convolution with its bias and rectifier and packs its kernel
+Tuned: batch normalisation is folded into the convolutions. In `graph` the weights are frozen into
+the graph, whose optimizer fuses each convolution with its bias and rectifier and packs its kernel
 once.
 
 Shapes: B batch, H height, W width, C channels, V classes. Images are BHWC, which is TensorFlow's
@@ -34,12 +34,12 @@ IMPLEMENTS = {"resnet50_infer"}
 
 
 def build(problem: Problem, framework: Framework) -> ResNet50Inference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return ResNet50Inference(problem, framework)
 
 
 class ResNet50Inference(RequestProgram):
-    """The folded model, device-resident requests, and the answer to one; see `RequestProgram`."""
+    """Runs device-resident requests through the folded model; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
         case = problem.case
@@ -57,7 +57,7 @@ class ResNet50Inference(RequestProgram):
         self._logits: Any = None
 
     def load(self, weights: Arrays) -> None:
-        """Take canonical weights and statistics, folded; the function is traced with them."""
+        """Fold canonical weights and statistics into the model; trace the function with them."""
         for name, array in spec.folded(weights, self._epsilon):
             self._model.weights[name] = tf.Variable(self._put(array), trainable=False)
         if self._execution == "compiled":
@@ -67,12 +67,12 @@ class ResNet50Inference(RequestProgram):
             self._respond = lambda images_BHWC: constant(images_BHWC)[0]
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these requests on the device."""
+        """Copy these requests to the device."""
         self._requests = [self._put(batch["images"]) for batch in batches]
         self._turns = itertools.cycle(self._requests)
 
     def step(self) -> Any:
-        """Enqueue the next request; its logits."""
+        """Enqueue the next request and return its logits."""
         self._logits = self._respond(next(self._turns))
         return self._logits
 
@@ -81,7 +81,7 @@ class ResNet50Inference(RequestProgram):
         return {"logits": self._framework.get(self._logits)}
 
     def inspect(self) -> Effective:
-        """What the tensors are, from a graph of the model, which every execution runs."""
+        """Dtypes, layout and FLOP, from a graph of the model, which every execution runs."""
         traced = tf.function(self._model.logits, autograph=False)
         graph = traced.get_concrete_function(self._requests[0]).graph
         return Effective(

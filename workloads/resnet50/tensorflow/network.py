@@ -1,4 +1,4 @@
-"""ResNet-50 in TensorFlow, as training, inference and export share it: raw operations, no Keras.
+"""ResNet-50 in TensorFlow, shared by training, inference and export: raw operations, no Keras.
 
 Shapes: B batch, H height, W width, C channels in, D channels out, V classes. Images are BHWC,
 kernels HWCD, which are TensorFlow's own layouts, so that nothing is transposed.
@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
-# TensorFlow 2.21 has no public name for it; the converter's own documentation uses this one.
+# TensorFlow 2.21 has no public name for this; the converter's documentation uses this name.
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from benchmarks.contract.case import Case
@@ -19,7 +19,7 @@ from benchmarks.frameworks.tensorflow.adapter import multiplies_bf16
 from workloads.resnet50 import network as resnet50
 
 Convolve = Callable[[resnet50.Convolution, Any], Any]
-"""From a convolution and its input BHWC to its output BHWD, normalised."""
+"""Maps a convolution and its input BHWC to its normalised output BHWD."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Convolutions:
     """How convolutions are computed, without batch normalisation."""
 
     pads_apart: bool = True
-    """Whether zeros are put around the images by an operation of their own."""
+    """Whether a separate operation pads the images with zeros."""
     widens_products: bool = False
-    """Whether operands and result are bf16, and products and sums in float32."""
+    """Whether operands and result are bf16, but multiplication and accumulation are in float32."""
 
     def convolve(self, conv: resnet50.Convolution, x_BHWC: Any, kernel_HWCD: Any) -> Any:
         """The convolution with (kernel_size - 1) // 2 zeros on each side, BHWD in x's dtype.
 
-        Without stride that is what SAME means, which every backend takes. With stride, SAME would
-        pad one side only.
+        Without stride that equals SAME, which every backend takes. With stride, SAME would pad one
+        side only.
         """
         dtype = x_BHWC.dtype
         if self.widens_products:
@@ -53,25 +53,25 @@ class Convolutions:
 
 
 def convolutions_for(case: Case) -> Convolutions:
-    """How convolutions are fastest on this case's device, in its precision."""
+    """The fastest convolutions for this case's device and precision."""
     on_cpu = case.place.device == "cpu"
     return Convolutions(
         # oneDNN's gradients do not take explicit padding, and TensorFlow falls back to kernels
         # that are several times slower; cuDNN takes it and spares a copy.
         # TensorFlow 2.21, RewriteConv2D in core/common_runtime/eager/mkl_eager_op_rewrite.cc.
         pads_apart=on_cpu,
-        # Without units for bf16, as one and as XLA do it: operands and result are rounded to bf16,
-        # products and sums are in fp32. oneDNN's emulation takes twice, Eigen's bf16 ten times as
-        # long.
+        # Without bf16 units, compute as such a unit and XLA do: operands and result are rounded to
+        # bf16, multiplication and accumulation are in fp32. oneDNN's emulation takes twice as long,
+        # Eigen's bf16 ten times.
         widens_products=on_cpu and case.way.precision == "bf16" and not multiplies_bf16(),
     )
 
 
 def features(layers: resnet50.Network, images_BHWC: Any, convolve: Convolve) -> Any:
-    """What the dense layer takes, BC in the images' dtype: the last block's output, averaged."""
+    """The dense layer's input, BC in the images' dtype: the average of the last block's output."""
     x_BHWC = tf.nn.relu(convolve(layers.stem, images_BHWC))
-    # Padded apart, because XLA pools without explicit padding only, and by zeros: what
-    # comes out of a rectifier is never less.
+    # A separate operation pads, because XLA's pooling takes no explicit padding. It pads with
+    # zeros: a rectifier's output is never below 0.
     x_BHWC = tf.nn.max_pool2d(tf.pad(x_BHWC, _margins(1)), 3, 2, "VALID")
     for block in layers.blocks:
         x_BHWC = _bottleneck(block, x_BHWC, convolve)
@@ -90,7 +90,7 @@ def _bottleneck(block: resnet50.Block, x_BHWC: Any, convolve: Convolve) -> Any:
 
 
 class FoldedResNet50(tf.Module):  # type: ignore[misc]  # tensorflow is untyped here
-    """ResNet-50 v1.5 from images to logits, its normalisations folded into the convolutions."""
+    """ResNet-50 v1.5 from images to logits, with normalisations folded into the convolutions."""
 
     def __init__(self, layers: resnet50.Network, convolutions: Convolutions) -> None:
         super().__init__()
@@ -114,14 +114,14 @@ class FoldedResNet50(tf.Module):  # type: ignore[misc]  # tensorflow is untyped 
 def frozen(model: FoldedResNet50, images_spec: Any) -> Any:
     """The model as a graph whose variables are constants, from images to a list of the logits.
 
-    https://www.tensorflow.org/guide/graph_optimization: what is constant is folded and fused.
+    Constants are folded and fused: https://www.tensorflow.org/guide/graph_optimization.
     """
     traced = tf.function(model.logits, autograph=False).get_concrete_function(images_spec)
     return convert_variables_to_constants_v2(traced)
 
 
 def activations_of(graph: Any) -> str:
-    """The dtype of what a rectifier returns, by NumPy's name or bfloat16."""
+    """The dtype of a rectifier's output, by NumPy's name or bfloat16."""
     rectifier = next(one for one in graph.get_operations() if one.type == "Relu")
     return str(rectifier.outputs[0].dtype.name)
 
@@ -138,5 +138,5 @@ def _wide(dtype: Any) -> Any:
 
 
 def _margins(margin: int) -> list[list[int]]:
-    """Padding of H and W of a BHWC tensor by the same number on each side."""
+    """Padding of a BHWC tensor by the same margin on each side of H and W."""
     return [[0, 0], [margin, margin], [margin, margin], [0, 0]]

@@ -1,7 +1,7 @@
 """ResNet-50 training in TensorFlow: raw operations, one function for the whole step, no Keras.
 
 All three executions run the same Python: `eager` calls it, `graph` and `compiled` trace it.
-Keras would decompose batch normalisation on this backend; TensorFlow's fused operation does not.
+Keras splits batch normalisation into several operations here; TensorFlow has a fused one.
 
 Shapes: B batch, H height, W width, C channels in, D channels out. Images are BHWC, kernels HWCD,
 which are TensorFlow's own layouts, so that nothing is transposed.
@@ -32,7 +32,7 @@ IMPLEMENTS = {"resnet50_train"}
 
 
 class Numerics(NamedTuple):
-    """What a precision means here."""
+    """The dtypes of a precision."""
 
     master: Any
     """Parameters, optimizer, statistics and loss."""
@@ -52,7 +52,7 @@ NUMERICS = {
 
 
 def build(problem: Problem, framework: Framework) -> ResNet50Training:
-    """The training program, without weights and batches yet."""
+    """Build the training program; it has no weights and no batches yet."""
     return ResNet50Training(problem, framework)
 
 
@@ -72,14 +72,14 @@ class ResNet50Training:
         self._batches: list[tuple[Any, Any]] = []
         self._turns = itertools.cycle(self._batches)
         self._loss: Any = None
-        # Made once: eager execution would otherwise copy them to the device for every parameter.
+        # Created once: otherwise eager execution would copy them to the device for each parameter.
         self._learning_rate = self._constant(problem.hyperparameters["learning_rate"])
         self._momentum = self._constant(problem.hyperparameters["momentum"])
 
     def load(self, weights: Arrays) -> None:
         """Take canonical weights and statistics; reset the optimizer's state.
 
-        Variables stay when weights are loaded again, so that nothing is traced anew.
+        Variables are kept when weights are loaded again, so that nothing is traced again.
         """
         for name, array in weights.items():
             if resnet50.is_statistic(name):
@@ -89,10 +89,10 @@ class ResNet50Training:
                 self._assign(self._momenta, name, np.zeros_like(array), trainable=False)
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next step uses the first, and steps rotate.
+        """Copy these batches to the device; the next step uses the first, then they take turns.
 
-        Labels become int64: TensorFlow keeps eager int32 tensors in host memory, from where a GPU
-        would fetch them in each step.
+        Labels become int64: TensorFlow keeps eager int32 tensors in host memory, and a GPU would
+        fetch them from there in each step.
         """
         put = self._framework.put
         self._batches = [
@@ -101,7 +101,7 @@ class ResNet50Training:
         self._turns = itertools.cycle(self._batches)
 
     def step(self) -> Any:
-        """Enqueue one training step on the next batch; its loss."""
+        """Enqueue one training step on the next batch and return its loss."""
         images_BHWC, labels_B = next(self._turns)
         self._loss = self._train_step(images_BHWC, labels_B)
         return self._loss
@@ -122,7 +122,7 @@ class ResNet50Training:
         return {"loss": get(self._loss), **arrays}
 
     def inspect(self) -> Effective:
-        """What the step's tensors are, from its graph, which every execution runs."""
+        """Dtypes, layout and FLOP of the step, from its graph, which every execution runs."""
         traced = tf.function(self._train_step_in_python, autograph=False)
         graph = traced.get_concrete_function(*self._batches[0]).graph
         update = next(one for one in graph.get_operations() if one.type == "ResourceApplyMomentum")
@@ -148,7 +148,7 @@ class ResNet50Training:
             variables[name] = tf.Variable(value, trainable=trainable, name=name.replace("/", "_"))
 
     def _train_step_in_python(self, images_BHWC: Any, labels_B: Any) -> Any:
-        """The loss; parameters, momenta and statistics move on with it."""
+        """Return the loss; update parameters, momenta and statistics."""
         loss_scale = self._numerics.loss_scale
         with tf.GradientTape() as tape:
             logits_BD = self._logits(tf.cast(images_BHWC, self._numerics.compute))
@@ -161,7 +161,7 @@ class ResNet50Training:
         return loss
 
     def _update(self, name: str, gradient: Any) -> None:
-        """Move a parameter on in one operation: v = m v + g, w = w - rate v.
+        """Update a parameter in one operation: v = m v + g, w = w - rate v.
 
         https://www.tensorflow.org/api_docs/python/tf/raw_ops/ResourceApplyMomentum
         """
@@ -189,7 +189,7 @@ class ResNet50Training:
         return self._normalise(f"{conv.name}/bn", x_BHWD)
 
     def _normalise(self, name: str, x_BHWD: Any) -> Any:
-        """Batch normalisation over B, H and W; moves the running statistics on."""
+        """Batch normalisation over B, H and W; updates the running statistics."""
         mean_D, variance_D = self._statistics[f"{name}/mean"], self._statistics[f"{name}/variance"]
         normalise = _normalise_float64 if x_BHWD.dtype == tf.float64 else _normalise_fused
         result = normalise(
@@ -207,7 +207,7 @@ class ResNet50Training:
 
 
 class Normalised(NamedTuple):
-    """The output of batch normalisation, and the running statistics with this batch in them."""
+    """The output of batch normalisation, and the running statistics updated with this batch."""
 
     y_BHWD: Any
     mean_D: Any
@@ -224,10 +224,10 @@ def _normalise_fused(
     epsilon: float,
     share: float,
 ) -> Normalised:
-    """Batch normalisation as one operation, statistics in float32 whatever x is.
+    """Batch normalisation as one operation, with statistics in float32 for every dtype of x.
 
-    The variance that enters the running one is the unbiased. XLA expands the operation and fuses
-    its parts with their neighbours, so that `compiled` needs no form of its own.
+    The running variance averages the unbiased variances. XLA expands the operation and fuses its
+    parts with their neighbours, so that `compiled` can use the same code.
     https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3
     """
     y_BHWD, mean_D, variance_D, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -253,7 +253,7 @@ def _normalise_float64(
     epsilon: float,
     share: float,
 ) -> Normalised:
-    """The same from single operations, because the fused one knows no float64; parity only."""
+    """The same by separate operations, because the fused one has no float64; parity only."""
     batch_mean_D, batch_variance_D = tf.nn.moments(x_BHWD, axes=(0, 1, 2))
     num_samples = math.prod(x_BHWD.shape[:-1])
     unbiased_D = batch_variance_D * (num_samples / (num_samples - 1))
@@ -265,7 +265,7 @@ def _normalise_float64(
 
 
 def _executed(function: Callable[..., Any], execution: str) -> Callable[..., Any]:
-    """The function, run as the execution asks."""
+    """The function as this execution runs it."""
     if execution == "eager":
         return function
     traced: Callable[..., Any] = tf.function(

@@ -1,8 +1,8 @@
-"""The decoder answering requests in JAX: one compiled program for prompts, one for tokens.
+"""The decoder's inference in JAX: one compiled program for prompts, one for tokens.
 
-Tuned: projections of one input are one product, and cuDNN's attention takes a prompt where it can.
-The cache is donated, and has the very shape that the products of attention take: of another one XLA
-makes four copies at each step (jaxlib 0.10.2, on the CPU).
+Tuned: projections of one input are one matmul, and prompts use cuDNN's attention if possible. The
+cache is donated, and has the shape that attention's matmuls take: with another shape XLA copies it
+four times at each step (jaxlib 0.10.2, on the CPU).
 
 Shapes: B batch, P positions of the prompt, T positions of a pass, S positions of the cache, R rows:
 B * T, D width, H heads, N heads of all sequences: B * H, K head dimension, F width of the MLP,
@@ -39,7 +39,7 @@ IMPLEMENTS = {"transformer_infer"}
 
 
 def build(problem: Problem, framework: Framework) -> DecoderInference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return DecoderInference(problem, framework)
 
 
@@ -47,38 +47,38 @@ Weights = Mapping[str, jax.Array]
 
 
 class Cache(NamedTuple):
-    """What one layer keeps of the positions so far."""
+    """One layer's keys and values of the positions so far."""
 
     keys_NSK: jax.Array
     values_NSK: jax.Array
 
 
 class Passed(NamedTuple):
-    """What a layer leaves."""
+    """A layer's output and its updated cache."""
 
     x_RD: jax.Array
     cache: Cache
 
 
 class Answer(NamedTuple):
-    """What all of them leave."""
+    """The output of the whole network and its updated caches."""
 
     caches: list[Cache]
     logits_BV: jax.Array
-    """After each sequence's last token, in float32 or wider."""
+    """The logits after each sequence's last token, in float32 or wider."""
     tokens_B: jax.Array
-    """Their argmax, int32."""
+    """The argmax of the logits, int32."""
 
 
 class Window(NamedTuple):
-    """Where the tokens of a pass are, and what they see."""
+    """The positions of a pass's tokens, and their attention."""
 
     start: int | jax.Array
-    """Position of the first."""
+    """Position of the first token."""
     length: int
-    """Positions that they take."""
+    """Number of positions."""
     attend: Callable[[jax.Array, jax.Array, jax.Array, Cache], jax.Array]
-    """(query, key, value BTHK, the cache with them) to attention BTHK."""
+    """Maps (query, key, value BTHK, the cache that includes them) to attention's output BTHK."""
 
 
 @dataclass(frozen=True)
@@ -89,21 +89,21 @@ class Decoder:
     constants: Mapping[str, float]
     numerics: Numerics
     held: Any
-    """Dtype of weights, of the cache and of the operands of products. For bf16 on a CPU it is
-    float32, in which XLA multiplies there: it would widen all of them at each step, which took
-    seven times as long."""
+    """Dtype of weights, of the cache and of matmuls' operands. For bf16 on a CPU it is float32, in
+    which XLA multiplies there: otherwise XLA would widen all of them at each step, which took seven
+    times as long."""
     cache_length: int
     has_cudnn: bool
-    """Whether cuDNN's flash attention takes a prompt: it takes operands of 16 bits only."""
+    """Whether prompts use cuDNN's flash attention, which takes operands of 16 bits only."""
 
     def prefill(self, weights: Weights, caches: list[Cache], tokens_BP: jax.Array) -> Answer:
-        """The answer to a prompt, whose keys and values the caches hold then."""
+        """The output for a prompt, whose keys and values are then in the caches."""
         return self._answer(weights, caches, tokens_BP, self.prompt_window(tokens_BP.shape[1]))
 
     def decode(
         self, weights: Weights, caches: list[Cache], tokens_B: jax.Array, position: jax.Array
     ) -> Answer:
-        """The answer to these tokens, which are at this position."""
+        """The output for these tokens, which are at this position."""
         sees_1S = jnp.arange(self.cache_length)[None] <= position
 
         def attend(query: jax.Array, key: jax.Array, value: jax.Array, cache: Cache) -> jax.Array:
@@ -114,7 +114,7 @@ class Decoder:
         return self._answer(weights, caches, tokens_B[:, None], Window(position, 1, attend))
 
     def prompt_window(self, length: int) -> Window:
-        """The first positions, each of which sees those up to itself."""
+        """The first positions, each of which attends to itself and those before it."""
 
         def attend(query: jax.Array, key: jax.Array, value: jax.Array, cache: Cache) -> jax.Array:
             del cache
@@ -134,7 +134,7 @@ class Decoder:
     def pass_layer(
         self, name: str, weights: Weights, x_RD: jax.Array, cache: Cache, window: Window
     ) -> Passed:
-        """What the layer of this name leaves."""
+        """The output and the updated cache of the layer of this name."""
         project = partial(self._project, weights)
         y_RD = self._normalised(x_RD, weights[f"{name}/attention_norm/scale"])
         parts_RO = project(f"{name}/query_key_value", y_RD)
@@ -158,7 +158,7 @@ class Decoder:
         return Answer(updated, logits_BV, logits_BV.argmax(-1).astype(jnp.int32))
 
     def _attention(self, parts_RO: jax.Array, cache: Cache, window: Window) -> Passed:
-        """The heads' attention of query, key and value side by side, RD."""
+        """The heads' attention from query, key and value side by side, RD."""
         heads = (-1, window.length, 3, self.parameters["num_heads"])
         parts_BT3HK = parts_RO.reshape(*heads, parts_RO.shape[1] // (3 * heads[-1]))
         query, key = (self._rotated(parts_BT3HK[:, :, part], window) for part in (0, 1))
@@ -199,7 +199,7 @@ def heads_first(x_BTHK: jax.Array) -> jax.Array:
 def attend_by_products(
     query_NTK: jax.Array, keys_NSK: jax.Array, values_NSK: jax.Array, sees_TS: jax.Array
 ) -> jax.Array:
-    """Attention to what is seen, NTK, with the softmax in float32 or wider."""
+    """Attention under this mask, NTK, with the softmax in float32 or wider."""
     wide = jnp.promote_types(query_NTK.dtype, jnp.float32)
     over_K, over_S = (((2,), (2,)), ((0,), (0,))), (((2,), (1,)), ((0,), (0,)))
     scores_NTS = jax.lax.dot_general(query_NTK, keys_NSK, over_K, preferred_element_type=wide)
@@ -209,7 +209,7 @@ def attend_by_products(
 
 
 def groups_of(parameters: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
-    """Every array that is held, and the canonical ones side by side in it."""
+    """The name of each stored array, with the canonical arrays that are side by side in it."""
     yield "embedding/table", ["embedding/table"]
     yield "head", ["head/kernel"]
     yield "final_norm/scale", ["final_norm/scale"]
@@ -224,7 +224,7 @@ NORMS = ("attention_norm", "mlp_norm")
 
 
 class DecoderInference(RequestProgram):
-    """Weights, caches and prompts on the device, and the programs; see `RequestProgram`."""
+    """Weights, caches and prompts on the device, and compiled programs; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
         case, work = problem.case, problem.case.work
@@ -249,10 +249,10 @@ class DecoderInference(RequestProgram):
         self._batches: list[tuple[Any, list[Any]]] = []
         self._next = 0
         self._state: Any = None
-        """The last answer, with the caches."""
+        """The last output, with the caches."""
 
     def load(self, weights: Arrays) -> None:
-        """Take canonical weights; the caches are empty then."""
+        """Take canonical weights and empty the caches."""
         put, held, wide = self._framework.put, self._decoder.held, self._decoder.numerics.wide
         for name, parts in groups_of(self._problem.parameters):
             dtype = wide if name.endswith("/scale") else held
@@ -268,7 +268,7 @@ class DecoderInference(RequestProgram):
         self._positions = [put(np.array(first + one, np.int32)) for one in range(self._per_batch)]
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these prompts on the device, and what is forced, by request."""
+        """Copy these prompts to the device, and the forced tokens of each request."""
         put = self._framework.put
         self._batches = [
             (
@@ -280,7 +280,7 @@ class DecoderInference(RequestProgram):
         self._next = 0
 
     def prepare(self) -> Any:
-        """Where a sequence begins, take its prompt; where it is forced, the token that is."""
+        """Run the prompt if a sequence begins, and set the next input token if it is forced."""
         if not self._is_decode:
             return None
         index, request = divmod(self._next, self._per_batch)
@@ -292,7 +292,7 @@ class DecoderInference(RequestProgram):
         return self._state
 
     def step(self) -> Any:
-        """Enqueue the next request; the tokens that it answers."""
+        """Enqueue the next request and return its output tokens."""
         index, request = divmod(self._next, self._per_batch)
         self._next = (self._next + 1) % (len(self._batches) * self._per_batch)
         weights, caches = self._weights, self._state.caches
@@ -308,7 +308,7 @@ class DecoderInference(RequestProgram):
         return {"logits": self._framework.get(self._state.logits_BV)}
 
     def inspect(self) -> Effective:
-        """What the program's tensors are, from its trace."""
+        """Dtypes, attention and FLOP of the program, from its trace."""
         decoder, weights, (caches, _, tokens_B) = self._decoder, self._weights, self._state
         tokens_BP, _ = self._batches[0]
         window = decoder.prompt_window(tokens_BP.shape[1])

@@ -1,12 +1,12 @@
-"""The decoder in JAX and Flax linen: what a precision means, and the layers that are trained.
+"""The decoder in JAX and Flax linen: the dtypes of each precision, and the trained layers.
 
-Tuned: projections of one input are one product, and cuDNN's attention runs where it can. Flax keeps
-what is trained under `params` and what LoRA freezes under `frozen`.
+Tuned: projections of one input are one matmul, and cuDNN's attention runs if possible. Flax keeps
+trained weights under `params`, and those that LoRA freezes under `frozen`.
 
 Shapes: B batch, T positions, S positions that are seen, D width, H heads, K head dimension, F width
-of the MLP, V vocabulary, R rank, I inputs and O outputs of a projection. Kernels here are OI: JAX
-derives their gradient as OI, and of an IO kernel it is transposed, for which XLA's CPU backend
-computes the output's gradient a second time. That was a fifth of the step (jaxlib 0.10.2).
+of the MLP, V vocabulary, R rank, I inputs and O outputs of a projection. Kernels here are OI, since
+JAX derives their gradient as OI. For an IO kernel it is transposed, and XLA's CPU backend then
+computes the output's gradient a second time, which took a fifth of the step (jaxlib 0.10.2).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from benchmarks.frameworks.jax.adapter import COMPUTE_DTYPES
 from workloads.transformer import network
 
 NO_VALUES = nn.initializers.zeros
-"""In place of an initializer: `load` brings every value, and Flax only compares the shapes."""
+"""Stands in for an initializer: `load` sets every value, and Flax only compares the shapes."""
 
 MAX_QUERIES = 256
-"""Queries whose attention is one product; what comes after the last of them is left out of it."""
+"""Queries per block of attention; keys after a block's last query are left out of its matmuls."""
 
 
 class Numerics(NamedTuple):
-    """What a precision means here."""
+    """The dtypes of a precision."""
 
     master: Any
     """Trained parameters and their optimizer."""
     compute: Any
-    """Activations, products and frozen weights."""
+    """Activations, matmuls and frozen weights."""
     wide: Any
     """Normalisation, rotation, softmax, logits, loss, and the arithmetic of the update."""
 
@@ -59,7 +59,7 @@ class Rotation(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the modules need to know beside their layer."""
+    """Settings that all modules share."""
 
     parameters: Mapping[str, int]
     numerics: Numerics
@@ -74,7 +74,7 @@ class Recipe:
 
 
 def product(x_BTI: jax.Array, kernel_OI: jax.Array) -> jax.Array:
-    """The input times the kernel in the input's dtype, BTO."""
+    """The matmul of the input and the kernel, in the input's dtype, BTO."""
     over_inputs = (((x_BTI.ndim - 1,), (1,)), ((), ()))
     return jax.lax.dot_general(x_BTI, kernel_OI.astype(x_BTI.dtype), over_inputs)
 
@@ -86,10 +86,10 @@ def attend(
     *,
     max_queries: int = MAX_QUERIES,
 ) -> jax.Array:
-    """Causal attention as products, block by block, each with no more than it can see, BTHK.
+    """Causal attention by matmuls, BTHK; each block of queries uses only the keys that it can see.
 
-    XLA has no kernel that leaves out what the mask hides. Without the blocks a step of size small
-    at 1024 positions takes a seventh more on the CPU (jaxlib 0.10.2).
+    XLA has no kernel that skips masked positions. Without the blocks a step of size small at 1024
+    positions takes a seventh longer on the CPU (jaxlib 0.10.2).
     """
     query, key, value = (x.swapaxes(1, 2) for x in (query_BTHK, key_BTHK, value_BTHK))
     blocks = []
@@ -105,7 +105,7 @@ def _attend_block(
 ) -> jax.Array:
     """The attention of queries from position `start` on, BHTK.
 
-    The softmax is in float32, in fp64 in float64: that of `jax.nn.dot_product_attention` is not.
+    The softmax is in float32, in fp64 in float64, unlike in `jax.nn.dot_product_attention`.
     """
     wide = jnp.promote_types(query_BHTK.dtype, jnp.float32)
     length, num_seen = query_BHTK.shape[2], key_BHSK.shape[2]
@@ -117,7 +117,7 @@ def _attend_block(
 
 
 attend_by_cudnn = partial(jax.nn.dot_product_attention, is_causal=True, implementation="cudnn")
-"""The same by cuDNN's flash attention, which takes operands of 16 bits only."""
+"""Causal attention by cuDNN's flash attention, which takes operands of 16 bits only."""
 
 
 def rotate(x_BTHK: jax.Array, rotation: Rotation) -> jax.Array:
@@ -143,19 +143,19 @@ def normalised(x: jax.Array, scale_D: jax.Array, *, epsilon: float, wide: Any) -
 
 
 class WeightedModule(nn.Module):  # type: ignore[misc]  # flax is untyped here
-    """A module whose weights are trained, or frozen where there are adapters."""
+    """A module whose weights are trained, or frozen if there are adapters."""
 
     recipe: Recipe
 
     def weight(self, name: str, *shape: int) -> jax.Array:
-        """The weight of this name: a parameter, or a variable that is none."""
+        """The weight of this name: a parameter if it is trained, else a frozen variable."""
         if not self.recipe.has_adapters:
             return self.param(name, NO_VALUES, shape, self.recipe.numerics.master)
         return self.variable("frozen", name, jnp.zeros, shape, self.recipe.numerics.compute).value
 
 
 class Projections(WeightedModule):
-    """Projections of one input without bias, as one product; with LoRA frozen, beside adapters."""
+    """Projections of one input as one matmul, without bias; LoRA freezes them and adds adapters."""
 
     parts: Sequence[network.Projection]
 
@@ -171,7 +171,7 @@ class Projections(WeightedModule):
         return [output + added for output, added in zip(outputs, self._adapt(x_BTI))]
 
     def _adapt(self, x_BTI: jax.Array) -> Iterator[jax.Array]:
-        """What LoRA adds to each part's output: Hu et al. (2021), section 4.1."""
+        """The term that LoRA adds to each part's output: Hu et al. (2021), section 4.1."""
         constants, master = self.recipe.constants, self.recipe.numerics.master
         rank, num_parts = int(constants["lora_rank"]), len(self.parts)
         a_RI = self.param("lora_a", NO_VALUES, (num_parts * rank, x_BTI.shape[-1]), master)
@@ -215,7 +215,7 @@ class Layer(WeightedModule):
         return x_BTD + down_BTD
 
     def _mixed(self, parts: Sequence[jax.Array], rotation: Rotation) -> jax.Array:
-        """The heads' attention of query, key and value, BTD."""
+        """The heads' attention from query, key and value, BTD."""
         heads = (*parts[0].shape[:2], self.recipe.parameters["num_heads"], -1)
         query, key, value = (part.reshape(heads) for part in parts)
         mixed = self.recipe.attend(rotate(query, rotation), rotate(key, rotation), value)
@@ -245,15 +245,15 @@ class Decoder(WeightedModule):
 
 
 class Held(NamedTuple):
-    """Where a canonical array is."""
+    """The place of a canonical array."""
 
     path: str
-    """Of the array in Flax's tree."""
+    """Path of the array in Flax's tree."""
     rows: slice = slice(None)
 
 
 def canonical(recipe: Recipe) -> Iterator[tuple[str, Held]]:
-    """Every canonical name and where it is; the parts of one array in its order."""
+    """Every canonical name and its place; the parts of one array in their order."""
     yield "embedding/table", Held("table")
     yield "head/kernel", Held("head")
     yield "final_norm/scale", Held("final_norm/scale")

@@ -34,21 +34,21 @@ IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
 
 class State(NamedTuple):
-    """What a step takes, whose memory it reuses, and what it returns."""
+    """The input and the output of a step; the output reuses the input's memory."""
 
     parameters: Any
     optimizer: Any
 
 
 class Batch(NamedTuple):
-    """What one step is taken on."""
+    """The tokens and labels of one step."""
 
     tokens_BT: jax.Array
     labels_BT: jax.Array
 
 
 def build(problem: Problem, framework: Framework) -> Program:
-    """The training program, without weights and batches yet."""
+    """Build the training program; it has no weights and no batches yet."""
     return DecoderTraining(problem, framework)
 
 
@@ -80,7 +80,7 @@ class DecoderTraining:
 
     def load(self, weights: Arrays) -> None:
         """Take canonical weights; reset the optimizer's state."""
-        self._state = self._frozen = None  # first, since a device may not hold two of them
+        self._state = self._frozen = None  # first, since a device may not hold two states
         trained: dict[str, Any] = {}
         frozen: dict[str, Any] = {}
         parts: dict[str, list[str]] = {}
@@ -96,21 +96,21 @@ class DecoderTraining:
         self._state = State(parameters, self._init(parameters))
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next step uses the first, and steps rotate."""
+        """Copy these batches to the device; the next step uses the first, then they take turns."""
         put = self._framework.put
         self._batches = [Batch(put(one["tokens"]), put(one["labels"])) for one in batches]
         self._ring = itertools.cycle(self._batches)
 
     def step(self) -> Any:
-        """Enqueue one training step on the next batch; its loss.
+        """Enqueue one training step on the next batch and return its loss.
 
-        The loss stands for the whole step: the results of one program are ready together.
+        Waiting for the loss waits for the whole step: one program's results are ready together.
         """
         self._state, self._loss = self._train_step(self._state, self._frozen, next(self._ring))
         return self._loss
 
     def read(self) -> Reading:
-        """The last loss, weights and moments, fetched one by one."""
+        """The last loss, weights and moments, each copied to the host when it is read."""
         assert self._state is not None, "read before load"
         frozen = _flat(self._frozen)
         trained = {
@@ -128,9 +128,9 @@ class DecoderTraining:
         return Reading(fetch)
 
     def inspect(self) -> Effective:
-        """What the step's tensors are, from its trace.
+        """Dtypes, attention and FLOP of the step, from its trace.
 
-        FLOP are counted with attention as the products that it is made of, and once each.
+        FLOP count attention as matmuls, and recomputed activations once.
         """
         assert self._state is not None, "inspect before load"
         batch, parameters = self._batches[0], self._state.parameters
@@ -163,8 +163,8 @@ class DecoderTraining:
     def _traced_step(self, state: State, frozen: Any, batch: Batch) -> tuple[State, jax.Array]:
         """The new state and the loss, from the old state and a batch.
 
-        The update is computed in the wide dtype, and what is kept of it is rounded once. Optax
-        computes in the states' dtype, and in bfloat16 takes a beta of 0.9 for 0.8984.
+        The update is computed in the wide dtype, and the new state is rounded once. Optax alone
+        would compute in the state's dtype; in bfloat16 that rounds a beta of 0.9 to 0.8984.
         """
         gradients_of = jax.value_and_grad(partial(loss_of, self._model))
         loss, gradients = gradients_of(state.parameters, frozen, batch)
@@ -207,7 +207,7 @@ def _decayed(parameters: Any) -> Any:
 
 
 def _turned(name: str, array: np.ndarray) -> np.ndarray:
-    """A kernel from IO to OI or back; the embedding's table and vectors as they are."""
+    """A kernel transposed from IO to OI or back; the embedding's table and vectors unchanged."""
     return array if array.ndim < 2 or name == "embedding/table" else array.T
 
 

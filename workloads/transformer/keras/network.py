@@ -1,8 +1,8 @@
 """The decoder in Keras 3, for every backend: its layers, and the model that is trained.
 
-Every weight is trained, or LoRA's adapters alone. Tuned: projections of the same input are one
-product, kernels have the layout that is fastest on the backend, and attention is Keras's operation
-where that has a fused kernel.
+Every weight is trained, or only LoRA's adapters. Tuned: projections of the same input are one
+matmul, kernels have the layout that is fastest on the backend, and attention is Keras's operation
+if that has a fused kernel.
 
 Shapes: B batch, T positions, N all positions of a batch (B T), D width, H heads, K head dimension,
 F width of the MLP, V vocabulary, R rank, I inputs and O outputs of a projection. Kernels are IO, or
@@ -36,13 +36,13 @@ class Held(NamedTuple):
     is_turned: bool
 
     def own(self, weights: Arrays) -> np.ndarray:
-        """The variable's value out of the canonical arrays."""
+        """The variable's value, made from the canonical arrays."""
         parts = [weights[name] for name in self.names]
         whole = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
         return whole.T if self.is_turned else whole
 
     def canonical(self, name: str, own: np.ndarray) -> np.ndarray:
-        """The array of this name out of the variable's value."""
+        """The canonical array of this name, taken from the variable's value."""
         index = self.names.index(name)
         part = slice(sum(self.sizes[:index]), sum(self.sizes[: index + 1]))
         return np.ascontiguousarray((own.T if self.is_turned else own)[..., part])
@@ -50,20 +50,20 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the layers need beside their dimensions, and the weights that they made."""
+    """Settings that all layers share, and the weights that they have created."""
 
     problem: Problem
     compute: str
-    """Dtype of activations, of products' results and of frozen weights."""
+    """Dtype of activations, of matmuls' results and of frozen weights."""
     operand: str
-    """Dtype that products take and sum in: float32 for bf16 on a CPU without bf16 units, as such
-    a unit would sum them; bf16 itself is many times slower there."""
+    """Dtype of matmuls' operands and sums. For bf16 on a CPU without bf16 units it is float32, in
+    which such a unit accumulates: bf16 itself is many times slower there."""
     wide: str
     """Dtype of normalisation, rotation, softmax and loss."""
     turns_kernels: bool
     """Whether kernels are OI."""
     fused_attention: str | None
-    """The kernel of Keras's attention; where there is none, attention is made of products."""
+    """The kernel of Keras's attention; None if attention is computed by matmuls."""
     held: list[Held] = dataclasses.field(default_factory=list)
 
     @property
@@ -73,34 +73,34 @@ class Recipe:
 
     @property
     def lora(self) -> Mapping[str, float]:
-        """The adapters' constants; empty where every weight is trained."""
+        """The adapters' constants; empty if every weight is trained."""
         constants = self.problem.hyperparameters
         return {name: value for name, value in constants.items() if name.startswith("lora_")}
 
     def weight(self, layer: Any, names: Sequence[str], shape: tuple[int, ...], *sizes: int) -> Any:
-        """A weight of a layer for these canonical arrays, the last of whose axes has these sizes.
+        """A weight of a layer for these canonical arrays, whose last axis has these sizes.
 
-        With LoRA only adapters are trained. What is frozen is so from the beginning, for which
-        Keras's own layers have no option: TensorFlow watches a variable that is frozen later, and
-        computes its gradient in vain.
+        With LoRA only adapters are trained. The other weights are frozen when they are created, an
+        option that Keras's own layers lack: TensorFlow watches a variable that is frozen later, and
+        computes its gradient for nothing.
         """
         is_trained = not self.lora or network.is_adapter(names[0])
         is_turned = self.turns_kernels and not names[0].endswith(("/table", "/scale"))
         shape = (*shape, sum(sizes))
         variable = layer.add_weight(
             shape=shape[::-1] if is_turned else shape,
-            initializer="zeros",  # `load` brings the weights: draw none
+            initializer="zeros",  # `load` sets the weights: draw none
             dtype=None if is_trained else self.compute,
             trainable=is_trained,
             autocast=False,
-            # No two the same: torch would zero the gradient of the last of them alone.
+            # Names are unique: otherwise torch would zero only the last variable's gradient.
             name=_keras_name(names[0]),
         )
         self.held.append(Held(variable, tuple(names), sizes, is_turned))
         return variable
 
     def product(self, x_BTI: Any, kernel: Any) -> Any:
-        """The input times the kernel, both in the compute dtype, BTO."""
+        """The matmul of the input and the kernel, both in the compute dtype, BTO."""
         kernel = ops.cast(ops.cast(kernel, self.compute), self.operand)
         if self.turns_kernels:
             kernel = ops.transpose(kernel)
@@ -108,7 +108,7 @@ class Recipe:
 
 
 def recipe_of(problem: Problem, framework: KerasFramework) -> Recipe:
-    """How the model is made in the configured precision on the configured backend."""
+    """The settings of the model in the configured precision on the configured backend."""
     compute, wide = keras.config.dtype_policy().compute_dtype, keras.config.floatx()
     widens_products = compute == "bfloat16" and framework.describe()["products"] == "float32"
     operand = wide if widens_products else compute
@@ -134,7 +134,7 @@ class Embedding(layers.Layer):
         self.table_VD = recipe.weight(self, ["embedding/table"], (size,), width)
 
     def call(self, tokens_BT: Any) -> Any:
-        """Their rows of the table, BTD."""
+        """The rows of the table for these tokens, BTD."""
         return ops.cast(ops.take(self.table_VD, tokens_BT, axis=0), self.compute_dtype)
 
 
@@ -152,11 +152,11 @@ class RMSNorm(layers.Layer):
 
 
 class Projections(layers.Layer):
-    """Projections of one input without bias, as one product; with LoRA frozen, beside adapters.
+    """Projections of one input as one matmul, without bias; LoRA freezes them and adds adapters.
 
     LoRA: Hu et al. (2021), section 4.1. Differs: Keras's own, `Dense.enable_lora`, adds A B to the
-    kernel in each step, so that the gradient of the whole kernel is computed after all, and holds A
-    and B in float32 in every precision (Keras 3.15, keras/src/layers/core/dense.py).
+    kernel in each step, which needs the gradient of the whole kernel, and keeps A and B in float32
+    in every precision (Keras 3.15, keras/src/layers/core/dense.py).
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Projections(layers.Layer):
 class Attention(layers.Layer):
     """RoPE on pairs of the head's halves, Su et al. (2021), section 3.4.2, and causal attention.
 
-    It has no weights: all layers share it, and with it the tables of angles.
+    It has no weights: all layers share it and its tables of angles.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -225,17 +225,17 @@ class Attention(layers.Layer):
         return ops.cast(mixed_BTHK, compute)
 
     def _rotated(self, x_BTHK: Any) -> Any:
-        """In the wide dtype."""
+        """RoPE of x in the wide dtype, BTHK."""
         first, second = ops.split(ops.cast(x_BTHK, self.recipe.wide), 2, axis=-1)
         cos, sin = self.cos_T1K, self.sin_T1K
         turned = (first * cos - second * sin, second * cos + first * sin)
         return ops.concatenate(turned, axis=-1)
 
     def _attend(self, query_BTHK: Any, key_BTHK: Any, value_BTHK: Any) -> Any:
-        """From scaled queries, as products.
+        """Attention by matmuls, from scaled queries, BTHK.
 
-        Differs: Keras's operation makes its mask anew in each call, as large as the scores: steps
-        with 1024 positions took a tenth to a fifth longer on a CPU (Keras 3.15).
+        Differs: Keras's operation creates a mask as large as the scores in each call; steps with
+        1024 positions took a tenth to a fifth longer on a CPU (Keras 3.15).
         """
         query_BHTK = ops.transpose(query_BTHK, (0, 2, 1, 3))
         scores_BHTT = ops.matmul(query_BHTK, ops.transpose(key_BTHK, (0, 2, 3, 1)))
@@ -275,8 +275,8 @@ class DecoderLayer(layers.Layer):
         """The layer's output, BTD."""
         if not self.recomputes:
             return self._forward(x_BTD)
-        # A function of this call alone: JAX would take the trace of one that it has met before,
-        # in which the weights of that time are constants (Keras 3.15, jax 0.10).
+        # A new function for each call: for a known one JAX would reuse an earlier trace, in which
+        # that call's weights are constants (Keras 3.15, jax 0.10).
         return keras.remat(lambda y_BTD: self._forward(y_BTD))(x_BTD)
 
     def _forward(self, x_BTD: Any) -> Any:
@@ -305,7 +305,7 @@ def decoder(recipe: Recipe) -> TrainedModel:
         x_BTD = DecoderLayer(recipe, index, attention)(x_BTD)
     head = Projections(recipe, [network.head(parameters)], adapts=False)
     (logits_BTV,) = head(RMSNorm(recipe, "final_norm")(x_BTD))
-    # Flat: where positions have an axis of their own, Keras's loss on torch transposes the logits.
+    # Flat: if positions had their own axis, Keras's loss on torch would transpose the logits.
     logits_NV = ops.reshape(logits_BTV, (-1, parameters["vocabulary_size"]))
     return TrainedModel(tokens_BT, ops.cast(logits_NV, recipe.wide))
 
@@ -318,7 +318,7 @@ def _split(x: Any, sizes: Sequence[int]) -> list[Any]:
 
 
 def _unseen(length: int, dtype: str) -> np.ndarray:
-    """What is added to scores, TT: minus infinity where a position is not seen."""
+    """The mask that is added to scores, TT: minus infinity for positions that are not seen."""
     return np.triu(np.full((length, length), -np.inf, dtype), 1)
 
 

@@ -23,7 +23,7 @@ IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
 
 def build(problem: Problem, framework: KerasFramework) -> DecoderTraining:
-    """The training program of this case."""
+    """Build the training program of this case."""
     return DecoderTraining(problem, framework)
 
 
@@ -58,7 +58,7 @@ class DecoderTraining:
         self._model.reset_metrics()
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next step uses the first, and steps rotate."""
+        """Copy these batches to the device; the next step uses the first, then they take turns."""
         put = self._framework.put
         self._batches = [
             # int64: TensorFlow keeps int32 in host memory; it is the index type of Keras's losses.
@@ -71,12 +71,12 @@ class DecoderTraining:
         self._ring = itertools.cycle(self._batches)
 
     def step(self) -> Any:
-        """Enqueue one training step on the next batch; its loss."""
+        """Enqueue one training step on the next batch and return its loss."""
         self._loss = self._training.step(*next(self._ring))
         return self._loss
 
     def read(self) -> Reading:
-        """The last loss, weights and moments, fetched one by one."""
+        """The last loss, weights and moments, each copied to the host when it is read."""
         self._training.sync()
         fetch: dict[str, Callable[[], np.ndarray]] = {
             "loss": partial(self._framework.get, self._loss)
@@ -95,7 +95,7 @@ class DecoderTraining:
         return Reading(fetch)
 
     def inspect(self) -> Effective:
-        """What the model's variables are, and what its layers return."""
+        """Dtypes of variables and activations, attention and FLOP of the model."""
         tokens_BT, labels_N = self._batches[0]
         examined = self._training.examine(tokens_BT, labels_N)
         self._training.sync()

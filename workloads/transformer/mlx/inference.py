@@ -1,8 +1,8 @@
-"""The decoder answering requests in MLX: prefill, and decode with a cache, lazily or compiled.
+"""The decoder's inference in MLX: prefill, and decode with a cache, lazy or compiled.
 
-`eager` records each step and attends to the part of the cache that is filled; `compiled` is one
-graph for all positions, which masks the rest. On a CPU kernels lie in memory as IO, where products
-are a third faster so.
+`eager` records each step and attends to the filled part of the cache; `compiled` is one graph for
+all positions, which masks the rest. On a CPU weight matrices are IO in memory, because matmuls are
+a third faster so.
 
 Shapes: B batch, P positions of the prompt, N new tokens, T positions of a pass, S positions of the
 cache, D width, H heads, K head dimension, V vocabulary.
@@ -34,51 +34,52 @@ from workloads.transformer.mlx.network import (
 IMPLEMENTS = {"transformer_infer"}
 
 ATTENTION_MARKS = {"ScaledDotProductAttention": "mx.fast, fused", **COMPOSED_ATTENTION}
-"""An operation of a recorded step, and what it says of its attention: the first that is there."""
+"""Operations that mark a kind of attention in a recorded step, with its description; the first that
+is found counts."""
 
 
 def build(problem: Problem, framework: Framework) -> DecoderInference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return DecoderInference(problem, framework)
 
 
 Values = dict[str, mx.array]
-"""Arrays by the name that they are held by."""
+"""Arrays by the name under which they are stored."""
 
 
 class Answer(NamedTuple):
-    """What a pass leaves beside the cache."""
+    """The output of a pass, without the cache."""
 
     logits_BV: mx.array
-    """After each sequence's last token, in float32 or wider."""
+    """The logits after each sequence's last token, in float32 or wider."""
     tokens_B: mx.array
-    """Their argmax, int32."""
+    """The argmax of the logits, int32."""
 
 
 class Window(NamedTuple):
-    """Where the tokens of a pass are, and what they see of the cache."""
+    """The positions of a pass's tokens, and the slots of the cache that they attend to."""
 
     start: int | mx.array
-    """Position of the first."""
+    """Position of the first token."""
     length: int
     seen: slice
     mask: str | mx.array | None = None
-    """Which of these: `causal`, of an array those where it is true, or all."""
+    """The mask: `causal`, an array that is true for visible slots, or None for all."""
 
 
 class CachedDecoder(Decoder):
-    """What is computed of weights and a cache, which is a dictionary and holds what is new then."""
+    """The network with weights and a cache, a dictionary to which it adds keys and values."""
 
     def __init__(self, problem: Problem) -> None:
         self.cache_length = spec.cache_length(problem.case.work)
         super().__init__(problem, num_positions=self.cache_length)
 
     def prefill(self, weights: Values, cache: Values, tokens_BP: mx.array) -> Answer:
-        """The answer to a prompt, whose keys and values the cache holds then."""
+        """The output for a prompt, whose keys and values are then in the cache."""
         return self._answer(weights, cache, tokens_BP, prompt_window(tokens_BP.shape[1]))
 
     def decode(self, weights: Values, cache: Values, tokens_B: mx.array, position: int) -> Answer:
-        """The answer to these tokens, which are at this position."""
+        """The output for these tokens, which are at this position."""
         return self._answer(
             weights, cache, tokens_B[:, None], Window(position, 1, slice(position + 1))
         )
@@ -86,7 +87,7 @@ class CachedDecoder(Decoder):
     def decode_masked(
         self, weights: Values, cache: Values, tokens_B: mx.array, position: mx.array
     ) -> Answer:
-        """The same with the position on the device, and all of the cache: one graph for all."""
+        """The same with the position on the device and the whole cache: one graph for all."""
         sees_1S = (mx.arange(self.cache_length) <= position)[None]
         window = Window(position, 1, slice(None), mask=sees_1S)
         return self._answer(weights, cache, tokens_B[:, None], window)
@@ -116,7 +117,7 @@ class CachedDecoder(Decoder):
         key: mx.array,
         value: mx.array,
     ) -> mx.array:
-        """The attention of one layer's heads to what the cache holds with this key and value."""
+        """The attention of one layer's heads to the cache after adding this key and value."""
         query, key = (self.operations.rotate(x, window.start) for x in (query, key))
         start = mx.array(window.start).reshape(1)
         for kind, x_BHTK in (("keys", key), ("values", value)):
@@ -127,12 +128,12 @@ class CachedDecoder(Decoder):
 
 
 def prompt_window(length: int) -> Window:
-    """The first positions, each of which sees those up to itself."""
+    """The first positions, each of which attends to itself and those before it."""
     return Window(0, length, slice(length), mask="causal")
 
 
 class DecoderInference(RequestProgram):
-    """Weights, cache and prompts on the device, and the functions; see `RequestProgram`."""
+    """Weights, cache and prompts on the device, and the two phases; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
         work = problem.case.work
@@ -143,7 +144,7 @@ class DecoderInference(RequestProgram):
         self._decoder = CachedDecoder(problem)
         self._held = dict(held_arrays(self._decoder.layers, rank=None))
         self._lies_as_IO = problem.case.place.device == "cpu"
-        """How kernels lie in memory."""
+        """Whether weight matrices are IO in memory."""
         first = spec.prompt_length(work)
         self._positions: list[Any] = list(range(first, first + self._per_batch))
         self._weights: Values = {}
@@ -155,12 +156,12 @@ class DecoderInference(RequestProgram):
         self._batches: list[tuple[mx.array, mx.array | None]] = []
         self._next = 0
         self._last: Any = None
-        """The last answer."""
+        """The last output."""
 
     def load(self, weights: Arrays) -> None:
-        """Take canonical weights; the cache is empty then.
+        """Take canonical weights and empty the cache.
 
-        The dictionaries stay, which compiled functions read and write.
+        The dictionaries are kept, because compiled functions read and write them.
         """
         _, compute, wide, _ = self._decoder.numerics
         parameters, put = self._problem.parameters, self._framework.put
@@ -180,7 +181,7 @@ class DecoderInference(RequestProgram):
         mx.eval(self._cache)
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these prompts on the device, and what is forced, by request."""
+        """Copy these prompts to the device, and the forced tokens of each request."""
         put = self._framework.put
         self._batches = [
             (put(batch["tokens"]), put(batch["forced"].T) if "forced" in batch else None)
@@ -189,7 +190,7 @@ class DecoderInference(RequestProgram):
         self._next = 0
 
     def prepare(self) -> Any:
-        """Where a sequence begins, take its prompt; where it is forced, the token that is."""
+        """Run the prompt if a sequence begins, and set the next input token if it is forced."""
         if not self._is_decode:
             return None
         index, request = divmod(self._next, self._per_batch)
@@ -201,9 +202,9 @@ class DecoderInference(RequestProgram):
         return self._last.tokens_B, self._cache
 
     def step(self) -> Any:
-        """Enqueue the next request; the tokens that it answers.
+        """Enqueue the next request and return its output tokens.
 
-        The cache is enqueued with it: MLX computes nothing that is not asked for.
+        It enqueues the cache too: MLX computes only the arrays that it is asked for.
         """
         index, request = divmod(self._next, self._per_batch)
         self._next = (self._next + 1) % (len(self._batches) * self._per_batch)
@@ -219,7 +220,7 @@ class DecoderInference(RequestProgram):
         return {"logits": self._framework.get(self._last.logits_BV)}
 
     def inspect(self) -> Effective:
-        """What the tensors are, from a step that is recorded and never computed."""
+        """Dtypes and attention, from a step that is recorded and never computed."""
         decoder, weights, cache = self._decoder, self._weights, dict(self._cache)
         tokens_BP, _ = self._batches[0]
         if self._is_decode:
@@ -237,7 +238,7 @@ class DecoderInference(RequestProgram):
         )
 
     def _compile(self) -> None:
-        """Have what is timed traced once."""
+        """Trace the timed function once."""
         if self._is_decode:
             self._positions = [mx.array(position) for position in self._positions]
             self._decode = self._traced_once(self._recorded_masked_decode)

@@ -1,7 +1,7 @@
-"""The decoder in MLX without weights: what a precision means, and a layer's operations.
+"""The decoder in MLX without weights: the dtypes of each precision, and a layer's operations.
 
-Tuned: projections of the same input are one product, and normalisation, rotation and attention are
-MLX's own kernels. Kernels are held OI, as MLX's Linear holds them.
+Tuned: projections of the same input are one matmul, and normalisation, rotation and attention are
+MLX's own kernels. Weight matrices are stored OI, as in MLX's Linear.
 
 Shapes: B batch, T positions, S positions that are seen, D width, H heads, K head dimension, F width
 of the MLP, V vocabulary, R rank, I inputs and O outputs of a projection.
@@ -26,23 +26,22 @@ COMPOSED_ATTENTION = {
     "Softmax": "mx.fast, composed of products and softmax",
     "Expm1": "float64's own, composed of products and expm1",
 }
-"""An operation of a recorded step, and what it says of attention that is no fused kernel."""
+"""Operations that mark unfused attention in a recorded step, each with its description."""
 
 
 class Numerics(NamedTuple):
-    """What a precision means here."""
+    """The dtypes of a precision."""
 
     master: Any
     """Trained parameters and their optimizer."""
     compute: Any
-    """Activations, products, frozen weights and the cache. MLX sums bf16 products in float32 by
-    itself."""
+    """Activations, matmuls, frozen weights and the cache. In bf16, MLX's matmuls accumulate in
+    float32."""
     wide: Any
     """Normalisation, logits and the arithmetic of an update."""
     fast: Any
-    """What rotation, attention and loss of mx.fast are given: its GPU kernels compute in float32
-    whatever they take, and on the CPU it is composed of operations in the dtype of what it takes.
-    """
+    """Input dtype of rotation, attention and loss in mx.fast. Its GPU kernels compute in float32
+    for every input; on the CPU it is composed of operations in the input's dtype."""
 
 
 def numerics_of(*, precision: str, device: str) -> Numerics:
@@ -58,27 +57,27 @@ def numerics_of(*, precision: str, device: str) -> Numerics:
 
 
 class Operations(NamedTuple):
-    """What a decoder is made of beside its products."""
+    """The operations of a decoder other than its projections."""
 
     normalise: Callable[[mx.array, mx.array], mx.array]
-    """x BTD and scale D to the normalised x: Zhang and Sennrich (2019)."""
+    """Maps x BTD and scale D to the normalised x: Zhang and Sennrich (2019)."""
     rotate: Callable[[mx.array, int | mx.array], mx.array]
     """RoPE of x BHTK, whose first position is the second argument, on pairs of its halves: Su et
     al. (2021), section 3.4.2."""
     attend: Callable[[mx.array, mx.array, mx.array, str | mx.array | None], mx.array]
-    """Query BHTK, keys and values BHSK to attention BHTK; of the keys it sees those up to its own
-    (`causal`), those where an array is true, or all."""
+    """Maps query BHTK, keys and values BHSK to attention BHTK; a query sees the keys up to its own
+    position (`causal`), those for which an array is true, or all (None)."""
     gate: Callable[[mx.array], mx.array]
-    """x to x sigmoid(x)."""
+    """Maps x to x sigmoid(x)."""
 
 
 def fast_operations(numerics: Numerics, constants: Mapping[str, float]) -> Operations:
-    """MLX's own kernels, where the device has them."""
+    """MLX's own kernels, if the device has them."""
     _, compute, wide, fast = numerics
     epsilon, base = constants["rms_norm_epsilon"], constants["rotary_base"]
 
     def normalise(x_BTD: mx.array, scale_D: mx.array) -> mx.array:
-        # Wide on a GPU too, whose kernel rounds to what it took before it scales.
+        # Wide on a GPU too: its kernel rounds to the input's dtype before it scales.
         return mx.fast.rms_norm(x_BTD.astype(wide), scale_D.astype(wide), epsilon).astype(compute)
 
     def rotate(x_BHTK: mx.array, start: int | mx.array) -> mx.array:
@@ -96,16 +95,16 @@ def fast_operations(numerics: Numerics, constants: Mapping[str, float]) -> Opera
         ).astype(compute)
 
     def gate(x: mx.array) -> mx.array:
-        return x * mx.sigmoid(x)  # nn.silu would be compiled by itself, in eager execution too
+        return x * mx.sigmoid(x)  # MLX compiles nn.silu even in eager execution
 
     return Operations(normalise, rotate, attend, gate)
 
 
 def float64_operations(constants: Mapping[str, float], num_positions: int) -> Operations:
-    """The same in all digits of float64, for as many positions; parity only.
+    """The same operations to all digits of float64, for this number of positions; parity only.
 
-    MLX 0.32.4 computes mx.fast in float32 there, and exp, sigmoid, softmax and cos to seven digits;
-    expm1, tanh and rsqrt to all of them.
+    In float64, MLX 0.32.4 computes mx.fast in float32, and exp, sigmoid, softmax and cos to seven
+    digits, but expm1, tanh and rsqrt to all digits.
     """
 
     def normalise(x_BTD: mx.array, scale_D: mx.array) -> mx.array:
@@ -139,25 +138,25 @@ def float64_operations(constants: Mapping[str, float], num_positions: int) -> Op
 
 
 def below_largest(x: mx.array) -> mx.array:
-    """The last axis less its maximum, through which no gradient goes."""
+    """The input minus the maximum over its last axis; the maximum gets no gradient."""
     return x - mx.stop_gradient(x.max(-1, keepdims=True))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Projections of one input: their kernels are one, and so are their adapters' A."""
+    """Projections of one input: their kernels are one array, and so are their adapters' A."""
 
     name: str
-    """The canonical names as one: layer0/mlp/gate+up."""
+    """The canonical names joined: layer0/mlp/gate+up."""
     parts: tuple[network.Projection, ...]
     outputs: tuple[slice, ...]
-    """Where each part's outputs are."""
+    """The columns of each part's outputs."""
     starts: tuple[int, ...]
-    """Where each but the first begins."""
+    """The first column of each part except the first part."""
 
 
 def group_of(parts: tuple[network.Projection, ...]) -> Group:
-    """These projections as one."""
+    """The group of these projections."""
     prefix = parts[0].name.rpartition("/")[0]
     names = "+".join(part.name.rpartition("/")[2] for part in parts)
     ends = np.cumsum([part.num_outputs for part in parts]).tolist()
@@ -181,20 +180,20 @@ def layer_of(parameters: Mapping[str, int], index: int) -> Layer:
 
 
 class Held(NamedTuple):
-    """Where a canonical array is."""
+    """The place of a canonical array."""
 
     name: str
     columns: slice = slice(None)
-    """Of the canonical layout; of what is turned the rows here."""
+    """Columns in canonical layout; if the array is transposed, its rows here."""
 
     @property
     def is_turned(self) -> bool:
-        """Whether it is held OI, and canonical IO."""
+        """Whether it is stored OI, while its canonical layout is IO."""
         return self.name.endswith("/kernel")
 
 
 def held_arrays(layers: Sequence[Layer], *, rank: int | None) -> Iterator[tuple[str, Held]]:
-    """Every canonical name and where it is held; with adapters of this rank, if any."""
+    """Every canonical name and its place; with adapters of this rank, if any."""
     norms = [f"{layer.name}/{norm}" for layer in layers for norm in ("attention_norm", "mlp_norm")]
     scales = [f"{norm}/scale" for norm in (*norms, "final_norm")]
     for name in ("embedding/table", "head/kernel", *scales):
@@ -209,7 +208,7 @@ def held_arrays(layers: Sequence[Layer], *, rank: int | None) -> Iterator[tuple[
 
 
 def joined(held: Mapping[str, Held], weights: Arrays) -> Iterator[tuple[str, np.ndarray]]:
-    """Every array that is held, in the canonical layout, from the canonical ones side by side."""
+    """Every stored array in canonical layout, made of canonical arrays side by side."""
     parts: dict[str, list[str]] = {}
     for canonical, one in held.items():
         parts.setdefault(one.name, []).append(canonical)
@@ -218,7 +217,7 @@ def joined(held: Mapping[str, Held], weights: Arrays) -> Iterator[tuple[str, np.
 
 
 class Decoder:
-    """What is computed of weights, up to the attention of a layer's heads: that is the caller's."""
+    """The network with given weights; the caller passes in the attention of a layer's heads."""
 
     def __init__(self, problem: Problem, *, num_positions: int) -> None:
         parameters, constants, way = problem.parameters, problem.hyperparameters, problem.case.way
@@ -243,9 +242,9 @@ class Decoder:
         x_BTD: mx.array,
         attend: Callable[[mx.array, mx.array, mx.array], mx.array],
     ) -> mx.array:
-        """The layer's output, BTD; `attend` takes query, key and value BHTK that are not rotated.
+        """The layer's output, BTD.
 
-        It returns BHTK.
+        `attend` maps query, key and value BHTK, not rotated yet, to attention's output BHTK.
         """
         normalise, project = self.operations.normalise, self._project
         y_BTD = normalise(x_BTD, arrays[f"{layer.name}/attention_norm/scale"])
@@ -261,14 +260,14 @@ class Decoder:
         return x_BTD + project(arrays, layer.down, hidden_BTF)[0]
 
     def logits(self, arrays: Mapping[str, mx.array], x_BTD: mx.array) -> mx.array:
-        """The logits of what the last layer returns, BTV in the compute dtype."""
+        """The logits from the last layer's output, BTV in the compute dtype."""
         y_BTD = self.operations.normalise(x_BTD, arrays["final_norm/scale"])
         return y_BTD @ self._narrow(arrays["head/kernel"]).T
 
     def _project(
         self, arrays: Mapping[str, mx.array], group: Group, x_BTI: mx.array
     ) -> list[mx.array]:
-        """The output of each part, BTO; with LoRA as in Hu et al. (2021), section 4.1."""
+        """The output of each part, BTO; LoRA is Hu et al. (2021), section 4.1."""
         y_BTO = x_BTI @ self._narrow(arrays[f"{group.name}/kernel"]).T
         outputs = y_BTO.split(group.starts, -1)
         if self.rank is None:
@@ -283,7 +282,7 @@ class Decoder:
 
 
 def attention_of(outputs: Sequence[mx.array], marks: Mapping[str, str]) -> str:
-    """What the first of these operations that computes the outputs says of their attention."""
+    """The description of attention in this recorded step: that of the first mark found in it."""
     graph = io.StringIO()
     mx.export_to_dot(graph, *outputs)
     return next((found for mark, found in marks.items() if mark in graph.getvalue()), "unknown")

@@ -1,8 +1,8 @@
-"""The decoder's fine-tune in MLX: one function from a batch to the new state, lazily or compiled.
+"""The decoder's fine-tune in MLX: one function from a batch to the new state, lazy or compiled.
 
-The two executions run the same Python: `eager` evaluates what a step recorded, `compiled` traces it
-once. Parameters are flat dictionaries, the trained apart from the frozen, of which MLX is asked for
-no gradients.
+Both executions run the same Python: `eager` evaluates the operations that a step recorded,
+`compiled` traces them once. Trained and frozen parameters are separate flat dictionaries; MLX
+computes gradients of the trained ones only.
 
 Shapes: B batch, T positions, D width, H heads, K head dimension, V vocabulary.
 """
@@ -39,16 +39,17 @@ ATTENTION_MARKS = {
     "ScaledDotProductAttention": "mx.fast, fused forward, composed backward",
     **COMPOSED_ATTENTION,
 }
-"""An operation of a recorded step, and what it says of its attention: the first that is there."""
+"""Operations that mark a kind of attention in a recorded step, with its description; the first that
+is found counts."""
 
 
 def build(problem: Problem, framework: Framework) -> DecoderTraining:
-    """The training program, without weights and batches yet."""
+    """Build the training program; it has no weights and no batches yet."""
     return DecoderTraining(problem, framework)
 
 
 class TrainedDecoder(Decoder):
-    """The way from a batch to its loss."""
+    """The network from a batch to its loss."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem, num_positions=network.sequence_length(problem.case.work))
@@ -79,18 +80,18 @@ class TrainedDecoder(Decoder):
     def pass_trained(
         self, layer: Layer, arrays: Mapping[str, mx.array], x_BTD: mx.array
     ) -> mx.array:
-        """The layer's output, BTD, of whole sequences."""
+        """The layer's output for whole sequences, BTD."""
         return self.pass_layer(layer, arrays, x_BTD, self._attend)
 
     def _pass_again(
         self, layer: Layer, arrays: Mapping[str, mx.array], x_BTD: mx.array
     ) -> mx.array:
-        """The same, computed a second time in the backward pass in place of being kept."""
+        """The same, with activations recomputed in the backward pass instead of being stored."""
 
         def pass_layer(trained: Mapping[str, mx.array], x_BTD: mx.array) -> mx.array:
             return self.pass_trained(layer, {**arrays, **trained}, x_BTD)
 
-        # Arguments, because a checkpoint has gradients of nothing else.
+        # Passed as arguments, because a checkpoint differentiates only its arguments.
         own = (name for name in arrays if name.startswith(f"{layer.name}/"))
         trained = {name: arrays[name] for name in own if self.is_trained(name)}
         return mx.checkpoint(pass_layer)(trained, x_BTD)
@@ -101,7 +102,7 @@ class TrainedDecoder(Decoder):
 
 
 def float64_cross_entropy(logits_BTV: mx.array, labels_BT: mx.array) -> mx.array:
-    """The mean cross-entropy of the softmax in all digits of float64; parity only."""
+    """The mean cross-entropy of the softmax, to all digits of float64; parity only."""
     scores_BTV = below_largest(logits_BTV)
     own_BT1 = mx.take_along_axis(scores_BTV, labels_BT[..., None], -1)
     sums_BT1 = (mx.expm1(scores_BTV) + 1).sum(-1, keepdims=True)
@@ -121,7 +122,7 @@ class DecoderTraining:
         self._first_moments: dict[str, mx.array] = {}
         self._second_moments: dict[str, mx.array] = {}
         self._powers: dict[str, mx.array] = {}
-        """Each beta to the number of steps."""
+        """Each beta to the power of the number of steps."""
         self._state = [self._trained, self._first_moments, self._second_moments, self._powers]
         self._gradients = mx.value_and_grad(self._decoder.loss)
         self._train_step = self._recorded_step
@@ -136,7 +137,7 @@ class DecoderTraining:
     def load(self, weights: Arrays) -> None:
         """Take canonical weights; reset the optimizer's state.
 
-        The dictionaries stay, which the compiled step reads and writes.
+        The dictionaries are kept, because the compiled step reads and writes them.
         """
         numerics = self._decoder.numerics
         for name, whole in joined(self._held, weights):
@@ -152,22 +153,22 @@ class DecoderTraining:
             self._powers[beta] = mx.array(1.0, numerics.wide)
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next step uses the first, and steps rotate."""
+        """Copy these batches to the device; the next step uses the first, then they take turns."""
         put = self._framework.put
         self._batches = [(put(batch["tokens"]), put(batch["labels"])) for batch in batches]
         self._ring = itertools.cycle(self._batches)
 
     def step(self) -> Any:
-        """Enqueue one training step on the next batch; its loss.
+        """Enqueue one training step on the next batch and return its loss.
 
-        The whole state is enqueued with it: MLX computes nothing that is not asked for.
+        It enqueues the whole state too: MLX computes only the arrays that it is asked for.
         """
         self._loss = self._train_step(*next(self._ring))
         mx.async_eval(self._loss, self._state)  # type: ignore[no-untyped-call]  # in mlx's stubs
         return self._loss
 
     def read(self) -> Reading:
-        """The last loss, weights and moments, fetched one by one."""
+        """The last loss, weights and moments, each copied to the host when it is read."""
         assert self._loss is not None, "read before the first step"
         fetch = {"loss": partial(self._framework.get, self._loss)}
         groups = {
@@ -183,7 +184,7 @@ class DecoderTraining:
         return Reading(fetch)
 
     def inspect(self) -> Effective:
-        """What the step's tensors are, from a step that is recorded and never computed."""
+        """Dtypes and attention of the step, from one that is recorded and never computed."""
         tokens_BT, labels_BT = self._batches[0]
         _, gradients = self._gradients(self._trained, self._frozen, tokens_BT, labels_BT)
         decoder, arrays = self._decoder, {**self._frozen, **self._trained}
@@ -204,7 +205,7 @@ class DecoderTraining:
         return self._framework.get(array[..., held.columns])
 
     def _recorded_step(self, tokens_BT: mx.array, labels_BT: mx.array) -> mx.array:
-        """The loss; parameters, moments and powers move on with it."""
+        """Return the loss; update parameters, moments and powers."""
         loss, gradients = self._gradients(self._trained, self._frozen, tokens_BT, labels_BT)
         for beta, power in self._powers.items():
             self._powers[beta] = power * self._constants[beta]
@@ -213,10 +214,10 @@ class DecoderTraining:
         return loss
 
     def _update(self, name: str, gradient: mx.array) -> None:
-        """Move a parameter on: AdamW, Loshchilov and Hutter (2019), algorithm 2.
+        """Update a parameter by AdamW, Loshchilov and Hutter (2019), algorithm 2.
 
         Differs from mlx.optimizers.AdamW, which decays every parameter, rounds its rate to the
-        gradient's dtype and makes its arithmetic in it.
+        gradient's dtype and computes in that dtype.
         """
         constants, numerics = self._constants, self._decoder.numerics
         beta1, beta2, rate = constants["beta1"], constants["beta2"], constants["learning_rate"]
@@ -225,7 +226,7 @@ class DecoderTraining:
         gradient = gradient.astype(numerics.wide)
         first = beta1 * first + (1 - beta1) * gradient
         second = beta2 * second + (1 - beta2) * mx.square(gradient)
-        # Scalars, which take no pass over the parameters.
+        # These are scalars, so that they take no pass over the parameters.
         scale = (1 - self._powers["beta1"]) / rate
         root_scale = scale * mx.rsqrt(1 - self._powers["beta2"])
         change = first / (root_scale * mx.sqrt(second) + scale * constants["epsilon"])

@@ -1,8 +1,8 @@
 """Writes the decoder as ONNX, by PyTorch's exporter: for engines that run a graph.
 
-One graph serves a prompt and a new token. What a KV cache takes is ONNX Runtime's own operation,
-`com.microsoft.GroupQueryAttention`, which rotates, stores keys and values in place, and attends;
-so are the normalisations, with what is added before them
+One graph serves a prompt and a new token. Attention with a KV cache is ONNX Runtime's own operation
+`com.microsoft.GroupQueryAttention`, which rotates, stores keys and values in place, and attends.
+Normalisations are its operations too, each with the addition before it
 (https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md).
 
 Run as `python -m workloads.transformer.onnxruntime.export FILE`.
@@ -30,14 +30,14 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def export_onnx(request_file: str) -> None:
-    """Write the decoder in float32, from tokens and caches to logits, answers and caches.
+    """Write the decoder in float32, from tokens and caches to logits, output tokens and caches.
 
     The request is JSON: `parameters`, `constants`, `batch_size` and `cache_length` of the work,
-    `weights` (canonical, an .npz file) and `output`. Inputs: `tokens` BT int64; `last`, B int32,
-    and `total`, a scalar int32, the last position of this pass and the number of positions by then;
-    `keys<layer>` and `values<layer>` BHSK. Outputs: `logits` BV after the last token; `answer` B
-    int32, its argmax, and `following` B1 int64, the same as the next input; and the caches,
-    `kept_keys<layer>` and `kept_values<layer>`.
+    `weights` (canonical, an .npz file) and `output`. Inputs of the graph: `tokens` BT int64;
+    `last`, B int32, the last position of this pass; `total`, a scalar int32, the number of
+    positions up to there; `keys<layer>` and `values<layer>` BHSK. Outputs: `logits` BV after the
+    last token; `answer` B int32, its argmax; `following` B1 int64, the same as the next input; and
+    the caches, `kept_keys<layer>` and `kept_values<layer>`.
     """
     request = json.loads(Path(request_file).read_text(encoding="utf-8"))
     with np.load(request["weights"]) as weights:
@@ -66,22 +66,22 @@ def export_onnx(request_file: str) -> None:
 
 
 def cache_names(num_layers: int) -> list[str]:
-    """Of the inputs that are caches: the keys of each layer, then the values."""
+    """Names of the inputs that are caches: the keys of each layer, then the values."""
     return [f"{kind}{layer}" for kind in ("keys", "values") for layer in range(num_layers)]
 
 
 def kept_names(num_layers: int) -> list[str]:
-    """The same of the outputs."""
+    """Names of the outputs that are caches, in the same order."""
     return [f"kept_{name}" for name in cache_names(num_layers)]
 
 
 def _is_large(decoder: nn.Module) -> bool:
-    """Whether the weights do not fit in one protobuf, which holds 2 GiB."""
+    """Whether the weights are too large for one protobuf, which holds 2 GiB."""
     return bool(sum(one.numel() * one.element_size() for one in decoder.buffers()) > 2**30)
 
 
 class Decoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """The decoder from tokens and caches to logits, answers and caches."""
+    """The decoder from tokens and caches to logits, output tokens and caches."""
 
     def __init__(self, request: Mapping[str, Any], weights: Arrays) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Decoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
         keys: Sequence[torch.Tensor],
         values: Sequence[torch.Tensor],
     ) -> tuple[Any, ...]:
-        """Logits, answers, the tokens that follow, and the caches with these tokens in them."""
+        """Logits, output tokens, the same as the next input, and caches with these tokens added."""
         x_BTD = F.embedding(tokens_BT, self.table)
         y_BTD = self._normalised(x_BTD, self.attention_scale0)
         kept_keys, kept_values = [], []
@@ -138,7 +138,7 @@ class Decoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
         last_B: torch.Tensor,
         total: torch.Tensor,
     ) -> Any:
-        """What each position takes of those up to itself, BTD, and the cache with it in."""
+        """Causal attention of each position, BTD, and the caches with these positions added."""
         return torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::GroupQueryAttention",
             (*parts, *cache, last_B, total, self.cos, self.sin),
@@ -166,7 +166,7 @@ class Decoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
     def _added(
         self, x_BTD: torch.Tensor, y_BTD: torch.Tensor, scale_D: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The sum normalised, and the sum."""
+        """The normalised sum, and the sum."""
         normalised, _, _, total = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::SkipSimplifiedLayerNormalization",
             (x_BTD, y_BTD, scale_D),

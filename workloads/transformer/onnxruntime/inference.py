@@ -1,7 +1,7 @@
-"""The decoder answering requests in ONNX Runtime: a graph that PyTorch's exporter writes.
+"""The decoder's inference in ONNX Runtime: a graph that PyTorch's exporter writes.
 
-Tuned: the cache is bound as input and output at once, so that a new token is added where it lies;
-a token that is answered is bound as the next one's input.
+Tuned: each cache is bound as both input and output, so that a new token is added in place; an
+output token is bound as the next request's input.
 
 Shapes: B batch, P positions of the prompt, N new tokens, S slots of the cache, V vocabulary.
 """
@@ -24,12 +24,12 @@ EXPORTED_FROM = {"pytorch": "workloads.transformer.onnxruntime.export"}
 
 
 def build(problem: Problem, framework: Adapter) -> DecoderInference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return DecoderInference(problem, framework)
 
 
 class DecoderInference(RequestProgram):
-    """A session of the exported graph, its bindings, and the answer; see `RequestProgram`."""
+    """Runs requests in a session of the exported graph, by bindings; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Adapter) -> None:
         work = problem.case.work
@@ -44,13 +44,13 @@ class DecoderInference(RequestProgram):
         self._logits: Any = None
         self._answer: Any = None
         self._following: list[Any] = []
-        """What follows, for the next pass to take: one is read while the other is written."""
+        """Two tensors of input tokens for the next pass: one is read while the other is written."""
         self._prompts: list[Any] = []
         self._decodes: list[list[Any]] = []
         self._next = 0
 
     def export(self, weights: Arrays) -> None:
-        """Have PyTorch's exporter write the graph, in a process of its own."""
+        """Have PyTorch's exporter write the graph, in a separate process."""
         work = self._problem.case.work
         archive = self._folder / "weights.npz"
         np.savez(archive, allow_pickle=False, **weights)
@@ -66,7 +66,7 @@ class DecoderInference(RequestProgram):
         archive.unlink()
 
     def load(self, weights: Arrays) -> None:
-        """Make a session of the exported graph, which holds the weights, and an empty cache."""
+        """Create a session of the exported graph, which contains the weights; empty the cache."""
         del weights
         work, parameters = self._problem.case.work, self._problem.parameters
         empty, batch_size = self._framework.empty, work.batch_size
@@ -81,7 +81,7 @@ class DecoderInference(RequestProgram):
         self._following = [empty((batch_size, 1), np.int64) for _ in range(2)]
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these prompts on the device, and bind each pass that they will take."""
+        """Copy these prompts to the device, and bind the inputs and outputs of their passes."""
         first = spec.prompt_length(self._problem.case.work)
         self._prompts = [
             self._bound(one["tokens"].astype(np.int64), last=first - 1) for one in batches
@@ -93,13 +93,13 @@ class DecoderInference(RequestProgram):
         self._next = 0
 
     def prepare(self) -> None:
-        """Where a sequence begins, fill the cache from its prompt."""
+        """Fill the cache from the prompt if a sequence begins."""
         index, request = divmod(self._next, self._per_batch)
         if self._is_decode and request == 0:
             self._session.run_with_iobinding(self._prompts[index])
 
     def step(self) -> Any:
-        """Run the next request; the tokens that it answers."""
+        """Run the next request and return its output tokens."""
         index, request = divmod(self._next, self._per_batch)
         self._next = (self._next + 1) % (len(self._prompts) * self._per_batch)
         binding = self._decodes[index][request] if self._is_decode else self._prompts[index]
@@ -111,7 +111,7 @@ class DecoderInference(RequestProgram):
         return {"logits": self._framework.get(self._logits)}
 
     def inspect(self) -> Effective:
-        """What the graph's values are."""
+        """Dtypes and attention of the graph."""
         return Effective(
             parameters="float32",
             activations="float32",
@@ -120,11 +120,11 @@ class DecoderInference(RequestProgram):
         )
 
     def artefact_bytes(self) -> int:
-        """Size of the exported graph, and of the weights beside it where they are apart."""
+        """Size of the exported graph, with the weights if they are in a separate file."""
         return sum(file.stat().st_size for file in self._folder.glob("model.onnx*"))
 
     def _bound_decodes(self, forced_BN: np.ndarray | None) -> list[Any]:
-        """The passes after a prompt, each of which takes what the one before has answered."""
+        """The passes after a prompt; each takes the forced token, or the previous pass's output."""
         if not self._is_decode:
             return []
         first = spec.prompt_length(self._problem.case.work)
@@ -137,7 +137,7 @@ class DecoderInference(RequestProgram):
         return passes
 
     def _bound(self, tokens: Any, *, last: int, turn: int = 0) -> Any:
-        """One pass of these tokens, up to this position."""
+        """The binding of one pass of these tokens, up to this position."""
         put, batch_size = self._framework.put, self._problem.case.work.batch_size
         inputs = {
             "tokens": put(tokens) if isinstance(tokens, np.ndarray) else tokens,

@@ -1,8 +1,8 @@
-"""The decoder answering requests in PyTorch, in its fastest idiom: prefill, decode with a cache.
+"""The decoder's inference in PyTorch, in its fastest idiom: prefill, and decode with a cache.
 
-Tuned: projections of one input are one product, what is added to a product is added within it, and
-attention is torch's own kernel. `eager` attends to the part of the cache that is filled; `compiled`
-is one graph for all positions, which masks the rest, and which CUDA replays as a whole.
+Tuned: projections of one input are one matmul, the residual is added within the matmul, and
+attention is torch's own kernel. `eager` attends to the filled part of the cache; `compiled` is one
+graph for all positions, which masks the rest, and which CUDA replays as a whole.
 
 Shapes: B batch, P positions of the prompt, T positions of a pass, S positions of the cache, R rows:
 B * T, D width, H heads, K head dimension, F width of the MLP, V vocabulary, I inputs and O outputs
@@ -33,7 +33,7 @@ IMPLEMENTS = {"transformer_infer"}
 
 
 def build(problem: Problem, framework: Framework) -> DecoderInference:
-    """The program of this case, without weights and requests yet."""
+    """Build the program of this case; it has no weights and no requests yet."""
     return DecoderInference(problem, framework)
 
 
@@ -51,20 +51,20 @@ class Layer(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Where the tokens of a pass are, and what they see of the cache."""
+    """The positions of a pass's tokens, and the slots of the cache that they attend to."""
 
     own: slice | torch.Tensor
-    """Their positions."""
+    """The tokens' positions."""
     seen: slice
     cos_TK: torch.Tensor
     sin_TK: torch.Tensor
     is_causal: bool = False
     sees_1S: torch.Tensor | None = None
-    """Which of the slots they see, where they do not see all."""
+    """A mask of the slots that they see; None if they see all."""
 
 
 class Decoder:
-    """Weights, caches and the last tokens on a device, and what is computed of them."""
+    """Weights, caches and last tokens on a device, and the functions that use them."""
 
     def __init__(self, problem: Problem, device: str) -> None:
         work, parameters = problem.case.work, problem.parameters
@@ -86,25 +86,25 @@ class Decoder:
         self._cos_SK, self._sin_SK = self._rotation(length, constants["rotary_base"])
         self._slots_S = torch.arange(length, device=device)
         self.tokens_B = torch.zeros(work.batch_size, dtype=torch.int64, device=device)
-        """The last answer: what decode takes, and leaves."""
+        """The last output tokens, which decode reads and replaces."""
 
     def prefill(self, tokens_BP: torch.Tensor) -> torch.Tensor:
-        """The logits after the prompt, BV, whose keys and values the cache holds then."""
+        """The logits after the prompt, BV; its keys and values are then in the cache."""
         return self._answer(tokens_BP, self.prompt_window(tokens_BP.shape[1]))
 
     def decode(self, position: int) -> torch.Tensor:
-        """The logits after the last tokens, BV, which are at this position."""
+        """The logits after the last tokens, which are at this position, BV."""
         window = self._window(slice(position, position + 1), seen=slice(position + 1))
         return self._answer(self.tokens_B, window)
 
     def decode_masked(self, position_1: torch.Tensor) -> torch.Tensor:
-        """The same with the position on the device, and all of the cache: one graph for all."""
+        """The same with the position on the device and the whole cache: one graph for all."""
         window = self._window(position_1, seen=slice(None))
         sees_1S = (self._slots_S <= position_1)[None]
         return self._answer(self.tokens_B, window._replace(sees_1S=sees_1S))
 
     def prompt_window(self, length: int) -> Window:
-        """The first positions, each of which sees those up to itself."""
+        """The first positions, each of which attends to itself and those before it."""
         return self._window(slice(length), seen=slice(length))._replace(is_causal=True)
 
     def _window(self, own: slice | torch.Tensor, *, seen: slice) -> Window:
@@ -124,13 +124,13 @@ class Decoder:
         return cast(F.embedding(tokens.flatten(), self.table_VD), self.numerics.compute)
 
     def tensors(self) -> Iterator[torch.Tensor]:
-        """Everything that stays where it is."""
+        """Every tensor whose address does not change."""
         for layer in self.layers:
             yield from layer
         yield from (value for value in vars(self).values() if isinstance(value, torch.Tensor))
 
     def _answer(self, tokens: torch.Tensor, window: Window) -> torch.Tensor:
-        """The logits after each sequence's last token, BV, and their argmax as the last tokens."""
+        """The logits after each sequence's last token, BV; their argmax becomes the last tokens."""
         x_RD = self.embed(tokens)
         for layer in self.layers:
             x_RD = self.pass_layer(layer, x_RD, window)
@@ -141,7 +141,7 @@ class Decoder:
         return logits_BV
 
     def _attention(self, layer: Layer, parts_RO: torch.Tensor, window: Window) -> torch.Tensor:
-        """The heads' attention of query, key and value side by side, RD."""
+        """The heads' attention from query, key and value side by side, RD."""
         shape = (len(self.tokens_B), -1, 3, self._num_heads, self.dimension)
         parts_3BHTK = parts_RO.view(shape).permute(2, 0, 3, 1, 4)
         query_BHTK, key_BHTK = self._rotated(parts_3BHTK[:2], window).unbind()
@@ -173,7 +173,7 @@ class Decoder:
     def _added(
         self, x_RO: torch.Tensor, y_RI: torch.Tensor, kernel_IO: torch.Tensor
     ) -> torch.Tensor:
-        """The product added to what is there, rounded once."""
+        """The residual plus the matmul, rounded once."""
         operand = self.numerics.operand
         summed_RO = torch.addmm(cast(x_RO, operand), cast(y_RI, operand), kernel_IO)
         return cast(summed_RO, self.numerics.compute)
@@ -194,9 +194,9 @@ class Decoder:
         )
 
     def _kernel(self, *parts: network.Projection) -> torch.Tensor:
-        """The kernels of one input as one, IO, laid out as is fastest.
+        """The kernels of one input as one array, IO, in the fastest memory layout.
 
-        They are parameters, which is what Inductor freezes.
+        It is a parameter, because Inductor freezes parameters only.
         """
         shape = parts[0].num_inputs, sum(part.num_outputs for part in parts)
         kernel_IO = self._empty(*shape[::-1]).T if self._is_turned else self._empty(*shape)
@@ -218,7 +218,7 @@ class Decoder:
 
 
 def held_arrays(decoder: Decoder, parameters: Mapping[str, int]) -> Iterator[tuple[str, Any]]:
-    """Every canonical name, and the tensor that it is copied to."""
+    """Every canonical name, with the tensor to which that array is copied."""
     yield "embedding/table", decoder.table_VD
     yield "final_norm/scale", decoder.final_scale_D
     yield "head/kernel", decoder.head_IO
@@ -232,7 +232,7 @@ def held_arrays(decoder: Decoder, parameters: Mapping[str, int]) -> Iterator[tup
 
 
 class DecoderInference(RequestProgram):
-    """The decoder, device-resident prompts, and the answer to a request; see `RequestProgram`."""
+    """Runs requests of device-resident prompts through the decoder; see `RequestProgram`."""
 
     def __init__(self, problem: Problem, framework: Framework) -> None:
         case = problem.case
@@ -257,7 +257,7 @@ class DecoderInference(RequestProgram):
             tensor.copy_(self._framework.put(weights[name]))
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these prompts on the device, and what is forced, by request."""
+        """Copy these prompts to the device, and the forced tokens of each request."""
         put = self._framework.put
         self._batches = [
             (put(batch["tokens"]), put(batch["forced"].T) if "forced" in batch else None)
@@ -267,7 +267,7 @@ class DecoderInference(RequestProgram):
 
     @torch.inference_mode()
     def prepare(self) -> Any:
-        """Where a sequence begins, take its prompt; where it is forced, the token that is."""
+        """Run the prompt if a sequence begins, and set the next input token if it is forced."""
         if not self._is_decode:
             return None
         index, request = divmod(self._next, self._per_batch)
@@ -280,7 +280,7 @@ class DecoderInference(RequestProgram):
 
     @torch.inference_mode()
     def step(self) -> torch.Tensor:
-        """Enqueue the next request; the tokens that it answers, still on the device."""
+        """Enqueue the next request and return its output tokens, still on the device."""
         index, request = divmod(self._next, self._per_batch)
         self._next = (self._next + 1) % (len(self._batches) * self._per_batch)
         if self._is_decode:
@@ -295,10 +295,10 @@ class DecoderInference(RequestProgram):
         return {"logits": self._framework.get(self._logits)}
 
     def inspect(self) -> Effective:
-        """What the tensors are, from a twin without values; torch counts the FLOP of products.
+        """Dtypes, attention and FLOP, from a copy without values; torch counts the FLOP of matmuls.
 
-        Of decode, as if at the last position, where all of the cache is seen. Attention counts as
-        the products that it is made of.
+        Decode counts as if at the last position, where it attends to the whole cache. Attention
+        counts as matmuls.
         """
         work, twin = self._problem.case.work, Decoder(self._problem, "meta")
         tokens_BP = torch.empty(work.batch_size, spec.prompt_length(work), device="meta").int()
@@ -331,11 +331,11 @@ class DecoderInference(RequestProgram):
         return f"sdpa {SDPBackend(chosen).name.lower()}"
 
     def _compile(self, device: str) -> None:
-        """Compile what is timed.
+        """Compile the timed function.
 
-        On CUDA it is replayed as one graph, whose weights, cache and last tokens stay where they
-        are: else they would be copied to where it was recorded. On a CPU the kernels are constants
-        of prefill, packed once: an eighth of its time at size slice, and nothing of decode's.
+        CUDA replays it as one graph. Its weights, cache and last tokens keep their addresses, since
+        otherwise they would be copied to those of the recording. On a CPU the kernels are constants
+        of prefill, packed once: this saves an eighth of its time at size slice, and none of decode.
         """
         torch._inductor.config.freezing = device == "cpu" and not self._is_decode
         if device == "cuda":

@@ -1,6 +1,6 @@
-"""The decoder in PyTorch: what a precision means, and the layers that are trained.
+"""The decoder in PyTorch: the dtypes of each precision, and the trained layers.
 
-Tuned: projections of the same input are one product, and attention is torch's own kernel.
+Tuned: projections of the same input are one matmul, and attention is torch's own kernel.
 
 Shapes: B batch, T positions, D width, H heads, K head dimension, F width of the MLP, V vocabulary,
 R rank, I inputs and O outputs of a projection. Torch's kernels are OI.
@@ -22,17 +22,17 @@ from workloads.transformer import network
 
 
 class Numerics(NamedTuple):
-    """What a precision means here."""
+    """The dtypes of a precision."""
 
     master: torch.dtype
     """Trained parameters and their optimizer."""
     compute: torch.dtype
-    """Activations, products and frozen weights."""
+    """Activations, matmuls and frozen weights."""
     wide: torch.dtype
     """Normalisation, rotation, logits and loss."""
     operand: torch.dtype
-    """What products take. On a CPU without bf16 units it is float32 for bf16, as such a unit sums
-    products of rounded operands: torch's own bf16 products are many times slower there."""
+    """Operands of matmuls. For bf16 on a CPU without bf16 units it is float32, in which such a unit
+    accumulates: torch's own bf16 matmuls are many times slower there."""
 
 
 def numerics_of(*, precision: str, device: str) -> Numerics:
@@ -49,14 +49,14 @@ def numerics_of(*, precision: str, device: str) -> Numerics:
 
 
 def cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The tensor in this dtype. A call of torch that changes nothing takes its time as well."""
+    """The tensor in this dtype; skips the call of torch if nothing changes, since it takes time."""
     return x if x.dtype == dtype else x.to(dtype)
 
 
 def normalised(
     x: torch.Tensor, scale_D: torch.Tensor, *, epsilon: float, numerics: Numerics
 ) -> torch.Tensor:
-    """RMSNorm, Zhang and Sennrich (2019), computed in the wide dtype, returned in the compute's."""
+    """RMSNorm, Zhang and Sennrich (2019), in the wide dtype, returned in the compute dtype."""
     scale_D = cast(scale_D, numerics.wide)
     y = F.rms_norm(cast(x, numerics.wide), scale_D.shape, scale_D, epsilon)
     return cast(y, numerics.compute)
@@ -72,7 +72,7 @@ def rotary_angles(length: int, *, dimension: int, base: float) -> np.ndarray:
 
 
 class Adapters(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """LoRA of projections of one input: Hu et al. (2021), section 4.1."""
+    """LoRA adapters for projections of one input: Hu et al. (2021), section 4.1."""
 
     def __init__(
         self, parts: Sequence[network.Projection], numerics: Numerics, *, rank: int
@@ -87,7 +87,7 @@ class Adapters(nn.Module):  # type: ignore[misc]  # torch is untyped here
         )
 
     def forward(self, x_BTI: torch.Tensor, *, factor: float) -> list[torch.Tensor]:
-        """What is added to each part's output."""
+        """The term that is added to each part's output."""
         low_BTR = factor * _product(x_BTI, self.a_RI, self.numerics)
         return [
             _product(low_BTR[..., i * self.rank : (i + 1) * self.rank], b_OR, self.numerics)
@@ -96,7 +96,7 @@ class Adapters(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
 
 class Projections(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """Projections of one input without bias, as one product; with LoRA frozen, beside adapters."""
+    """Projections of one input as one matmul, without bias; LoRA freezes them and adds adapters."""
 
     def __init__(
         self, parts: Sequence[network.Projection], numerics: Numerics, lora: Mapping[str, float]
@@ -121,7 +121,7 @@ class Projections(nn.Module):  # type: ignore[misc]  # torch is untyped here
         return [output + more for output, more in zip(outputs, added)]
 
     def canonical(self) -> Iterator[tuple[str, torch.Tensor, slice]]:
-        """Each kernel's name, the parameter that it is a part of, and its rows there."""
+        """Each kernel's name, the parameter that contains it, and its rows there."""
         row = 0
         for part in self.parts:
             yield f"{part.name}/kernel", self.weight_OI, slice(row, row + part.num_outputs)
@@ -136,7 +136,7 @@ class Projections(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
 
 class RMSNorm(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """Zhang and Sennrich (2019), in the wide dtype; frozen where there are adapters."""
+    """RMSNorm, Zhang and Sennrich (2019), in the wide dtype; frozen if there are adapters."""
 
     def __init__(self, name: str, recipe: Recipe) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class RMSNorm(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
 
 class Recipe(NamedTuple):
-    """What the layers need beside their dimensions."""
+    """Settings that all layers share."""
 
     parameters: Mapping[str, int]
     numerics: Numerics
@@ -160,11 +160,11 @@ class Recipe(NamedTuple):
 
     @property
     def lora(self) -> Mapping[str, float]:
-        """The adapters' constants; empty where every weight is trained."""
+        """The adapters' constants; empty if every weight is trained."""
         return {name: v for name, v in self.constants.items() if name.startswith("lora_")}
 
     def projections(self, parts: Sequence[network.Projection]) -> Projections:
-        """Projections of one input, with adapters where the case has them."""
+        """Projections of one input, with adapters if the case has them."""
         return Projections(parts, self.numerics, self.lora)
 
 
@@ -238,14 +238,14 @@ def attend(
     value_BHTK: torch.Tensor,
     numerics: Numerics,
 ) -> torch.Tensor:
-    """Causal attention by the kernel that torch takes for these, BHTK."""
+    """Causal attention by the kernel that torch chooses for these tensors, BHTK."""
     query, key, value = (cast(one, numerics.operand) for one in (query_BHTK, key_BHTK, value_BHTK))
     mixed_BHTK = F.scaled_dot_product_attention(query, key, value, is_causal=True)
     return cast(mixed_BHTK, numerics.compute)
 
 
 def _product(x_BTI: torch.Tensor, weight_OI: torch.Tensor, numerics: Numerics) -> torch.Tensor:
-    """The input times the kernel in the compute dtype, BTO."""
+    """The matmul of the input and the kernel, in the compute dtype, BTO."""
     weight_OI = cast(cast(weight_OI, numerics.compute), numerics.operand)
     return cast(F.linear(cast(x_BTI, numerics.operand), weight_OI), numerics.compute)
 
@@ -275,7 +275,7 @@ class Decoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
         x_BTD = F.embedding(tokens_BT, self.table_VD).to(self.numerics.compute)
         for layer in self.layers:
             if self.recompute:
-                # Nothing here is random: without the generators' states to save and restore.
+                # Nothing here is random: the generators' states need not be saved and restored.
                 x_BTD = checkpoint(
                     layer, x_BTD, rotation, use_reentrant=False, preserve_rng_state=False
                 )
@@ -285,7 +285,7 @@ class Decoder(nn.Module):  # type: ignore[misc]  # torch is untyped here
         return logits_BTV.to(self.numerics.wide)
 
     def canonical(self) -> Iterator[tuple[str, torch.Tensor, slice]]:
-        """Every canonical name, the parameter that holds it, and its rows there."""
+        """Every canonical name, the parameter that contains its array, and the rows there."""
         yield "embedding/table", self.table_VD, slice(None)
         yield "head/kernel", self.head_VD, slice(None)
         for module in self.modules():

@@ -1,4 +1,4 @@
-"""The decoder's fine-tune in PyTorch, in its fastest idiom: every weight, or LoRA's adapters alone.
+"""The decoder's fine-tune in PyTorch, in its fastest idiom: every weight, or only LoRA's adapters.
 
 Tuned: the optimizer is fused, and `compiled` is one graph from tokens to loss.
 
@@ -35,12 +35,12 @@ IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
 
 def build(problem: Problem, framework: Framework) -> DecoderTraining:
-    """The training program of this case."""
+    """Build the training program of this case."""
     return DecoderTraining(problem, framework)
 
 
 class Held(NamedTuple):
-    """Where a canonical array is."""
+    """The place of a canonical array."""
 
     parameter: torch.Tensor
     rows: slice
@@ -56,7 +56,7 @@ class DecoderTraining:
         self._device = TORCH_DEVICES[case.place.device]
         numerics = numerics_of(precision=case.way.precision, device=case.place.device)
         recipe = Recipe(problem.parameters, numerics, problem.hyperparameters)
-        with torch.device("meta"):  # `load` brings the weights: draw none
+        with torch.device("meta"):  # `load` sets the weights: draw none
             model = Decoder(recipe, recompute=dict(case.way.options)["recompute"] == "full")
         self._model = model.to_empty(device=self._device)
         self._rotation = rotation_of(recipe, network.sequence_length(case.work), self._device)
@@ -78,13 +78,13 @@ class DecoderTraining:
         self._optimizer = self._fresh_optimizer()
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next step uses the first, and steps rotate."""
+        """Copy these batches to the device; the next step uses the first, then they take turns."""
         put = self._framework.put
         self._batches = [(put(one["tokens"]), put(one["labels"]).long()) for one in batches]
         self._ring = itertools.cycle(self._batches)
 
     def step(self) -> torch.Tensor:
-        """Enqueue one training step on the next batch; its loss, still on the device."""
+        """Enqueue one training step on the next batch and return its loss, still on the device."""
         tokens_BT, labels_BT = next(self._ring)
         self._optimizer.zero_grad(set_to_none=True)  # before the forward: it frees the gradients
         loss = self._compute_loss(tokens_BT, labels_BT)
@@ -94,7 +94,7 @@ class DecoderTraining:
         return self._loss
 
     def read(self) -> Reading:
-        """The last loss, weights and moments, fetched one by one."""
+        """The last loss, weights and moments, each copied to the host when it is read."""
         assert self._loss is not None, "read before the first step"
         fetch: dict[str, Callable[[], np.ndarray]] = {
             "loss": partial(self._framework.get, self._loss)
@@ -113,10 +113,10 @@ class DecoderTraining:
         return Reading(fetch)
 
     def inspect(self) -> Effective:
-        """What the step's tensors are; torch counts the FLOP of products only.
+        """Dtypes, attention and FLOP of the step; torch counts the FLOP of matmuls only.
 
-        Activations and FLOP are of a step on tensors without values: no time, no memory. Attention
-        counts there as the products that it is made of.
+        Activations and FLOP come from a step on tensors without values: no time, no memory.
+        Attention counts as matmuls.
         """
         parameter = next(one for one in self._model.parameters() if one.requires_grad)
         seen: list[torch.Tensor] = []
@@ -174,7 +174,7 @@ class DecoderTraining:
         return F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten())
 
     def _fresh_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW, Loshchilov and Hutter (2019), algorithm 2, over what is trained."""
+        """AdamW, Loshchilov and Hutter (2019), algorithm 2, of the trained parameters."""
         constants = self._constants
         decayed: dict[torch.Tensor, None] = {}
         others: dict[torch.Tensor, None] = {}
@@ -195,5 +195,5 @@ class DecoderTraining:
 
 
 def _turned(name: str, array: torch.Tensor) -> torch.Tensor:
-    """A kernel from IO to OI or back; the embedding's table and vectors as they are."""
+    """A kernel transposed from IO to OI or back; the embedding's table and vectors unchanged."""
     return array if array.ndim < 2 or name == "embedding/table" else array.T

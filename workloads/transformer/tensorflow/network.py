@@ -1,10 +1,10 @@
 """The decoder in TensorFlow, from a batch to its loss: raw operations, no Keras.
 
-Tuned: projections of the same input are one product, and queries and keys are rotated together.
+Tuned: projections of the same input are one matmul, and queries and keys are rotated together.
 
 Shapes: B batch, T positions, N all positions of a batch (B T), D width, H heads, K head dimension,
 F width of the MLP, V vocabulary, R rank, I inputs and O outputs of a projection. Activations are
-ND and kernels IO: both are taken by TensorFlow's product of two matrices as they lie.
+ND and kernels IO: TensorFlow's matmul of two matrices takes both without a transpose.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from benchmarks.frameworks.tensorflow.adapter import multiplies_bf16
 from workloads.transformer import network
 
 ALIASED_BYTES = 2**14
-"""Rows that are a multiple of this apart fall on the same few sets of a CPU's caches."""
+"""Rows whose distance is a multiple of this map to the same few sets of a CPU's caches."""
 LINE_BYTES = 64
-"""Of a CPU's caches."""
+"""Size of a line of a CPU's caches."""
 
 
 class Numerics(NamedTuple):
-    """What a precision means here."""
+    """The dtypes of a precision."""
 
     master: Any
     """Trained parameters, their gradients and their optimizer."""
     compute: Any
-    """Activations, products and frozen weights."""
+    """Activations, matmuls and frozen weights."""
     wide: Any
     """Normalisation, rotation, softmax, loss, and the optimizer's arithmetic."""
     widens_products: bool = False
-    """Whether products of rounded operands are made in float32, as a bf16 unit sums them: without
+    """Whether matmuls of rounded operands run in float32, in which a bf16 unit accumulates: without
     such a unit the CPU's own bf16 is two to ten times slower."""
 
 
@@ -56,13 +56,13 @@ def numerics_of(*, precision: str, device: str) -> Numerics:
 
 
 class Pack(NamedTuple):
-    """Projections of one input, whose kernels are one variable, column after column."""
+    """Projections of one input; their kernels are side by side in one variable."""
 
     name: str
     parts: tuple[network.Projection, ...]
 
     def canonical(self, *, has_adapters: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Each variable's name with the canonical names of what it holds."""
+        """Each variable's name with the canonical names of the arrays in it."""
         parts = tuple(part.name for part in self.parts)
         yield f"{self.name}/kernel", tuple(f"{part}/kernel" for part in parts)
         if has_adapters:
@@ -71,7 +71,7 @@ class Pack(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One layer's products; its normalisations are called after it."""
+    """One layer's projections; its normalisations are named after it."""
 
     name: str
     query_key_value: Pack
@@ -80,7 +80,7 @@ class Layer(NamedTuple):
     down: Pack
 
     def canonical(self, *, has_adapters: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Each variable's name with the canonical names of what it holds."""
+        """Each variable's name with the canonical names of the arrays in it."""
         for norm in (f"{self.name}/attention_norm/scale", f"{self.name}/mlp_norm/scale"):
             yield norm, (norm,)
         for pack in (self.query_key_value, self.output, self.gate_up, self.down):
@@ -100,9 +100,9 @@ def layer_of(parameters: Mapping[str, int], index: int) -> Layer:
 
 
 class Rotation(NamedTuple):
-    """RoPE of a query and a key as x * cos + exchanged halves of x * sin, with a row for each.
+    """RoPE of query and key, each with a row of factors: x * cos + (x with swapped halves) * sin.
 
-    The query's row holds the scale of the scores, 1 / sqrt(K), as well.
+    The query's row includes the scale of the scores, 1 / sqrt(K).
     """
 
     cos_211TK: Any
@@ -110,7 +110,7 @@ class Rotation(NamedTuple):
 
 
 def rotation_of(problem: Problem, dtype: Any) -> Rotation:
-    """Su et al. (2021), section 3.4.2."""
+    """The rotation's tables: Su et al. (2021), section 3.4.2."""
     dimension = problem.parameters["width"] // problem.parameters["num_heads"]
     exponents = np.arange(0, dimension, 2) / dimension
     frequencies = problem.hyperparameters["rotary_base"] ** -exponents
@@ -124,7 +124,7 @@ def rotation_of(problem: Problem, dtype: Any) -> Rotation:
 
 
 def causal_mask(length: int, dtype: Any) -> Any:
-    """What is added to scores, TT: minus infinity where a position is not seen."""
+    """The mask that is added to scores, TT: minus infinity for positions that are not seen."""
     from_own_on_TT = tf.linalg.band_part(
         tf.fill((length, length), tf.constant(-np.inf, dtype)), 0, -1
     )
@@ -132,7 +132,7 @@ def causal_mask(length: int, dtype: Any) -> Any:
 
 
 class Decoder:
-    """The weights as variables, and the way from a batch to its loss."""
+    """The weights as variables, and the network from a batch to its loss."""
 
     def __init__(self, problem: Problem) -> None:
         place, way = problem.case.place, problem.case.way
@@ -152,14 +152,14 @@ class Decoder:
         self._is_on_cpu = place.device == "cpu"
 
     def canonical(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Each variable's name with the canonical names of what it holds, column after column."""
+        """Each variable's name with the canonical names of the arrays in it, side by side."""
         for name in ("embedding/table", "final_norm/scale", "head/kernel"):
             yield name, (name,)
         for layer in self._layers:
             yield from layer.canonical(has_adapters=self._rank is not None)
 
     def assign(self, name: str, value: Any) -> None:
-        """Give a variable its value; it stays if it is there, so that nothing is traced anew."""
+        """Set a variable's value; an existing variable is kept, so that nothing is traced again."""
         is_trained = self._rank is None or network.is_adapter(name)
         value = tf.cast(value, self.numerics.master if is_trained else self.numerics.compute)
         if name in self.variables:
@@ -177,7 +177,7 @@ class Decoder:
         return tf.reduce_mean(losses_N)
 
     def hidden(self, tokens_BT: Any) -> Any:
-        """What the last layer returns, ND."""
+        """The last layer's output, ND."""
         rows_ND = tf.gather(self.variables["embedding/table"], tf.reshape(tokens_BT, (-1,)))
         x_ND = tf.cast(rows_ND, self.numerics.compute)
         for layer in self._layers:
@@ -220,7 +220,7 @@ class Decoder:
         return outputs_NO + (tf.concat(added_NO, axis=-1) if len(added_NO) > 1 else added_NO[0])
 
     def _product(self, x_NI: Any, name: str) -> Any:
-        """The input times a weight in the compute dtype, NO."""
+        """The matmul of the input and a weight, in the compute dtype, NO."""
         variable, numerics = self.variables[name], self.numerics
         weight_IO = tf.cast(variable, numerics.compute)
         if numerics.widens_products:
@@ -265,9 +265,9 @@ def attend(
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]  # tensorflow is untyped here
 def multiply_padded(x_NI: Any, weight_IO: Any) -> Any:
-    """The product, NO, whose gradient of the weight takes rows that do not alias in the caches.
+    """The matmul, NO, whose weight gradient pads its rows so that they do not alias in the caches.
 
-    With rows that do, both oneDNN and Eigen need up to twice the time for that one product.
+    If rows alias, both oneDNN and Eigen take up to twice the time for that matmul.
     """
 
     def gradients(dy_NO: Any) -> tuple[Any, Any]:

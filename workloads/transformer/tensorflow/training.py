@@ -26,7 +26,7 @@ IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
 
 
 def build(problem: Problem, framework: Framework) -> DecoderTraining:
-    """The training program, without weights and batches yet."""
+    """Build the training program; it has no weights and no batches yet."""
     return DecoderTraining(problem, framework)
 
 
@@ -38,12 +38,12 @@ class Moments(NamedTuple):
 
 
 class Powers(NamedTuple):
-    """What the variables of one update have in common: the betas to the power of its number."""
+    """Scalars of one update that all variables share: the betas to the power of the step number."""
 
     beta1: Any
     beta2: Any
     scaled_epsilon: Any
-    """For a root that is not corrected for its bias yet."""
+    """Epsilon for a root that is not bias-corrected yet."""
 
 
 class AdamW:
@@ -53,7 +53,7 @@ class AdamW:
         def constant(value: float) -> Any:
             return framework.put(np.array(value, dtype.as_numpy_dtype))
 
-        # Made once: eager execution would otherwise copy them to the device for every parameter.
+        # Created once: otherwise eager execution would copy them to the device for each parameter.
         self._rate = constant(constants["learning_rate"])
         self._decay = constant(constants["learning_rate"] * constants["weight_decay"])
         self._beta1, self._beta2 = constant(constants["beta1"]), constant(constants["beta2"])
@@ -62,7 +62,7 @@ class AdamW:
         self.moments: dict[str, Moments] = {}
 
     def reset(self, variables: Mapping[str, Any]) -> None:
-        """Begin anew with these variables; the moments stay if they are there."""
+        """Start again with these variables; existing moments are kept and set to 0."""
         self._num_updates.assign(tf.zeros_like(self._num_updates))
         for name, variable in variables.items():
             zeros = tf.zeros_like(variable)
@@ -73,7 +73,7 @@ class AdamW:
                 self.moments[name] = Moments(*(tf.Variable(zeros, trainable=False) for _ in "mv"))
 
     def apply(self, variables: Mapping[str, Any], gradients: Mapping[str, Any]) -> None:
-        """Move every variable that has a gradient on by one update."""
+        """Update every variable that has a gradient."""
         self._num_updates.assign_add(tf.ones_like(self._num_updates))
         number = self._num_updates.read_value()
         beta1_power, beta2_power = tf.pow(self._beta1, number), tf.pow(self._beta2, number)
@@ -85,12 +85,12 @@ class AdamW:
             update(name, variables[name], gradient, powers)
 
     def _update_in_one(self, name: str, variable: Any, gradient: Any, powers: Powers) -> None:
-        """By TensorFlow's own operation; it adds epsilon to a root that is not corrected yet.
+        """Update by TensorFlow's own operation, which adds epsilon to the uncorrected root.
 
         https://www.tensorflow.org/api_docs/python/tf/raw_ops/ResourceApplyAdam
         """
         if network.is_decayed(name):
-            with tf.control_dependencies([gradient]):  # not before: what it makes takes memory
+            with tf.control_dependencies([gradient]):  # not before: it allocates memory
                 variable.assign_sub(self._decay * variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -106,9 +106,9 @@ class AdamW:
         )
 
     def _update_in_wide(self, name: str, variable: Any, gradient: Any, powers: Powers) -> None:
-        """The same from single operations, for weights that would round away each of them.
+        """The same by separate operations, computed in the wide dtype and rounded once.
 
-        Not before the gradient is there: what they make of the state takes memory.
+        It waits for the gradient, because its intermediate values take memory.
         """
         with tf.control_dependencies([gradient]):
             self._update_from_operations(name, variable, gradient, powers)
@@ -152,10 +152,10 @@ class DecoderTraining:
         self._optimizer.reset(self._trained())
 
     def feed(self, batches: Sequence[Arrays]) -> None:
-        """Put these batches on the device; the next step uses the first, and steps rotate.
+        """Copy these batches to the device; the next step uses the first, then they take turns.
 
-        They become int64: TensorFlow keeps eager int32 tensors in host memory, from where a GPU
-        would fetch them in each step.
+        They become int64: TensorFlow keeps eager int32 tensors in host memory, and a GPU would
+        fetch them from there in each step.
         """
         put = self._framework.put
         self._batches = [
@@ -165,12 +165,12 @@ class DecoderTraining:
         self._ring = itertools.cycle(self._batches)
 
     def step(self) -> Any:
-        """Enqueue one training step on the next batch; its loss."""
+        """Enqueue one training step on the next batch and return its loss."""
         self._loss = self._train_step(*next(self._ring))
         return self._loss
 
     def read(self) -> Reading:
-        """The last loss, weights and moments, fetched one by one."""
+        """The last loss, weights and moments, each copied to the host when it is read."""
         fetch: dict[str, Callable[[], np.ndarray]] = {
             "loss": partial(self._framework.get, self._loss)
         }
@@ -182,9 +182,9 @@ class DecoderTraining:
         return Reading(fetch)
 
     def inspect(self) -> Effective:
-        """What the step's tensors are, from graphs of it, which every execution runs.
+        """Dtypes, attention and FLOP of the step, from its graphs, which every execution runs.
 
-        FLOP are counted without recomputation.
+        FLOP do not include recomputation.
         """
         recomputes, self._decoder.recomputes = self._decoder.recomputes, False
         step = _traced(self._gradients).get_concrete_function(*self._batches[0])
@@ -204,7 +204,7 @@ class DecoderTraining:
         return {name: one for name, one in self._decoder.variables.items() if one.trainable}
 
     def _groups(self, name: str) -> Iterator[tuple[str, Any]]:
-        """What is held of a weight: what `read` calls it, and the variable."""
+        """The variables of a weight and its moments, each with the prefix that `read` gives it."""
         variable = self._decoder.variables[name]
         if not variable.trainable:
             yield "frozen", variable
@@ -213,19 +213,19 @@ class DecoderTraining:
         yield from zip(("optimizer", "second_moment"), self._optimizer.moments[name])
 
     def _get_part(self, variable: Any, index: int, *, num_parts: int) -> np.ndarray:
-        """One of the parts that lie side by side in a variable, all as wide."""
+        """One of the parts of equal width that are side by side in a variable."""
         width = variable.shape[-1] // num_parts
         part = variable[..., index * width : (index + 1) * width] if num_parts > 1 else variable
         return self._framework.get(part)
 
     def _train_step_in_python(self, tokens_BT: Any, labels_BT: Any) -> Any:
-        """The loss; the trained weights and the optimizer's state move on with it."""
+        """Return the loss; update the trained weights and the optimizer's state."""
         loss, gradients = self._gradients(tokens_BT, labels_BT)
         self._optimizer.apply(self._decoder.variables, gradients)
         return loss
 
     def _gradients(self, tokens_BT: Any, labels_BT: Any) -> tuple[Any, dict[str, Any]]:
-        """The loss, and its dense gradient by each trained weight."""
+        """The loss, and its gradient by each trained weight as a dense tensor."""
         with tf.GradientTape() as tape:
             loss = self._decoder.loss(tokens_BT, labels_BT)
         gradients = tape.gradient(loss, self._trained())
@@ -237,7 +237,7 @@ def _traced(function: Callable[..., Any], *, jit_compile: bool = False) -> Any:
 
 
 def _executed(function: Callable[..., Any], execution: str) -> Callable[..., Any]:
-    """The function, run as the execution asks."""
+    """The function as this execution runs it."""
     if execution == "eager":
         return function
     traced: Callable[..., Any] = _traced(function, jit_compile=execution == "compiled")
