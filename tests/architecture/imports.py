@@ -238,14 +238,10 @@ def _layer(module: str) -> str | None:
     return _room(module) if _room(module) in LAYERS else None
 
 
-OPTIONAL_IN_WORKER = {"pynvml"}
-"""Imported where it is there, and done without where it is not."""
-
-
 def _is_in_worker(module: str, allowed: set[str]) -> bool:
     package = module.split(".")[0]
     if package == "benchmarks":
         layer = _layer(module)
         return layer is None or layer in WORKER_LAYERS
-    known = {"numpy", "workloads", "__future__"} | allowed | OPTIONAL_IN_WORKER
+    known = {"numpy", "workloads", "__future__"} | allowed
     return package in known or package in sys.stdlib_module_names

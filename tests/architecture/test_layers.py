@@ -47,6 +47,7 @@ PLANTED = [
     ("worker", "benchmarks/worker/timed_launch.py", "def f():\n    import pandas as pd"),
     ("worker", "benchmarks/equivalence/pairwise.py", "from scipy import stats"),
     ("worker", "workloads/resnet50/training_spec.py", "from omegaconf import OmegaConf"),
+    ("worker", "benchmarks/worker/memory.py", "import pynvml"),
     ("worker", "benchmarks/worker/timing.py", "from benchmarks.statistics import intervals"),
     ("python", "benchmarks/contract/message.py", "@dataclass(kw_only=True)\nclass Planted: ..."),
     ("python", "workloads/resnet50/training_spec.py", "pairs = zip((), (), strict=True)"),
