@@ -99,7 +99,7 @@ def test_launches_of_a_cohort_are_alive_at_once(monkeypatch: pytest.MonkeyPatch)
     assert runs_of(TOGETHER, monkeypatch)[-1] == ["a", "b"]
 
 
-def test_serial_launches_come_one_by_one_after_all_their_grounds(
+def test_serial_launches_come_one_by_one_after_all_their_references(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = runs_of(SERIAL, monkeypatch)
