@@ -17,7 +17,7 @@ class Listener(Protocol):
     """Receives the events of a run, or of proofs, between turns: nothing is timed meanwhile."""
 
     def begin(self, number: int, estimate_s: float | None, *, what: str) -> None:
-        """A run or its proofs begin: `number` cohorts or cells, as `what` says."""
+        """A run or its proofs begin: `what` says for people how many cohorts or cells."""
 
     def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
         """The index-th cohort begins."""

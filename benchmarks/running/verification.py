@@ -11,6 +11,7 @@ from benchmarks.contract.plan import Cell, Plan
 from benchmarks.documents.parity import ProvenCell
 from benchmarks.host.lock import machine_lock
 from benchmarks.planning.catalog import Catalog
+from benchmarks.presentation.wording import count
 from benchmarks.running.guard import Guard
 from benchmarks.running.listeners import Listener
 from benchmarks.running.oracles import Known, Oracles
@@ -36,7 +37,7 @@ class Verification:
         cells = self.plan.cells
         num_to_prove = sum(cell.action != "skip" for cell in cells)
         with machine_lock(self.folders.lock), Guard() as guard, self.stopping:
-            self.progress.begin(num_to_prove, None, what="cells to prove")
+            self.progress.begin(num_to_prove, None, what=f"{count(num_to_prove, 'cell')} to prove")
             try:
                 proven.extend(self._prove_each(guard))
             except StopNowError:
