@@ -39,11 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure the missing launches, show the run, and return the exit code."""
-    from benchmarks.commands.show import show_plan
+    from benchmarks.commands.show import metrics_of, show_plan
 
     chosen = selection.load(args)
     if all(cell.action == "skip" for cell in chosen.plan.cells):
         raise _nothing_to_run(chosen.plan)
+    metrics_of(chosen.plan, chosen.catalog)  # a faulty one is refused before anything is measured
     chosen.store.create_run(chosen.plan)
     signal_code = _measure(chosen, args.max_time) if chosen.plan.cohorts else EXIT_OK
     shown = show_plan(
