@@ -16,7 +16,6 @@ from benchmarks.contract.message import LaunchRequest
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.contract.record import SERIAL
 from benchmarks.contract.units import in_gib
-from benchmarks.host.lock import machine_lock
 from benchmarks.host.machine import effective_cores, total_memory_bytes
 from benchmarks.planning.catalog import Catalog
 from benchmarks.presentation.wording import count
@@ -71,8 +70,8 @@ class Run:
 
 
 def run(current: Run) -> None:
-    """Measure every cohort of the plan, and store the records."""
-    with machine_lock(current.folders.lock), Guard() as guard, current.stopping:
+    """Measure every cohort, and store the records; the caller holds the machine's lock."""
+    with Guard() as guard, current.stopping:
         num_cohorts = len(current.plan.cohorts)
         what = f"{count(num_cohorts, 'cohort')} to measure"
         current.progress.begin(num_cohorts, current.plan.estimate_s, what=what)

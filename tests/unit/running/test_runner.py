@@ -88,8 +88,8 @@ def test_what_there_is_to_do_is_counted_in_words(
     stopping.exit_code = 130  # so nothing is measured
     cells = [SimpleNamespace(action="run")] * number
     plan: Any = SimpleNamespace(cohorts=[None] * number, cells=cells, estimate_s=None)
-    store: Any = SimpleNamespace(create_run=lambda plan: None)
-    folders = Folders(cache=tmp_path, logs=tmp_path, lock=tmp_path)
+    store: Any = None
+    folders = Folders(cache=tmp_path, logs=tmp_path)
     nothing: Any = None
     monkeypatch.setattr(runner, "_references", lambda current, guard: None)
     runner.run(runner.Run(plan, nothing, store, folders, cast("Any", progress), stopping))
