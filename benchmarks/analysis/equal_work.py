@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.analysis.outcomes import Outcome
@@ -121,9 +121,9 @@ def _inherited(
     verdict: ParityVerdict,
     effective: EffectiveSettings,
 ) -> CellParity:
-    reference = _step1(base.records[0]) if base and base.records else None
+    reference = base.records[0].evidence.step1 if base and base.records else None
     found = agreement(
-        [_step1(record) for record in case.records], reference, _tolerance(case, specs)
+        [record.evidence.step1 for record in case.records], reference, _tolerance(case, specs)
     )
     if found.parity == DISAGREES:
         return CellParity(FAIL, f"{found.reason} (against its base)", effective=effective)
@@ -180,7 +180,3 @@ def effective_of(evidence: Evidence, settings: Mapping[str, Any]) -> EffectiveSe
 def _tolerance(case: Outcome, specs: Mapping[str, WorkloadSpec]) -> Tolerance | None:
     spec = specs.get(case.cell.case.work.workload)
     return spec.tolerances.get(case.cell.case.way.precision) if spec else None
-
-
-def _step1(record: Record) -> Mapping[str, Any] | None:
-    return None if record.evidence.step1 is None else asdict(record.evidence.step1)

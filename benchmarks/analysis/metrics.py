@@ -18,7 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
@@ -31,6 +31,8 @@ Value = float | Interval | None
 Aggregation = Callable[[pd.DataFrame, str], Value]
 """Maps (a cell's rows of the launch table, the metric's column) to the number over its launches."""
 Format = Literal["number", "seconds", "gib"]
+Better = Literal["higher", "lower"]
+Rows = Literal["all", "steps", "requests"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,18 @@ class Number:
     """The text behind the number in the table, such as `cold`."""
     has_interval: bool = False
     """Whether `over` gives an Interval; the document then has `<key>_low` and `<key>_high` too."""
+
+    def checked(self, value: Value) -> Value:
+        """What `over` gave; None if it is not finite. TypeError if it is of the other kind."""
+        if value is None:
+            return None
+        if isinstance(value, Interval) != self.has_interval:
+            expected = "an Interval" if self.has_interval else "a number, without has_interval"
+            raise TypeError(f"received {value!r}, expected {expected}")
+        if isinstance(value, Interval):
+            bounds = (value.estimate, value.low, value.high)
+            return value if all(one is None or math.isfinite(one) for one in bounds) else None
+        return float(value) if math.isfinite(value) else None
 
     def in_document(self, value: Value) -> dict[str, float | None]:
         """The number's keys of the document with their values."""
@@ -70,9 +84,9 @@ class Metric:
     heading: str | None = None
     """The heading of its column on the terminal; None if it is in the document only."""
     format: Format = "number"
-    better: Literal["higher", "lower"] | None = None
+    better: Better | None = None
     """The direction in which a change is an improvement, if either is."""
-    rows: Literal["all", "steps", "requests"] = "all"
+    rows: Rows = "all"
     """The tables with its column: all, those of steps, or those of requests timed one by one."""
     is_integer: bool = False
 
@@ -89,11 +103,21 @@ class Metric:
             raise UsageError(f"metric {self.name}: {cause}") from error
 
     def over(self, own: pd.DataFrame) -> dict[str, Value]:
-        """The metric's numbers by their keys, from a cell's rows of the launch table."""
-        found = {number.key: number.over(own, self.name) for number in self.numbers}
-        if not self.is_integer:
-            return found
-        return {key: int(one) if isinstance(one, float) else one for key, one in found.items()}
+        """The metric's numbers by their keys, from a cell's rows of the launch table.
+
+        Raises UsageError if an aggregation fails, which may be an extension's.
+        """
+        found: dict[str, Value] = {}
+        for number in self.numbers:
+            try:
+                value = number.checked(number.over(own, self.name))
+            except Exception as error:
+                cause = f"{number.key} failed: {type(error).__name__}: {error}"
+                raise UsageError(f"metric {self.name}: {cause}") from error
+            if self.is_integer and isinstance(value, float):
+                value = int(value)
+            found[number.key] = value
+        return found
 
 
 def median(own: pd.DataFrame, column: str) -> float | None:
@@ -209,23 +233,48 @@ METRICS = (
 """Dyno's own metrics, in the order of their columns."""
 
 
-def with_extensions(found: Iterable[object]) -> tuple[Metric, ...]:
+def with_extensions(
+    found: Iterable[object], *, is_taken: Callable[[str], bool] = lambda key: False
+) -> tuple[Metric, ...]:
     """Dyno's metrics and those of extension folders.
 
-    Raises UsageError if an entry is no Metric, or if a name or a key occurs twice.
+    `is_taken` says whether the document has a key for something else. Raises UsageError if an entry
+    is no Metric, if a field has a value that it cannot have, or if a name or a key occurs twice.
     """
     metrics = list(METRICS)
     for one in found:
         if not isinstance(one, Metric):
             raise UsageError(f"METRICS of an extension: received {one!r}, expected a Metric")
+        _require_usable(one)
         metrics.append(one)
     names = [*LAUNCH_COLUMNS, *(metric.name for metric in metrics)]
     keys = [key for metric in metrics for key in keys_of(metric)]
     for what, given in (("name", names), ("key", keys)):
-        taken = sorted(name for name, num in Counter(given).items() if num > 1)
+        taken = sorted(
+            one
+            for one, num in Counter(given).items()
+            if num > 1 or (what == "key" and is_taken(one))
+        )
         if taken:
             raise UsageError(f"metrics: the {what} {', '.join(taken)} is taken already")
     return tuple(metrics)
+
+
+def _require_usable(metric: Metric) -> None:
+    """UsageError if a field of an extension's metric has a value that it cannot have."""
+    choices = {
+        "format": (metric.format, get_args(Format)),
+        "better": (metric.better, (*get_args(Better), None)),
+        "rows": (metric.rows, get_args(Rows)),
+    }
+    for name, (value, allowed) in choices.items():
+        if value not in allowed:
+            expected = ", ".join(map(str, allowed))
+            raise UsageError(f"metric {metric.name}: {name}={value!r}, expected one of {expected}")
+    if not all(isinstance(one, Number) for one in metric.numbers):
+        raise UsageError(
+            f"metric {metric.name}: numbers={metric.numbers!r}, expected a tuple of Number"
+        )
 
 
 def keys_of(metric: Metric) -> list[str]:

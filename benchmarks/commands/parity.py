@@ -81,6 +81,7 @@ class _NoRuns:
 def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
     from rich.console import Console
 
+    from benchmarks.host.lock import machine_lock
     from benchmarks.planning.catalog import PROJECT_ROOT
     from benchmarks.presentation.progress import for_console
     from benchmarks.running.listeners import FanOut
@@ -88,13 +89,10 @@ def _prove(plan: Plan, catalog: Catalog, stopping: Any) -> list[ProvenCell]:
     from benchmarks.running.verification import Verification
 
     cache = PROJECT_ROOT / plan.machine_config.cache_folder
-    folders = Folders(
-        cache=cache,
-        logs=cache / "proofs" / "logs",
-        lock=lock_folder(plan.machine_config),
-    )
+    folders = Folders(cache=cache, logs=cache / "proofs" / "logs")
     progress = FanOut([for_console(Console(stderr=True))])
-    return Verification(plan, catalog, folders, progress, stopping).prove_all()
+    with machine_lock(lock_folder(plan.machine_config)):
+        return Verification(plan, catalog, folders, progress, stopping).prove_all()
 
 
 def _print(cells: Sequence[ProvenCell], *, as_json: bool) -> None:

@@ -39,13 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure the missing launches, show the run, and return the exit code."""
-    from benchmarks.commands.show import show_plan
+    from benchmarks.commands.show import metrics_of, show_plan
 
     chosen = selection.load(args)
     if all(cell.action == "skip" for cell in chosen.plan.cells):
         raise _nothing_to_run(chosen.plan)
-    chosen.store.create_run(chosen.plan)
-    signal_code = _measure(chosen, args.max_time) if chosen.plan.cohorts else EXIT_OK
+    metrics_of(chosen.plan, chosen.catalog)  # a faulty one is refused before anything is measured
+    signal_code = EXIT_OK
+    if chosen.plan.cohorts:
+        signal_code = _measure(chosen, args.max_time)
+    else:
+        chosen.store.create_run(chosen.plan)
     shown = show_plan(
         chosen.plan, chosen.store, chosen.catalog, as_json=args.json, logs=str(chosen.store.folder)
     )
@@ -65,9 +69,14 @@ def _nothing_to_run(plan: Plan) -> DynoError:
 
 
 def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
-    """Run the cohorts; 130 or 143 if a signal ended them early."""
+    """Store the run and measure its cohorts; 130 or 143 if a signal ended them early.
+
+    A run is stored only once it holds the machine's lock: if another run measures, the last run in
+    the store remains the last.
+    """
     from rich.console import Console
 
+    from benchmarks.host.lock import machine_lock
     from benchmarks.planning.catalog import PROJECT_ROOT
     from benchmarks.presentation.progress import for_console
     from benchmarks.running.listeners import FanOut
@@ -78,13 +87,14 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
 
     plan = chosen.plan
     stopping = Stopping(max_time_s)
-    folders = Folders(
-        cache=PROJECT_ROOT / plan.machine_config.cache_folder,
-        logs=chosen.store.log_folder(plan.run_id),
-        lock=lock_folder(plan.machine_config),
-    )
     progress = FanOut([for_console(Console(stderr=True))])
-    run_cohorts(Run(plan, chosen.catalog, chosen.store, folders, progress, stopping))
+    with machine_lock(lock_folder(plan.machine_config)):
+        chosen.store.create_run(plan)
+        folders = Folders(
+            cache=PROJECT_ROOT / plan.machine_config.cache_folder,
+            logs=chosen.store.log_folder(plan.run_id),
+        )
+        run_cohorts(Run(plan, chosen.catalog, chosen.store, folders, progress, stopping))
     return stopping.exit_code
 
 

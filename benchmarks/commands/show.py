@@ -11,6 +11,7 @@ from benchmarks.commands.selection import add_extend_argument, add_store_argumen
 from benchmarks.errors import EXIT_CASE_FAILED, EXIT_OK, NothingSelectedError
 
 if TYPE_CHECKING:
+    from benchmarks.analysis.metrics import Metric
     from benchmarks.analysis.summary import RunSummary
     from benchmarks.contract.plan import Plan
     from benchmarks.planning.catalog import Catalog
@@ -59,14 +60,22 @@ def show_plan(
     All records with the plan's result_keys count; if the plan is fresh, only those of its own run.
     `logs` is the folder to print before the names of logs.
     """
-    from benchmarks.analysis.metrics import with_extensions
     from benchmarks.analysis.summary import summarise
 
-    metrics = with_extensions(catalog.metrics)
+    metrics = metrics_of(plan, catalog)
     records = store.records(plan.run_id if plan.fresh else None)
     summary = summarise(plan, records, catalog.specs(), metrics=metrics)
     _print(summary, as_json=as_json, logs=logs)
     return EXIT_CASE_FAILED if summary.has_failures else EXIT_OK
+
+
+def metrics_of(plan: Plan, catalog: Catalog) -> tuple[Metric, ...]:
+    """The metrics of a plan's results; UsageError if one of an extension cannot be shown."""
+    from benchmarks.analysis.metrics import with_extensions
+    from benchmarks.documents.run import has_key
+
+    cases = [cell.case for cell in plan.cells]
+    return with_extensions(catalog.metrics, is_taken=lambda key: has_key(key, cases))
 
 
 def _print(summary: RunSummary, *, as_json: bool, logs: str) -> None:

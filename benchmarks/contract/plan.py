@@ -17,7 +17,7 @@ from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.contract.units import GIB
 
 PLAN_SCHEMA = "dyno.stored-plan/1"
-EARLIER_SCHEMAS = (PLAN_SCHEMA.replace("stored-", ""),)
+EARLIER_SCHEMAS = ("dyno.plan/1",)
 """Earlier names of this schema, for stored plans of the same shape."""
 MEMORY_SHARE = 0.9
 """Share of a memory that launches may take; the rest is for the system and the driver."""

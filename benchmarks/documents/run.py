@@ -6,8 +6,9 @@ latency.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from benchmarks.analysis.cells import CellSummary, Measured
@@ -16,8 +17,9 @@ from benchmarks.analysis.latency import REPORTED, Latency
 from benchmarks.analysis.metrics import METRICS, Metric
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
+from benchmarks.contract.case import Case
 from benchmarks.documents.axes import Axes, axes_of
-from benchmarks.documents.encoding import flat
+from benchmarks.documents.encoding import FLAT, flat
 from benchmarks.statistics.intervals import Interval
 from benchmarks.statistics.percentiles import HIGHEST_OF_LAUNCHES
 from benchmarks.statistics.ratios import RatioVerdict
@@ -148,6 +150,13 @@ def document(summary: RunSummary) -> RunDocument:
         cells=tuple(_cell(cell, summary.metrics) for cell in summary.cells),
         ratios=tuple(_ratio(one) for one in (*summary.ratios, *summary.costs)),
     )
+
+
+def has_key(key: str, cases: Iterable[Case]) -> bool:
+    """Whether a cell of these cases has this key for something that is no metric."""
+    own = {one.name for one in fields(RunCell) if FLAT not in one.metadata}
+    options = {name for case in cases for name in axes_of(case)["options"]}
+    return key in own | options or re.match(PERCENTILE_KEYS, key) is not None
 
 
 def _cell(cell: CellSummary, metrics: tuple[Metric, ...]) -> RunCell:

@@ -19,7 +19,7 @@ from benchmarks.equivalence.checks import check, first_failure
 from benchmarks.equivalence.norms import ratio, relative
 from benchmarks.equivalence.verdict import judge
 
-Suspects = Callable[[str], Iterable[tuple[str, np.ndarray]]]
+KnownMistakes = Callable[[str], Iterable[tuple[str, np.ndarray]]]
 """Maps a batch's name to (description, logits RBV) of known mistakes."""
 
 MIN_WEIGHTS_SHARE = 0.9
@@ -60,7 +60,7 @@ def judge_answers(
     tolerance: Tolerance,
     *,
     identity: str | None = None,
-    known_mistakes: Suspects = _nothing,
+    known_mistakes: KnownMistakes = _nothing,
     coarsest: float = 0.0,
 ) -> ParityVerdict:
     """The verdict on these answers, with the likely causes if they differ from the oracle's.
@@ -116,7 +116,7 @@ def likely_causes(
     oracle: Arrays,
     tolerance: Tolerance,
     *,
-    known_mistakes: Suspects = _nothing,
+    known_mistakes: KnownMistakes = _nothing,
     coarsest: float = 0.0,
 ) -> Iterator[str]:
     """The mistakes that explain these answers, the likeliest first."""
@@ -143,7 +143,7 @@ def likely_causes(
     if off[0] != names[0] and len(names) > 1:
         yield STALE_STATE
         return
-    found = list(_by_suspects(own.logits[off[0]], oracle[off[0]], known_mistakes(off[0])))
+    found = list(_nearest_mistakes(own.logits[off[0]], oracle[off[0]], known_mistakes(off[0])))
     if found:
         yield from found
         return
@@ -158,7 +158,7 @@ def likely_causes(
         )
 
 
-def _by_suspects(
+def _nearest_mistakes(
     own: np.ndarray, right: np.ndarray, known_mistakes: Iterable[tuple[str, np.ndarray]]
 ) -> Iterator[str]:
     """The mistakes that explain nearly all of the difference, the nearest first."""

@@ -150,7 +150,7 @@ def _looks_rounded(trace: Trace, first: Sequence[TensorError]) -> bool:
 
 def _in_the_loss(trace: Trace) -> Iterator[str]:
     """Causes if the statistics agree and the loss does not."""
-    named = list(_by_suspects(trace))
+    named = list(_mistakes_of_this_loss(trace))
     if named:
         yield from named
         return
@@ -179,7 +179,7 @@ def _in_the_loss(trace: Trace) -> Iterator[str]:
         yield "the loss itself: labels, mean or sum, smoothing"
 
 
-def _by_suspects(trace: Trace) -> Iterator[str]:
+def _mistakes_of_this_loss(trace: Trace) -> Iterator[str]:
     """The known mistakes whose loss equals this one and not the right one, the nearest first."""
     own, right, limit = float(trace.read["loss"]), float(trace.oracle["loss"]), trace.limit("loss")
     found = [

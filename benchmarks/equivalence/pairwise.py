@@ -7,19 +7,15 @@ equivalence only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.contract.evidence import UNPROVEN
+from benchmarks.contract.evidence import UNPROVEN, FirstStep
 from benchmarks.contract.task import Tolerance
 from benchmarks.equivalence.norms import relative
 
 AGREES = "agrees"
 DISAGREES = "disagrees"
-
-Evidence = Mapping[str, Any]
-
 
 LIMITS = {
     "loss": "loss",
@@ -28,7 +24,7 @@ LIMITS = {
     "statistics_norm": "gradient_norm",
     "answer_norm": "logits",
 }
-"""The numbers of the first step that are compared, each with the name of its tolerance. A wrong
+"""The fields of a FirstStep that are compared, each with the name of its tolerance. A wrong
 learning rate shows in the update, a wrong momentum of batch normalisation in the statistics.
 Inference has the norm of all logits."""
 
@@ -47,15 +43,15 @@ class Agreement:
 
 
 def agreement(
-    case: Sequence[Evidence | None],
-    reference: Evidence | None,
+    case: Sequence[FirstStep | None],
+    reference: FirstStep | None,
     tolerance: Tolerance | None,
 ) -> Agreement:
     """Whether every launch of a case agrees with the reference within the tolerance.
 
-    `case` holds the step-1 evidence of each launch, a number for each of LIMITS; it is None if the
-    workload has no such norm. With evidence missing the case is unproven; if one launch is off, or
-    not finite, it disagrees. The norms share the gradient's tolerance.
+    `case` holds the first step of each launch, None if it has no evidence of one. With evidence
+    missing the case is unproven; if one launch is off, or not finite, it disagrees. The norms share
+    the gradient's tolerance.
     """
     if tolerance is None:
         return Agreement(UNPROVEN, "the workload has no tolerance for this precision")
@@ -71,8 +67,9 @@ def agreement(
     )
 
 
-def _compare(launch: Evidence, reference: Evidence, tolerance: Tolerance) -> Agreement:
-    errors = {name: _error(launch.get(name), reference.get(name)) for name in LIMITS}
+def _compare(launch: FirstStep, reference: FirstStep, tolerance: Tolerance) -> Agreement:
+    numbers = {name: (getattr(launch, name), getattr(reference, name)) for name in LIMITS}
+    errors = {name: _error(*pair) for name, pair in numbers.items()}
     loss, norm = errors["loss"], errors["gradient_norm"]
     for name, error in errors.items():
         limit = tolerance.get(LIMITS[name], 0.0)
@@ -80,10 +77,7 @@ def _compare(launch: Evidence, reference: Evidence, tolerance: Tolerance) -> Agr
             what = name.replace("_", " ")
             reason = f"step-1 {what} is off by {error:.2g}, expected at most {limit:.2g}"
             return Agreement(DISAGREES, reason, loss, norm)
-    lacking = any(
-        error is None and (launch.get(name), reference.get(name)) != (None, None)
-        for name, error in errors.items()
-    )
+    lacking = any(errors[name] is None and pair != (None, None) for name, pair in numbers.items())
     if loss is None or lacking:
         return Agreement(UNPROVEN, "a launch has no evidence of its first step", loss, norm)
     return Agreement(AGREES, None, loss, norm)

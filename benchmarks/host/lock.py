@@ -16,14 +16,18 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.errors import EnvironmentNotReadyError
 from benchmarks.host.cpu_time import process_start_ticks
 
 LOCK_FILE = "dyno-machine.lock"
 SHARED_FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - shared on purpose: see `_open`
-MAX_OWNER_CHARACTERS = 1000
+MAX_OWNER_BYTES = 1000
+MAX_SINCE_CHARACTERS = 40
+NUM_PIDS = 2**31
+"""The bound of process ids: those that a C int holds."""
+ANOTHER_FOLDER = "choose another folder with machine.lock_folder"
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -75,6 +79,12 @@ def _open(path: Path) -> int:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentNotReadyError(
+            f"the folder of the machine's lock, {path.parent}, cannot be made: {error.strerror}",
+            hint=ANOTHER_FOLDER,
+        ) from error
+    try:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
             os.fchmod(fd, 0o666)  # whatever the umask
@@ -89,6 +99,15 @@ def _open(path: Path) -> int:
     return fd
 
 
+class _Owner(NamedTuple):
+    """The process that the file names as the lock's holder."""
+
+    pid: int
+    start_ticks: int | None
+    """When the process started; None only on a system without /proc."""
+    since: str
+
+
 def _owner() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
@@ -97,31 +116,44 @@ def _owner() -> dict[str, Any]:
     }
 
 
-def _read_owner(path: Path) -> dict[str, Any] | None:
-    """The holder as the file names it; None if the content is not what a holder writes."""
+def _read_owner(path: Path) -> _Owner | None:
+    """The holder as the file names it; None if the content is not what a holder writes.
+
+    Any user may have written the file: nothing in it is believed unchecked.
+    """
     try:
-        with open(os.open(path, os.O_RDONLY | _FLAGS), encoding="utf-8") as file:
-            owner = json.loads(file.read(MAX_OWNER_CHARACTERS))
-    except (OSError, ValueError):
+        fd = os.open(path, os.O_RDONLY | _FLAGS)
+        try:
+            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+            found = json.loads(os.read(fd, MAX_OWNER_BYTES)) if is_file else None
+        finally:
+            os.close(fd)
+    except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(owner, dict) or not isinstance(owner.get("pid"), int):
+    if not isinstance(found, dict):
         return None
-    return owner if str(owner.get("since")).isprintable() else None
+    pid, ticks, since = (found.get(name) for name in _Owner._fields)
+    own_ticks = process_start_ticks(os.getpid())
+    if type(pid) is not int or not 0 < pid < NUM_PIDS or type(ticks) is not type(own_ticks):
+        return None
+    if not isinstance(since, str) or len(since) > MAX_SINCE_CHARACTERS or not since.isprintable():
+        return None
+    return _Owner(pid, ticks, since)
 
 
-def _is_alive(owner: dict[str, Any]) -> bool:
+def _is_alive(owner: _Owner) -> bool:
     """Whether the process that wrote this still lives; its pid may have been reused since."""
     try:
-        os.kill(owner["pid"], 0)
+        os.kill(owner.pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass  # it lives, and belongs to another user
-    return process_start_ticks(owner["pid"]) == owner.get("start_ticks")
+    return process_start_ticks(owner.pid) == owner.start_ticks
 
 
-def _named(owner: dict[str, Any]) -> str:
-    return f"pid {owner['pid']}, since {owner['since']}"
+def _named(owner: _Owner) -> str:
+    return f"pid {owner.pid}, since {owner.since}"
 
 
 def _is_held(path: Path) -> EnvironmentNotReadyError:
@@ -136,5 +168,5 @@ def _is_held(path: Path) -> EnvironmentNotReadyError:
 def _is_unusable(path: Path, cause: str) -> EnvironmentNotReadyError:
     return EnvironmentNotReadyError(
         f"the machine's lock {path} cannot be opened: {cause}",
-        hint="remove it, or choose another folder with machine.lock_folder",
+        hint=f"remove it, or {ANOTHER_FOLDER}" if os.path.lexists(path) else ANOTHER_FOLDER,
     )

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.contract.plan import Interpreter
 from benchmarks.host.environment import allowed_environment, inherited_environment
 from benchmarks.storage.files import replace_whole
-from benchmarks.worker import probe as measuring_probe
+from benchmarks.worker import probe as worker_probe
 
 PROBE_TIMEOUT_S = 120.0
 MAX_REASON_CHARACTERS = 300
@@ -65,7 +65,7 @@ def probe(site: Site) -> Interpreter | str:
         folder = Path(name)
         output, log = folder / "probe.json", folder / "log"
         command = [
-            *(site.python, "-m", measuring_probe.__name__),
+            *(site.python, "-m", worker_probe.__name__),
             *(site.module, "--output", str(output)),
         ]
         environment = allowed_environment(
@@ -89,7 +89,7 @@ def _key(site: Site) -> str:
         list(site.python_path),
         [_installed(folder) for folder in site.packages_folders],
         _files_hash(site.source_folder),
-        _files_hash(Path(measuring_probe.__file__)),
+        _files_hash(Path(worker_probe.__file__)),
         sorted(item for item in inherited_environment().items() if item[0] != "PATH"),
         _device_files(),
     ]

@@ -30,7 +30,7 @@ HOW_TO_READ_LATENCY = (
     " all launches, each a request or a batch of requests; first answer: export or conversion,"
     " loading and the first request"
 )
-BEST_PRODUCT = "the fastest matmul measured here"
+FASTEST_MATMUL = "the fastest matmul measured here"
 SETTING_WORDS = {
     "integer_products": "convolutions and matmuls in integers",
     "products": "measured matmul precision",
@@ -179,7 +179,7 @@ def _utilisation(summary: RunSummary) -> Iterator[str]:
     for workload in dict.fromkeys(cell.case.work.workload for cell in summary.cells):
         cells = [cell for cell in summary.cells if cell.case.work.workload == workload]
         for peak, shares in (
-            (f"share of the roofline, {BEST_PRODUCT}", [(one, one.mfu_roof) for one in cells]),
+            (f"share of the roofline, {FASTEST_MATMUL}", [(one, one.mfu_roof) for one in cells]),
             ("MFU, share of the datasheet's dense peak", [(one, one.mfu_spec) for one in cells]),
         ):
             parts = [(one, f" {100 * share:.0f} %") for one, share in shares if share]
@@ -188,7 +188,7 @@ def _utilisation(summary: RunSummary) -> Iterator[str]:
                 yield f"{peak}: {_by_group(parts)}; counted: {counted}"
         faster = [(one, f" {one.above_roof:.2f} times") for one in cells if one.above_roof]
         if faster:
-            yield f"no roofline: these cases exceeded {BEST_PRODUCT}: {_by_group(faster)}"
+            yield f"no roofline: these cases exceeded {FASTEST_MATMUL}: {_by_group(faster)}"
 
 
 def _aa(summary: RunSummary) -> Iterator[str]:

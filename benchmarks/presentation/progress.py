@@ -26,7 +26,7 @@ class LineProgress:
     def begin(self, number: int, estimate_s: float | None, *, what: str) -> None:
         """Print how much there is to do."""
         self._clock.begin(number, estimate_s)
-        self._line(f"{number} {what}{self._clock.remaining()}")
+        self._line(f"{what}{self._clock.remaining()}")
 
     def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
         """Print which launches come together."""
@@ -72,7 +72,7 @@ class LiveProgress:
     def begin(self, number: int, estimate_s: float | None, *, what: str) -> None:
         """Open the display."""
         self._clock.begin(number, estimate_s)
-        self._title = f"{number} {what}"
+        self._title = what
         self._live.start()
 
     def cohort(self, index: int, title: str, case_ids: list[str]) -> None:

@@ -5,6 +5,8 @@ Progress on a terminal is one listener; a tracker or an exporter is another.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -15,7 +17,7 @@ class Listener(Protocol):
     """Receives the events of a run, or of proofs, between turns: nothing is timed meanwhile."""
 
     def begin(self, number: int, estimate_s: float | None, *, what: str) -> None:
-        """A run or its proofs begin: `number` cohorts or cells, as `what` says."""
+        """A run or its proofs begin: `what` says for people how many cohorts or cells."""
 
     def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
         """The index-th cohort begins."""
@@ -40,7 +42,8 @@ class FanOut:
     """A listener that passes every event to several others, in order.
 
     A listener that raises must not cost a measurement: it gets no further events, and the others
-    get its error as one note. An exception that ends the run (Ctrl-C) passes through.
+    get its error as one note, or stderr does if no listener is left. An exception that ends the run
+    (Ctrl-C) passes through.
     """
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
@@ -83,4 +86,8 @@ class FanOut:
             except Exception as error:  # noqa: BLE001 - a listener may raise anything
                 self._listeners.remove(listener)
                 name, cause = type(listener).__name__, f"{type(error).__name__}: {error}"
-                self.note(f"{name} failed and gets no further events ({cause})")
+                failure = f"{name} failed and gets no further events ({cause})"
+                self.note(failure)
+                if not self._listeners:
+                    with contextlib.suppress(OSError, ValueError):  # stderr is closed
+                        sys.stderr.write(f"{failure}\n")

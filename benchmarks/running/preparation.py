@@ -35,8 +35,6 @@ class Folders:
     """Canonical arrays and compile caches, which are kept between runs."""
     logs: Path
     """The launches' output, beside the records."""
-    lock: Path
-    """The folder of the lock that lets one run measure at a time."""
 
 
 def lock_folder(config: MachineConfig) -> Path:

@@ -16,9 +16,9 @@ from benchmarks.contract.message import LaunchRequest
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.contract.record import SERIAL
 from benchmarks.contract.units import in_gib
-from benchmarks.host.lock import machine_lock
 from benchmarks.host.machine import effective_cores, total_memory_bytes
 from benchmarks.planning.catalog import Catalog
+from benchmarks.presentation.wording import count
 from benchmarks.running.guard import Guard
 from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
 from benchmarks.running.listeners import Listener
@@ -70,12 +70,12 @@ class Run:
 
 
 def run(current: Run) -> None:
-    """Measure every cohort of the plan, and store the records."""
-    with machine_lock(current.folders.lock), Guard() as guard, current.stopping:
-        current.progress.begin(
-            len(current.plan.cohorts), current.plan.estimate_s, what="cohorts to measure"
-        )
-        references = _grounds(current, guard)
+    """Measure every cohort, and store the records; the caller holds the machine's lock."""
+    with Guard() as guard, current.stopping:
+        num_cohorts = len(current.plan.cohorts)
+        what = f"{count(num_cohorts, 'cohort')} to measure"
+        current.progress.begin(num_cohorts, current.plan.estimate_s, what=what)
+        references = _references(current, guard)
         try:
             for index, cohort in enumerate(current.plan.cohorts):
                 if current.stopping.requested:
@@ -89,7 +89,7 @@ def run(current: Run) -> None:
             current.progress.end()
 
 
-def _grounds(current: Run, guard: Guard) -> References:
+def _references(current: Run, guard: Guard) -> References:
     prover = prover_of(
         current.plan,
         current.catalog,

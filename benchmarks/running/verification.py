@@ -9,8 +9,8 @@ from benchmarks.contract.case import Case
 from benchmarks.contract.evidence import FAIL, NOT_COMPARABLE, SKIP, UNPROVEN, ParityVerdict
 from benchmarks.contract.plan import Cell, Plan
 from benchmarks.documents.parity import ProvenCell
-from benchmarks.host.lock import machine_lock
 from benchmarks.planning.catalog import Catalog
+from benchmarks.presentation.wording import count
 from benchmarks.running.guard import Guard
 from benchmarks.running.listeners import Listener
 from benchmarks.running.oracles import Known, Oracles
@@ -31,12 +31,15 @@ class Verification:
     stopping: Stopping
 
     def prove_all(self) -> list[ProvenCell]:
-        """A verdict for every cell of the plan; one that cannot run has its reason."""
+        """A verdict for every cell of the plan; one that cannot run has its reason.
+
+        The caller holds the machine's lock.
+        """
         proven: list[ProvenCell] = []
         cells = self.plan.cells
         num_to_prove = sum(cell.action != "skip" for cell in cells)
-        with machine_lock(self.folders.lock), Guard() as guard, self.stopping:
-            self.progress.begin(num_to_prove, None, what="cells to prove")
+        with Guard() as guard, self.stopping:
+            self.progress.begin(num_to_prove, None, what=f"{count(num_to_prove, 'cell')} to prove")
             try:
                 proven.extend(self._prove_each(guard))
             except StopNowError:

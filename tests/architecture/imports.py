@@ -47,6 +47,28 @@ NEWER_ARGUMENTS = {
     "zip": {"strict"},
 }
 """What later versions of Python added to calls, which no linter's target version tells."""
+NEWER_NAMES = {
+    "asyncio": {"Runner", "TaskGroup", "timeout"},
+    "contextlib": {"aclosing", "chdir"},
+    "dataclasses": {"KW_ONLY"},
+    "datetime": {"UTC"},
+    "enum": {"ReprEnum", "StrEnum", "member", "nonmember", "verify"},
+    "hashlib": {"file_digest"},
+    "inspect": {"get_annotations"},
+    "itertools": {"batched", "pairwise"},
+    "math": {"cbrt", "exp2", "sumprod"},
+    "operator": {"call"},
+    "statistics": {"correlation", "covariance", "linear_regression"},
+    "sys": {"exception", "orig_argv", "stdlib_module_names"},
+    "types": {"EllipsisType", "NoneType", "NotImplementedType", "UnionType"},
+    "typing": {
+        *("Concatenate", "LiteralString", "Never", "NotRequired", "ParamSpec", "Required", "Self"),
+        *("TypeAlias", "TypeGuard", "TypeVarTuple", "Unpack", "assert_never", "assert_type"),
+        *("dataclass_transform", "override", "reveal_type"),
+    },
+}
+"""What later versions of Python added to modules of the standard library."""
+NEWER_MODULES = {"compression", "tomllib"}
 FRAMEWORK_FILES = ("/adapter.py", "/keras/model.py", "_impl.py")
 """Files that may import a framework, beside those in a framework's folder of a model."""
 
@@ -147,6 +169,16 @@ def framework_violations(modules: dict[str, str]) -> list[str]:
     ]
 
 
+def relative_violations(modules: dict[str, str]) -> list[str]:
+    """Relative imports: the other rules read the names of modules, which these leave out."""
+    return [
+        f"{path}:{node.lineno}: {ast.unparse(node)}"
+        for path, source in modules.items()
+        for node in ast.walk(parsed(source))
+        if isinstance(node, ast.ImportFrom) and node.level > 0
+    ]
+
+
 def worker_violations(modules: dict[str, str]) -> list[str]:
     """Imports, in what a worker loads, of anything that a framework's interpreter may lack."""
     found = []
@@ -163,7 +195,7 @@ def worker_violations(modules: dict[str, str]) -> list[str]:
 
 
 def python_violations(modules: dict[str, str]) -> list[str]:
-    """What the oldest Python in which a worker runs does not have: syntax, and calls' arguments."""
+    """What the oldest Python of a worker does not have: syntax, calls' arguments, and names."""
     found = []
     for path, source in modules.items():
         if not _runs_in_worker(path):
@@ -173,13 +205,26 @@ def python_violations(modules: dict[str, str]) -> list[str]:
         except SyntaxError as error:
             found.append(f"{path}:{error.lineno}: {error.msg}")
             continue
+        found += [
+            f"{path}:{item.line}: {item.module}"
+            for item in imports(path, source)
+            if _is_newer(item.module)
+        ]
         for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and _is_newer(ast.unparse(node)):
+                found.append(f"{path}:{node.lineno}: {ast.unparse(node)}")
             if isinstance(node, ast.Call):
                 newer = NEWER_ARGUMENTS.get(ast.unparse(node.func).split(".")[-1], set())
                 found += [
                     f"{path}:{node.lineno}: {one.arg}=" for one in node.keywords if one.arg in newer
                 ]
     return found
+
+
+def _is_newer(name: str) -> bool:
+    """Whether this module, or this name of a module, is missing in a worker's oldest Python."""
+    module, _, own = name.rpartition(".")
+    return own in NEWER_NAMES.get(module, ()) or name.split(".")[0] in NEWER_MODULES
 
 
 def purity_violations(modules: dict[str, str]) -> list[str]:
@@ -238,14 +283,10 @@ def _layer(module: str) -> str | None:
     return _room(module) if _room(module) in LAYERS else None
 
 
-OPTIONAL_IN_WORKER = {"pynvml"}
-"""Imported where it is there, and done without where it is not."""
-
-
 def _is_in_worker(module: str, allowed: set[str]) -> bool:
     package = module.split(".")[0]
     if package == "benchmarks":
         layer = _layer(module)
         return layer is None or layer in WORKER_LAYERS
-    known = {"numpy", "workloads", "__future__"} | allowed | OPTIONAL_IN_WORKER
+    known = {"numpy", "workloads", "__future__"} | allowed
     return package in known or package in sys.stdlib_module_names

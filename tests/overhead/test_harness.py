@@ -75,7 +75,7 @@ def setup(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Set
     execution = {"pytorch": "eager", "tensorflow": "graph", "jax": "compiled"}[framework]
     axes = [f"framework={framework}", f"execution={execution}", "batch_size=4", "precision=fp32"]
     catalog = discover()
-    folders = Folders(cache=PROJECT_ROOT / ".dyno", logs=tmp_path, lock=tmp_path)
+    folders = Folders(cache=PROJECT_ROOT / ".dyno", logs=tmp_path)
 
     def of_size(size: str) -> Setup:
         plan = make_plan(

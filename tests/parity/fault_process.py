@@ -49,7 +49,7 @@ class FaultProcess:
     def __init__(self, group: Group, *, folder: Path, cache: Path) -> None:
         self._group = group
         self._folder = folder
-        self._folders = Folders(cache=cache, logs=folder / "logs", lock=folder / "lock")
+        self._folders = Folders(cache=cache, logs=folder / "logs")
         self._extension = folder / f"planted{next(_numbers)}"
         self._plan = make_plan(
             PlanRequest(

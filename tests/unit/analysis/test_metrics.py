@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 
@@ -21,6 +22,7 @@ from benchmarks.analysis.metrics import (
 from benchmarks.analysis.summary import summarise
 from benchmarks.contract.plan import Cell
 from benchmarks.errors import UsageError
+from benchmarks.statistics.intervals import Interval
 from benchmarks.storage.store import Store
 from tests.unit.analysis.records import case, cohorts, plan, record
 
@@ -146,6 +148,10 @@ def test_a_source_that_fails_is_named_with_the_launch():
         (fake(name="export_s"), "the name export_s is taken"),
         (fake(name="step_s"), "the name step_s is taken"),
         (fake(numbers=(Number("export_s", median),)), "the key export_s is taken"),
+        (fake(format="nonsense"), "format='nonsense', expected one of number, seconds, gib"),
+        (fake(better="faster"), "better='faster', expected one of higher, lower, None"),
+        (fake(rows="few"), "rows='few', expected one of all, steps, requests"),
+        (fake(numbers=("import_s",)), "expected a tuple of Number"),
     ],
 )
 def test_a_metric_that_is_none_or_taken_is_refused(found, message):
@@ -154,11 +160,43 @@ def test_a_metric_that_is_none_or_taken_is_refused(found, message):
     assert with_extensions([]) == METRICS
 
 
-def test_a_key_that_the_document_has_for_something_else_is_refused(store, extension, capsys):
+def _fails(own, column):
+    raise KeyError(column)
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [
+        (Number("import_s", _fails), "KeyError: 'import_s'"),
+        (Number("import_s", interval, has_interval=True), "ValueError: "),  # log(-1)
+        (Number("import_s", lambda own, column: Interval(1.0, None, None, 1)), "expected a number"),
+        (Number("import_s", median, has_interval=True), "expected an Interval"),
+        (Number("import_s", lambda own, column: "long"), "TypeError: "),
+    ],
+)
+def test_an_aggregation_that_fails_is_named_with_its_key(number, cause):
+    metric = fake(source=lambda record: -1.0, numbers=(number,))
+    with pytest.raises(UsageError, match=f"^metric import_s: import_s failed: .*{cause}"):
+        summarise(plan([BASE]), cohorts({BASE: 0.1}), {}, metrics=(metric,))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("changes", [{}, {"is_integer": True}])
+def test_an_aggregate_that_is_not_finite_counts_as_none(value, changes):
+    metric = fake(numbers=(Number("import_s", lambda own, column: value),), **changes)
+    summary = summarise(plan([BASE]), cohorts({BASE: 0.1}), {}, metrics=(metric,))
+    assert summary.cells[0].measured.metrics == {"import_s": None}
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+@pytest.mark.parametrize("key", ["status", "workload", "latency_p75_ms"])
+def test_a_key_that_the_document_has_for_something_else_is_refused(
+    key, as_json, store, extension, capsys
+):
     file = f"{extension}/metrics/imports.py"
-    text = FAKE.replace("import_worst_s", "status")
+    text = FAKE.replace("import_worst_s", key)
     with open(file, "w") as stream:
         stream.write(text)
-    words = ["show", "--store", str(store.folder), "--extend", extension, "--json"]
+    words = ["show", "--store", str(store.folder), "--extend", extension, *as_json]
     assert cli.main(words) == 2
-    assert capsys.readouterr().err == "the document has two values for status\n"
+    assert capsys.readouterr().err == f"metrics: the key {key} is taken already\n"

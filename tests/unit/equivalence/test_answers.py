@@ -120,3 +120,8 @@ def test_a_model_without_its_weights_is_named_first():
     assert "variables that were not frozen" in next(likely_causes(small, {}, {}))
     whole = Answers(off(), 0.0, artefact_bytes=101_900_000, weight_bytes=102_000_000)
     assert list(likely_causes(whole, ORACLE, TOLERANCE)) == []
+
+
+def test_without_an_oracle_answers_that_are_alike_have_no_likely_cause():
+    bad = np.full((1, 2, 3), np.nan)
+    assert list(likely_causes(Answers({"batch64": bad, "batch65": bad}, 0.0), {}, {})) == []

@@ -103,9 +103,66 @@ def test_what_is_no_plain_file_is_refused_and_left_alone(kind: str, tmp_path: Pa
 
 def test_a_holder_that_would_write_to_the_terminal_is_not_told(tmp_path: Path) -> None:
     owner = {"pid": os.getpid(), "start_ticks": process_start_ticks(os.getpid())}
-    for since, told in (("noon", f"pid {os.getpid()}, since noon"), ("\x1b[2J", None)):
+    told_since = [
+        ("noon", f"pid {os.getpid()}, since noon"),
+        ("\x1b[2J", None),
+        ("long" * 20, None),
+    ]
+    for since, told in told_since:
         (tmp_path / LOCK_FILE).write_text(json.dumps({**owner, "since": since}))
         assert holder(tmp_path) == told
+
+
+FORGED = {"pid": os.getpid(), "start_ticks": process_start_ticks(os.getpid()), "since": "noon"}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        *({**FORGED, "pid": pid} for pid in (10**30, 2**31, 0, -1, True, 1.0, "1", None)),
+        *({"pid": pid, "since": "noon"} for pid in (0, -1, True, 2**31 - 1)),
+        {**FORGED, "start_ticks": None if FORGED["start_ticks"] else 1},
+        {**FORGED, "start_ticks": str(FORGED["start_ticks"])},
+        {**FORGED, "since": 5},
+        [FORGED],
+    ],
+)
+def test_a_forged_holder_is_none(forged: object, tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).write_text(json.dumps(FORGED))
+    assert holder(tmp_path) is not None
+    (tmp_path / LOCK_FILE).write_text(json.dumps(forged))
+    assert holder(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", [b"[" * 1000, b"\xff", b"", b"9" * 999])
+def test_a_file_that_is_no_holder_names_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).write_bytes(content)
+    assert holder(tmp_path) is None
+
+
+def test_looking_at_a_folder_in_the_files_place_keeps_no_file_open(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).mkdir()
+    first = os.dup(0)  # the lowest free descriptor
+    os.close(first)
+    assert holder(tmp_path) is None
+    again = os.dup(0)
+    os.close(again)
+    assert again == first
+
+
+def test_the_hint_is_to_remove_only_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / LOCK_FILE).mkdir(parents=True)
+    another = "choose another folder with machine.lock_folder"
+    for name, message, hint in [
+        ("file", "cannot be made: File exists", another),
+        ("file/below", "cannot be made: Not a directory", another),
+        ("taken", "cannot be opened: Is a directory", f"remove it, or {another}"),
+    ]:
+        with pytest.raises(EnvironmentNotReadyError) as refused, machine_lock(tmp_path / name):
+            pass
+        assert message in str(refused.value)
+        assert refused.value.hint == hint
 
 
 def test_the_machines_lock_is_one_for_every_environment(

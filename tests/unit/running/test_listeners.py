@@ -1,5 +1,7 @@
 """Several listeners of one run."""
 
+import io
+
 import pytest
 
 from benchmarks.running.listeners import FanOut
@@ -58,11 +60,26 @@ def test_a_listener_that_raises_is_dropped_and_its_error_is_noted_once(position)
     assert [event for event, *_ in healthy.events].count("phase") == 1
 
 
-def test_listeners_that_all_raise_do_not_stop_the_run():
+def test_listeners_that_all_raise_are_named_on_stderr_and_do_not_stop_the_run(capsys):
     broken = [Heard(raises_at="phase"), Heard(raises_at="note")]
     tell_all(FanOut(broken))
     events = [[event for event, *_ in one.events] for one in broken]
     assert events == [["begin", "cohort", "phase"], ["begin", "cohort", "note"]]
+    failure = "Heard failed and gets no further events (ConnectionError: no tracker there)\n"
+    assert capsys.readouterr().err == 2 * failure
+
+
+def test_the_only_listener_that_raises_is_named_on_stderr_once(capsys):
+    tell_all(FanOut([Heard(raises_at="begin")]))
+    failure = "Heard failed and gets no further events (ConnectionError: no tracker there)\n"
+    assert capsys.readouterr().err == failure
+
+
+def test_a_closed_stderr_does_not_stop_the_run(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    tell_all(FanOut([Heard(raises_at="begin")]))
 
 
 def test_a_request_to_stop_passes():

@@ -14,7 +14,7 @@ WORK = Work("toy", 1, "tiny", 2, ())
 
 def test_arrays_are_named_by_all_source_that_they_depend_on(tmp_path: Path) -> None:
     world = World(tmp_path)
-    folders = Folders(tmp_path / "cache", tmp_path / "logs", tmp_path)
+    folders = Folders(tmp_path / "cache", tmp_path / "logs")
     before = data_folder(world.catalog(), WORK, folders)
     assert data_folder(world.catalog(), WORK, folders) == before
     catalog = world.catalog()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from benchmarks.contract.plan import CohortPlan, LaunchPlan
 from benchmarks.contract.record import SERIAL, TOGETHER
-from benchmarks.running import runner
+from benchmarks.running import runner, verification
 from benchmarks.running.launch import LaunchEndedError
+from benchmarks.running.preparation import Folders
+from benchmarks.running.stopping import Stopping
 
 
 class Importing:
@@ -67,6 +70,34 @@ def test_a_launch_that_is_out_keeps_no_other_from_its_import(
     assert events == ["dies", "out", "dies imported", "c", "c imported"]
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (1, ("1 cohort to measure", "1 cell to prove")),
+        (2, ("2 cohorts to measure", "2 cells to prove")),
+    ],
+)
+def test_what_there_is_to_do_is_counted_in_words(
+    number: int, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    progress = SimpleNamespace(
+        begin=lambda number, estimate_s, *, what: said.append(what), end=lambda: None
+    )
+    stopping: Any = Stopping()
+    stopping.exit_code = 130  # so nothing is measured
+    cells = [SimpleNamespace(action="run")] * number
+    plan: Any = SimpleNamespace(cohorts=[None] * number, cells=cells, estimate_s=None)
+    store: Any = None
+    folders = Folders(cache=tmp_path, logs=tmp_path)
+    nothing: Any = None
+    monkeypatch.setattr(runner, "_references", lambda current, guard: None)
+    runner.run(runner.Run(plan, nothing, store, folders, cast("Any", progress), stopping))
+    monkeypatch.setattr(verification.Verification, "_prove_each", lambda self, guard: cells)
+    verification.Verification(plan, nothing, folders, cast("Any", progress), stopping).prove_all()
+    assert tuple(said) == expected
+
+
 # Which launches are alive at once
 
 
@@ -99,7 +130,7 @@ def test_launches_of_a_cohort_are_alive_at_once(monkeypatch: pytest.MonkeyPatch)
     assert runs_of(TOGETHER, monkeypatch)[-1] == ["a", "b"]
 
 
-def test_serial_launches_come_one_by_one_after_all_their_grounds(
+def test_serial_launches_come_one_by_one_after_all_their_references(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = runs_of(SERIAL, monkeypatch)

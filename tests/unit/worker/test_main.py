@@ -11,7 +11,7 @@ from benchmarks.worker import main
 
 @pytest.fixture
 def context():
-    """A stage on the CPU whose framework tells of its memory as XLA does."""
+    """A launch's context on the CPU whose framework reports memory errors as XLA does."""
     return SimpleNamespace(
         launch=SimpleNamespace(settings=SimpleNamespace(device="cpu")),
         capabilities=SimpleNamespace(out_of_memory_patterns=("RESOURCE_EXHAUSTED",)),

@@ -80,7 +80,7 @@ def test_every_suspect_is_far_from_right_and_from_the_others(right):
         assert min(others) > 10 * limit, mistake
 
 
-def test_the_suspects_of_the_spec_are_those_of_all_requests_of_a_batch():
+def test_the_known_mistakes_of_the_spec_are_in_all_requests_of_a_batch():
     mistake, logits = next(SPEC.task.known_mistakes(WORK, ARRAYS, {"images": IMAGES}))
     assert "training mode" in mistake
     assert logits.shape == (1, 2, 1000)

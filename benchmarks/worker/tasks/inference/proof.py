@@ -17,7 +17,6 @@ from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import RequestProgram
 from benchmarks.contract.task import WITHHELD, Inference
 from benchmarks.equivalence.answers import (
-    SAME_ANSWER,
     Answers,
     judge_answers,
     likely_causes,
@@ -188,8 +187,7 @@ class InferenceChecker:
         """LaunchFailedError with the likely cause if an answer is not finite."""
         bad = [name for name, one in answers.logits.items() if not np.isfinite(one).all()]
         if bad:
-            causes = (one for one in likely_causes(answers, {}, {}) if one != SAME_ANSWER)
-            cause = next(causes, None)
+            cause = next(likely_causes(answers, {}, {}), None)
             likely = f"; likely: {cause}" if cause else ""
             raise LaunchFailedError("nonfinite", f"answers to {bad[0]} are not finite{likely}")
 
