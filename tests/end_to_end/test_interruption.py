@@ -6,12 +6,11 @@ import signal
 from pathlib import Path
 
 import dyno_cli as cli
-import psutil
 import pytest
+from held_run import HeldRun, is_asleep
 
 from benchmarks.host.machine import effective_cores
 from benchmarks.storage.store import Store
-from tests.fakes import extension as fakes
 
 PHASES = ("import", "build", "load", "first_step", "turn", "finish")
 RUN = (
@@ -22,68 +21,11 @@ RUN = (
 )
 
 
-class HeldRun:
-    """A run whose slow fake is held in a phase of its launch of this number, until it is let go."""
-
-    def __init__(self, folder: Path, phase: str, *overrides: str, launch: int = 1) -> None:
-        self.store = folder / "runs"
-        self.extension = fakes.write(folder)
-        self._held = self.extension / "held"
-        self._held.mkdir()
-        self._phase, self._launch = phase, launch
-        self._hold.touch()
-        keys = {override.split("=")[0] for override in overrides}
-        kept = [argument for argument in RUN if argument.split("=")[0] not in keys]
-        self.parent = cli.start(
-            "run", *kept, *overrides, store=self.store, extension=self.extension
-        )
-
-    def reach(self) -> None:
-        """Return once the launch is held."""
-        cli.wait_for(lambda: self.num_in(self._phase) == self._launch, f"phase {self._phase}")
-
-    def num_in(self, phase: str) -> int:
-        """How many launches of the slow fake have reached a phase."""
-        arrivals = self._held / phase
-        return arrivals.stat().st_size if arrivals.exists() else 0
-
-    def let_go(self) -> None:
-        """Hold no launch any more."""
-        self._hold.unlink()
-
-    def interrupt(self) -> None:
-        """Send Ctrl-C, and return once it has been handled: two at once would be merged."""
-        self.parent.send_signal(signal.SIGINT)
-        pending = 1 << (signal.SIGINT - 1)
-        cli.wait_for(lambda: not pending_signals(self.parent.pid) & pending, "the signal's arrival")
-        cli.wait_for(lambda: is_asleep(self.parent.pid), "the end of its handling")
-
-    @property
-    def statuses(self) -> set[str]:
-        """The statuses of the records that were kept."""
-        return {record.status for record in Store(self.store).records()}
-
-    @property
-    def _hold(self) -> Path:
-        return self._held / f"{self._phase}.{self._launch}"
-
-
-def pending_signals(pid: int) -> int:
-    """The signals that the process has not taken yet, as a mask."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("ShdPnd:")[2].split()[0], 16)
-
-
-def is_asleep(pid: int) -> bool:
-    """Whether the process waits for something."""
-    return psutil.Process(pid).status() == psutil.STATUS_SLEEPING
-
-
 @pytest.mark.parametrize("phase", PHASES)
 def test_killed_in_any_phase_it_leaves_no_worker_and_a_store_that_continues(
     phase: str, tmp_path: Path
 ) -> None:
-    run = HeldRun(tmp_path, phase, launch=2)
+    run = HeldRun(tmp_path, RUN, phase, launch=2)
     run.reach()
     run.parent.kill()
     run.parent.wait()
@@ -103,7 +45,7 @@ def test_killed_in_any_phase_it_leaves_no_worker_and_a_store_that_continues(
 
 
 def test_one_interrupt_ends_after_the_round_and_keeps_it(tmp_path: Path) -> None:
-    run = HeldRun(tmp_path, "turn", "protocol.max_rounds=1000", "protocol.min_rounds=1")
+    run = HeldRun(tmp_path, RUN, "turn", "protocol.max_rounds=1000", "protocol.min_rounds=1")
     run.reach()
     run.interrupt()
     run.let_go()
@@ -113,7 +55,7 @@ def test_one_interrupt_ends_after_the_round_and_keeps_it(tmp_path: Path) -> None
 
 
 def test_an_interrupt_before_the_first_round_ends_the_preparation(tmp_path: Path) -> None:
-    run = HeldRun(tmp_path, "build")
+    run = HeldRun(tmp_path, RUN, "build")
     run.reach()
     run.parent.send_signal(signal.SIGTERM)
     assert run.parent.wait(cli.LIMIT_S) == 143
@@ -122,7 +64,7 @@ def test_an_interrupt_before_the_first_round_ends_the_preparation(tmp_path: Path
 
 @pytest.mark.skipif(effective_cores() < 2, reason="on one core they import one by one")
 def test_nothing_is_prepared_while_another_launch_imports(tmp_path: Path) -> None:
-    run = HeldRun(tmp_path, "build", "framework=fake_steady,fake_slow,fake_hang_import")
+    run = HeldRun(tmp_path, RUN, "build", "framework=fake_steady,fake_slow,fake_hang_import")
     cli.wait_for(lambda: run.num_in("import") == 1, "the import")
     run_id = Store(run.store).runs()[-1]
     for pid in (run.parent.pid, *cli.marked_processes(run_id), run.parent.pid):
@@ -134,7 +76,7 @@ def test_nothing_is_prepared_while_another_launch_imports(tmp_path: Path) -> Non
 
 
 def test_a_second_interrupt_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
-    run = HeldRun(tmp_path, "turn")
+    run = HeldRun(tmp_path, RUN, "turn")
     run.reach()
     run_id = Store(run.store).runs()[-1]
     run.interrupt()
