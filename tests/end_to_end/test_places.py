@@ -80,4 +80,6 @@ def test_what_says_that_its_mathematics_is_another_one_is_measured_and_not_compa
     assert cell["parity_reason"] == OTHERWISE["DIFFERS"]["fake_train"]
     assert cell["step_s"] == pytest.approx(STEP_S, rel=READING)
     for base in ("fake_steady", "fake_two"):
-        assert _ratio(libraries, "fake_otherwise", base)["verdict"] == "not_comparable"
+        found = _ratio(libraries, "fake_otherwise", base)
+        assert found["verdict"] == "not_comparable"
+        assert (found["ratio"], found["low"], found["high"]) == (None, None, None)
