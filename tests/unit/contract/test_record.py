@@ -147,13 +147,6 @@ def test_reads_the_records_of_older_schemas(
     assert record_from_json(again) == record
 
 
-def test_an_inspection_that_failed_before_schema_4_is_read_as_a_failure() -> None:
-    old = old_record("schema_3_last")
-    old["evidence"]["effective"] = {"failure": "KeyError: 'x'"}
-    evidence = record_from_json(old).evidence
-    assert (evidence.effective, evidence.inspection_failure) == (None, "KeyError: 'x'")
-
-
 def test_defaults_of_older_schemas_hold_for_no_record_of_today() -> None:
     old = old_record("schema_3_first")
     with pytest.raises(ValueError, match="num_products"):
