@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
@@ -15,6 +15,7 @@ def library_costs(
     outcomes: Mapping[str, Outcome],
     blocks: pd.DataFrame,
     *,
+    incomparable: Collection[str],
     max_rounds: int,
 ) -> list[CaseRatio]:
     """The comparisons of libraries with the same case of what they compute with.
@@ -29,5 +30,5 @@ def library_costs(
         if on_base and on_base.case_id in outcomes and on_base.case_id != bases.get(case_id):
             own[case_id] = on_base.case_id
     concerned = {name: outcomes[name] for name in (*own.values(), *own)}
-    found = compare_all(own, concerned, blocks, max_rounds=max_rounds)
+    found = compare_all(own, concerned, blocks, incomparable=incomparable, max_rounds=max_rounds)
     return [one for one in found if not one.aa]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -48,7 +48,7 @@ class CaseRatio:
     case: str
     aa: bool
     ratio: Ratio | None
-    """None if no cohort has a round that is valid for both."""
+    """None if no cohort has a round that is valid for both, or the two are not comparable."""
     verdict: RatioVerdict
     effort: Effort | None = None
     resident: Resident | None = None
@@ -67,12 +67,14 @@ def compare_all(
     outcomes: Mapping[str, Outcome],
     blocks: pd.DataFrame,
     *,
+    incomparable: Collection[str],
     max_rounds: int,
 ) -> list[CaseRatio]:
     """The comparison of each ok case with its ok base, with a verdict by the numbers alone.
 
     The p-values of the comparisons with one base are adjusted together (Holm). A/A comparisons are
-    not among them: they check the machine.
+    not among them: they check the machine. A comparison with one of the `incomparable` case_ids,
+    which do other mathematics than the workload's, has no ratio and is not among them either.
     """
     by_base: dict[str, list[CaseRatio]] = defaultdict(list)
     for case_id, outcome in outcomes.items():
@@ -82,7 +84,12 @@ def compare_all(
             continue
         aa = base_id == case_id
         found = pairs(base.launches(), outcome.launches(replica=int(aa)))
-        if found or not aa:
+        if not aa and (case_id in incomparable or base_id in incomparable):
+            resident = _resident(found)
+            by_base[base_id].append(
+                CaseRatio(base_id, case_id, aa, None, "not_comparable", resident=resident)
+            )
+        elif found or not aa:
             by_base[base_id].append(_compare(base_id, case_id, found, blocks, max_rounds))
     return [judged for family in by_base.values() for judged in _judge(family)]
 
@@ -149,6 +156,6 @@ def _judge(family: Sequence[CaseRatio]) -> list[CaseRatio]:
     adjusted = {one.case: p for one, p in zip(tested, holm(p_values), strict=True)}
     judged = []
     for one in family:
-        said = verdict(one.ratio, adjusted_p=adjusted.get(one.case)) if one.ratio else "cant_tell"
+        said = verdict(one.ratio, adjusted_p=adjusted.get(one.case)) if one.ratio else one.verdict
         judged.append(replace(one, verdict=said))
     return judged

@@ -94,8 +94,16 @@ def summarise(
     launches = launch_frame(counted, blocks, {one.name: one.of for one in metrics})
     measured = {case_id: measure(outcome, launches, metrics) for case_id, outcome in found.items()}
     parity = parities(plan.bases, found, specs)
-    ratios = compare_all(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
-    costs = library_costs(plan.bases, found, blocks, max_rounds=plan.protocol.max_rounds)
+    ratios, costs = (
+        compare(
+            plan.bases,
+            found,
+            blocks,
+            incomparable=[one for one in found if parity[one].status == NOT_COMPARABLE],
+            max_rounds=plan.protocol.max_rounds,
+        )
+        for compare in (compare_all, library_costs)
+    )
     bases = _bases(plan, found, measured, parity, ratios)
     return RunSummary(
         run_id=plan.run_id,
@@ -124,7 +132,8 @@ def _bases(
         if numbers is None:
             continue
         comparison = own.get(case_id)
-        judged = comparison.ratio if comparison else numbers.step_s
+        is_compared = comparison is not None and comparison.verdict != "not_comparable"
+        judged = comparison.ratio if comparison and is_compared else numbers.step_s
         bases[case_id] = Basis(
             num_launches=judged.num_launches if judged else 0,
             half_width=judged.half_width if judged else None,
@@ -182,12 +191,10 @@ def _reason(outcome: Outcome, numbers: Measured | None) -> str | None:
 def _withdraw(
     one: CaseRatio, parity: Mapping[str, CellParity], bases: Mapping[str, Basis]
 ) -> CaseRatio:
-    """The comparison; its verdict is withdrawn if work differs or is unproven, or is unreliable."""
+    """The comparison; its verdict is withdrawn if the work is unproven, or is unreliable."""
     both = (one.base, one.case)
-    if one.aa:
+    if one.aa or one.verdict == "not_comparable":
         return one
-    if any(parity[case_id].status == NOT_COMPARABLE for case_id in both):
-        return replace(one, verdict="not_comparable")
     if not all(parity[case_id].is_ranked for case_id in both):
         return replace(one, verdict="unproven")
     if any(evidence_against(bases[case_id]) for case_id in both):

@@ -83,10 +83,12 @@ def report_framework(
     capabilities: Capabilities, found: Interpreter | str, *, name: str, has_compiler: bool
 ) -> FrameworkReport:
     """One framework's report from its probe."""
+    base = capabilities.base
     if isinstance(found, str):
-        return FrameworkReport(name, usable=False, reason=found)
+        return FrameworkReport(name, usable=False, reason=found, base=base)
     if found.probe_failure:
-        return FrameworkReport(name, usable=False, reason=found.probe_failure, python=found.python)
+        reason = found.probe_failure
+        return FrameworkReport(name, usable=False, reason=reason, base=base, python=found.python)
     lacking = {
         f"{execution} on {device}"
         for execution, device in capabilities.needs_compiler
@@ -96,6 +98,7 @@ def report_framework(
         name,
         usable=True,
         reason=None,
+        base=base,
         python=found.python,
         versions=found.versions,
         devices=found.devices,

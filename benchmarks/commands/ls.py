@@ -59,6 +59,7 @@ def _frameworks(args: argparse.Namespace) -> ls.Frameworks:
         rows.append(
             ls.FrameworkRow(
                 name,
+                base=entry.capabilities.base,
                 installed=reason is None,
                 executions=entry.capabilities.executions,
                 devices=seen.devices if seen else {},

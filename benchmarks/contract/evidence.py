@@ -7,6 +7,7 @@ keep it. Standard library and the contract only.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
@@ -154,8 +155,8 @@ class Evidence:
     """Further numbers of a kind of work, by name, for a metric to read."""
 
 
-def evidence_from_json(data: Mapping[str, Any]) -> Evidence:
-    """The evidence from its `dataclasses.asdict`, also as it was in records before schema 4.
+def evidence_from_json(data: Mapping[str, Any], *, before_schema_4: bool = False) -> Evidence:
+    """The evidence from its `dataclasses.asdict`, or from a record before schema 4.
 
     Raises ValueError if a field is unknown, KeyError or TypeError if a field has another shape.
     """
@@ -163,14 +164,26 @@ def evidence_from_json(data: Mapping[str, Any]) -> Evidence:
     unknown = sorted(set(data) - known)
     if unknown:
         raise ValueError(f"evidence: unknown fields {unknown}")
-    found = {**data}
-    failure = (found.get("effective") or {}).get("failure")  # before schema 4
-    if failure is not None:
-        found.update(effective=None, inspection_failure=failure)
+    found = _upgraded(data) if before_schema_4 else {**data}
     for name, read in _TYPED.items():
         if found.get(name) is not None:
             found[name] = read(found[name])
     return Evidence(**found)
+
+
+def _upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The evidence of a record before schema 4, in the shapes of schema 4."""
+    found = {**data}
+    if found.get("fence"):
+        found["fence"] = {"num_products": 1, **found["fence"]}
+    effective = found.get("effective") or {}
+    if "failure" in effective:
+        found.update(effective=None, inspection_failure=effective["failure"])
+    elif isinstance(effective.get("integer_products"), str):
+        num_integer, num_all = re.findall(r"\d+", effective["integer_products"])
+        counts = (int(num_integer), int(num_all))
+        found["effective"] = {**effective, "integer_products": counts}
+    return found
 
 
 def _effective(data: Mapping[str, Any]) -> Effective:

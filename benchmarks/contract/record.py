@@ -4,7 +4,10 @@ Schema history (SCHEMA_VERSION):
     1  first version
     2  resident: whether a cohort's launches were alive together; before, they always were
     3  request_ns: the duration of each request in a block of inference; before, there was none
-    4  evidence has every field of `Evidence`; before, only those that were known
+    4  evidence has every field of `Evidence`; before, only those that were known, at first without
+       fence.num_products (it was 1) and with effective.integer_products as a text.
+       batch_size counts the items of all devices; before, the items of one device, so that an
+       older record of several devices is refused
 
 Standard library only. Raw samples are stored; every summary is computed from them again.
 """
@@ -67,6 +70,9 @@ LAUNCHES_PER_CASE = {TOGETHER: 1, SERIAL: 2}
 together: all are alive at once and take turns. serial: a pair that does not fit in memory at once
 runs one after another in the order A B B A.
 """
+
+GLOBAL_BATCH_SINCE = 4
+"""The first schema in which batch_size counts the items of all devices."""
 
 _ADDED_FIELDS: Mapping[int, Mapping[str, Any]] = {2: {"resident": TOGETHER}}
 """For each version the fields that it added, with their value for every earlier record."""
@@ -189,15 +195,24 @@ def record_from_json(data: Mapping[str, Any]) -> Record:
         if data[name] not in known:
             raise ValueError(f"{name}={data[name]!r}: expected one of {', '.join(known)}")
     try:
-        return Record(**{**data, **_typed(data)})
+        record = Record(**{**data, **_typed(data)})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a record: {error}") from error
+    num_devices = record.case.place.num_devices
+    if version < GLOBAL_BATCH_SINCE and num_devices > 1:
+        raise ValueError(
+            f"run {record.run_id}: the batch size of a case on {num_devices} devices counted the"
+            f" items of one device before record schema {GLOBAL_BATCH_SINCE}, now it counts all"
+        )
+    return record
 
 
 def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "case": case_from_json(data["case"]),
-        "evidence": evidence_from_json(data["evidence"]),
+        "evidence": evidence_from_json(
+            data["evidence"], before_schema_4=data["schema_version"] < 4
+        ),
         "first_steps_ns": tuple(data["first_steps_ns"]),
         "warmup_ns": tuple((n, ns) for n, ns in data["warmup_ns"]),
         "blocks": tuple(_block(block) for block in data["blocks"]),

@@ -16,6 +16,8 @@ class FrameworkReport:
     usable: bool
     reason: str | None
     """Why it cannot be used, and what to do."""
+    base: str | None = None
+    """The framework that a library computes with; None for a framework."""
     python: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     devices: dict[str, int] = field(default_factory=dict)

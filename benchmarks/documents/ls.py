@@ -17,6 +17,8 @@ class FrameworkRow:
     """A framework with what a probe saw, or why it is not installed."""
 
     framework: str
+    base: str | None
+    """The framework that a library computes with; None for a framework."""
     installed: bool
     executions: tuple[str, ...]
     devices: Mapping[str, int]

@@ -15,7 +15,10 @@ SCHEMA: Schema = "dyno.plan/1"
 
 @dataclass(frozen=True)
 class PlanCell(Axes):
-    """One cell, and what the plan does about it."""
+    """One cell, and what the plan does about it.
+
+    `differs` is how its mathematics differs from the workload's, null if it does not.
+    """
 
     action: str
     kind: str | None
@@ -23,6 +26,7 @@ class PlanCell(Axes):
     estimate_s: float | None
     estimate_basis: str | None
     memory_bytes: int | None
+    differs: str | None
 
 
 @dataclass(frozen=True)
@@ -74,4 +78,5 @@ def _cell(cell: Cell) -> PlanCell:
         estimate_s=cell.estimate_s,
         estimate_basis=cell.estimate_basis,
         memory_bytes=cell.memory_bytes,
+        differs=cell.differs,
     )

@@ -130,7 +130,11 @@ class RunRatio:
 
 @dataclass(frozen=True)
 class RunDocument:
-    """A run: every cell of its plan, and the ratios between them."""
+    """A run: every cell of its plan, and the ratios between them.
+
+    `ratios` are those to the base of the group. `costs` are those of libraries to the framework
+    that they compute with, if that is not the group's base.
+    """
 
     schema: Literal["dyno.run/1"]
     run_id: str
@@ -138,6 +142,7 @@ class RunDocument:
     machine: Mapping[str, Any]
     cells: tuple[RunCell, ...]
     ratios: tuple[RunRatio, ...]
+    costs: tuple[RunRatio, ...]
 
 
 def document(summary: RunSummary) -> RunDocument:
@@ -148,7 +153,8 @@ def document(summary: RunSummary) -> RunDocument:
         summary.protocol,
         summary.machine,
         cells=tuple(_cell(cell, summary.metrics) for cell in summary.cells),
-        ratios=tuple(_ratio(one) for one in (*summary.ratios, *summary.costs)),
+        ratios=tuple(_ratio(one) for one in summary.ratios),
+        costs=tuple(_ratio(one) for one in summary.costs),
     )
 
 

@@ -13,7 +13,7 @@ from rich.text import Text  # noqa: TID253 - as above
 from benchmarks.contract.units import in_gib
 from benchmarks.documents.doctor import FrameworkReport, Report
 from benchmarks.host.compiler import INSTALL_HINT
-from benchmarks.presentation.wording import clean
+from benchmarks.presentation.wording import after_base, clean
 
 
 def render_report(report: Report) -> None:
@@ -52,7 +52,8 @@ def _frameworks_table(reports: Iterable[FrameworkReport]) -> Table:
     for report in reports:
         devices = ", ".join(f"{n}x {name}" for name, n in report.devices.items()) or "-"
         state = "ok" if report.usable else "missing"
-        table.add_row(*(Text(clean(x)) for x in (report.name, state, devices, _remark(report))))
+        name = after_base(report.name, report.base)
+        table.add_row(*(Text(clean(x)) for x in (name, state, devices, _remark(report))))
     return table
 
 

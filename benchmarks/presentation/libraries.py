@@ -35,9 +35,12 @@ def library_notes(summary: RunSummary) -> Iterator[str]:
     groups: dict[str, list[str]] = {}
     for library, base, one in library_ratios(summary):
         ratio = one.ratio
-        shown = with_interval(ratio.ratio, ratio.low, ratio.high) if ratio else "no shared round"
-        name = f"{way_name(library.case)} against {base.case.way.framework}"
-        text = f"{name} {shown} {VERDICTS[one.verdict].words}"
+        parts = [f"{way_name(library.case)} against {base.case.way.framework}"]
+        if one.verdict != "not_comparable":
+            parts.append(
+                with_interval(ratio.ratio, ratio.low, ratio.high) if ratio else "no shared round"
+            )
+        text = " ".join([*parts, VERDICTS[one.verdict].words])
         groups.setdefault(group_name(library.case), []).append(text)
     for group, texts in groups.items():
         yield (

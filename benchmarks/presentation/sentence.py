@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from benchmarks.analysis.cells import CellSummary
@@ -68,10 +67,10 @@ def _why(summary: RunSummary) -> str:
         return "no case was measured"
     if not compared:
         return "no two cases with equal work, place and precision were measured"
-    verdicts = Counter(one.verdict for one in compared)
-    if verdicts["not_comparable"] == len(compared):
+    compared = [one for one in compared if one.verdict != "not_comparable"]
+    if not compared:
         return "no case has the same mathematics as its base"
-    if verdicts["unproven"] == len(compared):
+    if all(one.verdict == "unproven" for one in compared):
         return "no case is proven to do the same work as its base"
     if all(one.ratio is None for one in compared):
         return "no round is valid for both a case and its base"

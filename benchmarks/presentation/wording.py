@@ -91,8 +91,12 @@ def way_name(case: Case, *, with_precision: bool = True) -> str:
 
 def framework_name(case: Case) -> str:
     """The framework of a case; a library after the one that it computes with: `jax · equinox`."""
-    way = case.way
-    return f"{way.base} · {way.framework}" if way.base else way.framework
+    return after_base(case.way.framework, case.way.base)
+
+
+def after_base(framework: str, base: str | None) -> str:
+    """A framework's name, after the one that it computes with if it is a library."""
+    return f"{base} · {framework}" if base else framework
 
 
 def way_options(case: Case) -> list[str]:

@@ -121,5 +121,8 @@ def _read_records(path: Path) -> list[Record]:
         try:
             records.append(record_from_json(frame.body))
         except ValueError as error:
-            raise StoreError(f"{path} at byte {frame.offset}: {error}") from error
+            raise StoreError(
+                f"{path} at byte {frame.offset}: {error}",
+                hint=f"move {path.parent} out of the store: its cases are then measured anew",
+            ) from error
     return records

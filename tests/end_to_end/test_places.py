@@ -55,7 +55,8 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def _ratio(document: Any, case: str, base: str) -> Any:
     names = {cell["case_id"]: cell["framework"] for cell in document["cells"]}
-    rows = [(names[one["case"]], names[one["base"]], one) for one in document["ratios"]]
+    compared = (*document["ratios"], *document["costs"])
+    rows = [(names[one["case"]], names[one["base"]], one) for one in compared]
     [found] = [one for *pair, one in rows if pair == [case, base]]
     return found
 
@@ -63,6 +64,7 @@ def _ratio(document: Any, case: str, base: str) -> Any:
 def test_a_library_brings_what_it_computes_with(libraries):
     names = [cell["framework"] for cell in libraries["cells"]]
     assert names == ["fake_steady", "fake_two", "fake_library", "fake_otherwise"]
+    assert [cell["base"] for cell in libraries["cells"]] == [None, None, "fake_two", "fake_two"]
 
 
 def test_what_a_library_costs_stands_beside_its_ratio_to_the_groups_base(libraries):
@@ -70,8 +72,8 @@ def test_what_a_library_costs_stands_beside_its_ratio_to_the_groups_base(librari
     assert cost["ratio"] == pytest.approx(STEP_S / (STEP_S + LIBRARY["OVERHEAD_S"]))
     assert cost["num_launches"] == 3
     assert _ratio(libraries, "fake_library", "fake_steady")["ratio"] > 0
-    two = [one for one in libraries["ratios"] if "/fake_two/" in one["case"]]
-    assert len(two) == 1  # what computes itself has no second one
+    assert {one["base"] for one in libraries["ratios"]} == {libraries["cells"][0]["case_id"]}
+    assert not [one for one in libraries["costs"] if "/fake_two/" in one["case"]]
 
 
 def test_what_says_that_its_mathematics_is_another_one_is_measured_and_not_compared(libraries):
@@ -80,4 +82,6 @@ def test_what_says_that_its_mathematics_is_another_one_is_measured_and_not_compa
     assert cell["parity_reason"] == OTHERWISE["DIFFERS"]["fake_train"]
     assert cell["step_s"] == pytest.approx(STEP_S, rel=READING)
     for base in ("fake_steady", "fake_two"):
-        assert _ratio(libraries, "fake_otherwise", base)["verdict"] == "not_comparable"
+        found = _ratio(libraries, "fake_otherwise", base)
+        assert found["verdict"] == "not_comparable"
+        assert (found["ratio"], found["low"], found["high"]) == (None, None, None)

@@ -17,9 +17,14 @@ WORK = (
 
 
 @pytest.fixture(scope="module")
-def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder: Path = tmp_path_factory.mktemp("kind")
-    done = cli.dyno("run", *WORK, "protocol=smoke", "--json", store=folder / "store")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run of `document` is stored."""
+    return tmp_path_factory.mktemp("kind") / "store"
+
+
+@pytest.fixture(scope="module")
+def document(store: Path) -> Any:
+    done = cli.dyno("run", *WORK, "protocol=smoke", "--json", store=store)
     assert done.code == 3, done.err  # of the one that scales wrongly
     return done.json
 
@@ -36,6 +41,18 @@ def test_an_honest_program_of_a_third_kind_is_timed_and_proven(
     assert (cell["status"], cell["parity"]) == ("ok", "pass")
     assert cell["items_per_s"] == pytest.approx(3 / cell["step_s"])
     assert cell["latency_num_samples"] is None
+
+
+def test_a_metric_reads_the_number_that_the_kind_left_in_the_evidence(
+    document: Any, store: Path
+) -> None:
+    size = 3 * 4 * 4  # images of four float32
+    assert cells(document)["fake_steady"]["batch_bytes"] == size
+    shown = cli.dyno("show", "--extend", str(KIND), store=store)
+    heading, *rows = shown.out.splitlines()[1:]
+    assert "batch bytes" in heading
+    [row] = [one for one in rows if one.split()[:1] == ["fake_steady"]]
+    assert str(size) in row.split()
 
 
 def test_one_that_makes_other_work_is_refused(document: Any) -> None:

@@ -36,9 +36,12 @@ def test_a_library_is_compared_with_its_groups_base_and_with_its_own():
     [cost] = summary.costs
     assert (cost.case, cost.base, cost.verdict) == (EQUINOX.case_id, JAX.case_id, "slower")
     assert cost.ratio.ratio == pytest.approx(0.8, rel=0.01)
-    rows = [(one["case"], one["base"]) for one in to_json(document(summary))["ratios"]]
-    assert rows[-1] == (EQUINOX.case_id, JAX.case_id)
-    assert len(set(rows)) == len(rows) == 3
+    found = to_json(document(summary))
+    assert [one["base"] for one in found["ratios"]] == [TORCH.case_id] * 2
+    assert [(one["case"], one["base"]) for one in found["costs"]] == [
+        (EQUINOX.case_id, JAX.case_id)
+    ]
+    assert [one["base"] for one in found["cells"]] == [None, None, "jax"]
 
 
 def test_the_grade_stays_that_of_the_comparison_with_the_groups_base():
@@ -85,21 +88,61 @@ def test_libraries_on_one_framework_are_adjusted_together_and_not_with_the_group
     assert verdict_of(*libraries) == "cant_tell"
 
 
-def test_other_mathematics_are_not_comparable_with_anything():
-    reason = "batch statistics are those of the running average"
-    differs = ParityVerdict(NOT_COMPARABLE, reason=reason)
-    records = [
-        dataclasses.replace(one, evidence=dataclasses.replace(one.evidence, parity=differs))
-        if one.case == EQUINOX
+REASON = "batch statistics are those of the running average"
+
+
+def differing(records, *cases):
+    """The records; those of these cases say that their mathematics is another."""
+    parity = ParityVerdict(NOT_COMPARABLE, reason=REASON)
+    return [
+        dataclasses.replace(one, evidence=dataclasses.replace(one.evidence, parity=parity))
+        if one.case in cases
         else one
-        for one in cohorts(TIMES)
+        for one in records
     ]
-    summary = summary_of(records, list(TIMES))
-    verdicts = {(one.case, one.base): one.verdict for one in (*summary.ratios, *summary.costs)}
-    assert verdicts[EQUINOX.case_id, TORCH.case_id] == "not_comparable"
-    assert verdicts[EQUINOX.case_id, JAX.case_id] == "not_comparable"
-    assert verdicts[JAX.case_id, TORCH.case_id] == "faster"
+
+
+def test_other_mathematics_are_not_comparable_with_anything():
+    summary = summary_of(differing(cohorts(TIMES), EQUINOX), list(TIMES))
+    every = {(one.case, one.base): one for one in (*summary.ratios, *summary.costs)}
+    for base in (TORCH, JAX):
+        one = every[EQUINOX.case_id, base.case_id]
+        assert (one.verdict, one.ratio, one.effort) == ("not_comparable", None, None)
+    assert every[JAX.case_id, TORCH.case_id].verdict == "faster"
     assert not summary.has_failures
     cell = summary.cells[2]
-    assert (cell.status, cell.parity.status, cell.parity.reason) == ("ok", NOT_COMPARABLE, reason)
+    assert (cell.status, cell.parity.status, cell.parity.reason) == ("ok", NOT_COMPARABLE, REASON)
     assert cell.mfu_roof is None
+
+
+def test_other_mathematics_do_not_change_the_verdicts_of_others():
+    others = [case(f"other{i}", "compiled") for i in range(3)]
+
+    def verdict_of_jax(cases, differ):
+        records = [
+            record(one, c, [step_s] * 8)
+            for c, factor in enumerate((0.83, 0.88, 0.855))
+            for one, step_s in [
+                (TORCH, 0.2),
+                (JAX, 0.2 * factor),
+                *((other, 0.2 * (1 + (c + i) % 3 / 10)) for i, other in enumerate(cases)),
+            ]
+        ]
+        summary = summary_of(differing(records, *differ), [TORCH, JAX, *cases])
+        return next(one.verdict for one in summary.ratios if one.case == JAX.case_id)
+
+    assert verdict_of_jax([], []) == "faster"
+    assert verdict_of_jax(others, []) == "cant_tell"
+    assert verdict_of_jax(others, others) == "faster"
+
+
+def test_other_mathematics_are_graded_by_their_own_interval():
+    steps = {TORCH: (0.2, 0.3, 0.25), EQUINOX: (0.125, 0.125, 0.125)}
+    records = [
+        record(one, c, [step_s] * 8)
+        for one, every in steps.items()
+        for c, step_s in enumerate(every)
+    ]
+    compared = summary_of(records, [TORCH, EQUINOX]).cells[1]
+    alone = summary_of(differing(records, EQUINOX), [TORCH, EQUINOX]).cells[1]
+    assert (compared.grade, alone.grade) == ("F", "B")

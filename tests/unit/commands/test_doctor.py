@@ -1,4 +1,5 @@
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -115,3 +116,14 @@ def test_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert report.frameworks == ()
     assert report.machine["num_cores"] >= 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("found", ["not there", Interpreter("/p", {}, {"cpu": 1})])
+def test_a_library_stands_after_what_it_computes_with(
+    found: Interpreter | str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library = dataclasses.replace(LAB, name="ease", base="lab")
+    report = doctor.report_framework(library, found, name="ease", has_compiler=True)
+    assert report.base == "lab"
+    run(monkeypatch, make_report(READY, report))
+    assert "lab · ease" in capsys.readouterr().out

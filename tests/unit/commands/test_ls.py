@@ -48,8 +48,21 @@ def test_frameworks_say_what_was_seen_or_why_not(capsys, monkeypatch):
     assert all(row["reason"] == "not there" and not row["installed"] for row in others)
     assert cli.main(["ls", "frameworks"]) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[0].split()[:3] == ["framework", "installed", "executions"]
+    assert out.splitlines()[0].split()[:3] == ["framework", "base", "installed"]
     assert "torch 1.0" in out
+
+
+def test_a_library_is_listed_with_what_it_computes_with(capsys, monkeypatch):
+    monkeypatch.setattr(
+        "benchmarks.planning.interpreters.resolve",
+        lambda catalog, machine, names: dict.fromkeys(names, "not there"),
+    )
+    words = ("frameworks", "--extend", str(extension()))
+    rows = {row["framework"]: row["base"] for row in listed(capsys, *words)}
+    assert (rows["fake_library"], rows["fake_two"]) == ("fake_two", None)
+    assert cli.main(["ls", *words]) == 0
+    lines = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
+    assert (lines["fake_library"], lines["fake_two"]) == ("fake_two", "-")
 
 
 def test_runs_are_listed_oldest_first(capsys, tmp_path):

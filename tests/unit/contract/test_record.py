@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,14 +109,52 @@ def test_requests_that_do_not_make_up_their_block_are_refused(
         record_from_json(as_json(blocks=[{**dataclasses.asdict(REQUESTS), **changes}]))
 
 
-def test_a_block_of_the_second_version_had_no_requests() -> None:
-    old = as_json(schema_version=2)
-    for block in old["blocks"]:
-        del block["request_ns"]
-    assert record_from_json(old) == dataclasses.replace(RECORD, schema_version=2)
+OLD_RECORDS = Path(__file__).parent / "old_records"
+"""Written by the last commit of schemas 1 and 2, and by the first and the last of schema 3."""
 
 
-def test_a_record_of_the_first_version_was_in_a_cohort_that_was_alive_together() -> None:
-    old = as_json(schema_version=1)
-    del old["resident"]
-    assert record_from_json(old) == dataclasses.replace(RECORD, schema_version=1)
+def old_record(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((OLD_RECORDS / f"{name}.json").read_text())
+    return data
+
+
+@pytest.mark.parametrize(
+    ("name", "num_products", "first_step"),
+    [
+        ("schema_1", 1, FirstStep(6.9, 2.5, 0.1, 3.5, 161, 0)),
+        ("schema_2", 1, FirstStep(6.9, 2.5, 0.1, 3.5, 161, 0)),
+        ("schema_3_first", 1, FirstStep(6.9, answer_norm=12.5, num_logits=4000)),
+        ("schema_3_last", 2, FirstStep(6.9, answer_norm=12.5, num_logits=4000)),
+    ],
+)
+def test_reads_the_records_of_older_schemas(
+    name: str, num_products: int, first_step: FirstStep
+) -> None:
+    record = record_from_json(old_record(name))
+    evidence = record.evidence
+    is_inference = name.startswith("schema_3")
+    assert record.resident == "together"
+    assert record.step_seconds == [1e-6, 1.01e-6]
+    assert len(record.request_seconds) == (4 if is_inference else 0)
+    assert evidence.fence is not None
+    assert evidence.fence.num_products == num_products
+    assert evidence.step1 == first_step
+    assert evidence.effective is not None
+    assert evidence.effective.integer_products == ((53, 54) if is_inference else None)
+    assert evidence.parity is not None
+    assert [check.passes for check in evidence.parity.checks] == [True, True]
+    again = json.loads(json.dumps(record.to_json()))
+    assert record_from_json(again) == record
+
+
+def test_defaults_of_older_schemas_hold_for_no_record_of_today() -> None:
+    old = old_record("schema_3_first")
+    with pytest.raises(ValueError, match="num_products"):
+        record_from_json({**old, "schema_version": SCHEMA_VERSION})
+
+
+def test_refuses_an_old_record_whose_batch_counted_one_of_several_devices() -> None:
+    old = old_record("schema_1")
+    old["case"]["place"]["num_devices"] = 2
+    with pytest.raises(ValueError, match=r"run 20261122-0900-schema1: the batch size .* 2 devices"):
+        record_from_json(old)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.documents.plan import document
 from benchmarks.errors import UsageError
 from benchmarks.planning.libraries import with_bases
 from tests.unit.planning.worlds import GIB, actions, launched, spec
@@ -108,3 +109,4 @@ def test_what_differs_in_its_mathematics_is_no_base(lib):
     plan = lib.plan("framework=alpha,beta,gamma")
     assert {case.rsplit("/")[3] for case in plan.bases.values()} == {"beta"}
     assert [cell.differs for cell in plan.cells] == ["its loss is another one", None, None]
+    assert [cell.differs for cell in document(plan).cells] == [cell.differs for cell in plan.cells]

@@ -72,6 +72,8 @@ class World:
         self.implemented: set[tuple[str, str]] = set()
         self.per_replica: set[str] = set()
         self.differs: dict[str, str] = {}
+        self.exported_from: dict[str, dict[str, str]] = {}
+        self.quantised_by: dict[str, dict[str, str]] = {}
         self.interpreters: dict[str, Interpreter | str] = {}
         self.machine = dict(MACHINE)
         self.has_compiler = True
@@ -118,6 +120,8 @@ class World:
                 (workload, name): ImplementationEntry(
                     *(workload, name),
                     *(f"lab.workloads.toy.{name}_impl", model / f"{name}_impl.py"),
+                    exported_from=self.exported_from.get(name, {}),
+                    quantised_by=self.quantised_by.get(name, {}),
                     is_per_replica=name in self.per_replica,
                     differs=self.differs.get(name),
                 )

@@ -93,8 +93,11 @@ def test_refuses_a_record_that_could_not_be_read_back(
 def test_refuses_records_of_a_newer_schema(store: Store, make_record: MakeRecord) -> None:
     newer = {**make_record().to_json(), "schema_version": SCHEMA_VERSION + 1}
     frames.append(store.folder / RUN_ID / "records.jsonl", frames.encode(newer))
-    with pytest.raises(StoreError, match=r"records.jsonl at byte 0: .*newer Dyno"):
+    with pytest.raises(StoreError, match=r"records.jsonl at byte 0: .*newer Dyno") as refused:
         store.records(RUN_ID)
+    assert refused.value.hint == (
+        f"move {store.folder / RUN_ID} out of the store: its cases are then measured anew"
+    )
 
 
 @pytest.mark.parametrize("schema", ["dyno.stored-plan/99", "dyno.plan/2", "dyno.run/1", None])
