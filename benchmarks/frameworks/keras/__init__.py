@@ -51,8 +51,8 @@ def capabilities(
         distributions=("keras", *distributions),
         unsupported=() if has_float64 else (NO_FLOAT64,),
     )
-    # No library on its backend: rows are named and compared as ever, each Keras beside the others
-    # of its family and beside the group's base. The base would only add what Keras costs.
+    # base=None: Keras is not shown as a library on its backend, so that its rows keep their names
+    # and their single ratio. With the base set, each row would also show the cost of Keras.
     return dataclasses.replace(library, family=FAMILY, base=None, max_num_devices=1)
 
 
