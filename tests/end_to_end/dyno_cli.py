@@ -1,4 +1,4 @@
-"""`dyno` as a user runs it: a process of its own, with a store of its own."""
+"""`dyno` as a user runs it: a process of its own, with a store of its own, on a quiet machine."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.fakes import extension as fakes
 from tests.schemas import validated
 
 ROOT = Path(__file__).resolve().parents[2]
+DYNO = (sys.executable, "-m", "tests.end_to_end.quiet_machine")
 FAKE_MATRIX = ("workload=fake_train", "size=tiny", "batch_size=2")
 LIMIT_S = 60.0
 TIMEOUT_S = 250.0
@@ -39,7 +40,7 @@ class Outcome:
 def command(*arguments: str, store: Path, extension: Path | None = None) -> list[str]:
     """The command line of one dyno command on a private store, with the fakes."""
     return [
-        *(sys.executable, "-m", "benchmarks.cli", *arguments),
+        *(*DYNO, *arguments),
         *("--extend", str(extension or fakes.extension())),
         *("--store", str(store), *_own_folders(arguments, store.parent / "cache")),
     ]
@@ -53,9 +54,7 @@ def dyno(*arguments: str, store: Path, extension: Path | None = None) -> Outcome
 def prove(*arguments: str, cache: Path) -> Outcome:
     """`dyno parity` on the CPU, with a cache folder and a lock of its own."""
     own = ("--extend", str(fakes.extension()), *_own_folders(("parity",), cache))
-    return _outcome(
-        [sys.executable, "-m", "benchmarks.cli", "parity", *arguments, *own], cache.parent
-    )
+    return _outcome([*DYNO, "parity", *arguments, *own], cache.parent)
 
 
 def _own_folders(arguments: Sequence[str], cache: Path) -> list[str]:
