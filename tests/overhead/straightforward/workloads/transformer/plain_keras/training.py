@@ -95,8 +95,8 @@ class PlainTraining:
 
     def __init__(self, problem, framework):
         way, constants = problem.case.way, problem.hyperparameters
-        if (way.precision, dict(way.options)["recompute"]) != ("fp32", "none"):
-            raise ValueError("the plain code is in fp32 and keeps every activation")
+        if dict(way.options)["recompute"] != "none":
+            raise ValueError("the plain code keeps every activation")
         self.framework = framework
         self.model = decoder(problem, network.sequence_length(problem.case.work))
         if "lora_rank" in constants:
@@ -104,6 +104,10 @@ class PlainTraining:
                 layer.trainable = isinstance(layer, layers.Dense) and layer.name != "head"
                 if layer.trainable:
                     layer.enable_lora(int(constants["lora_rank"]), constants["lora_alpha"])
+            if keras.backend.backend() == "torch":
+                # Keras 3.15 clears the gradients of the parameters that the model had when it was
+                # built: without this those of the adapters would add up from step to step.
+                self.model._track_variables()
         self.optimizer = AdamW(
             constants["learning_rate"],
             beta_1=constants["beta1"],
