@@ -10,7 +10,7 @@ import pytest
 from tests.parity.faults import Verdicts
 from tests.parity.proofs import Key, Proofs
 
-TIMEOUT_S = 1200
+TIMEOUT_S = 3600
 """The first test of a workload that asks for a proof waits for those of all its cells."""
 
 

@@ -116,7 +116,7 @@ TOLERANCES = {
         "loss": 1.9e-6,  # worst 4.7e-7, on another batch
         "first_layer": 1.8e-5,  # 4.3e-6
         "statistics": 1.3e-5,  # 3.3e-6
-        "decay": 1.4e-7,  # 3.5e-8, of 15
+        "decay": 1.7e-5,  # 4.3e-6, of 55: a rectifier flips; of 15 in which none does, 3.5e-8
         "gradient": 7.1e-2,  # 1.8e-2
         "cosine": 6.2e-4,  # 1.6e-4
         "gradient_norm": 2.6e-3,  # 6.4e-4
