@@ -14,6 +14,13 @@ Option = Union[int, str]
 Options = tuple[tuple[str, Option], ...]
 
 EXECUTIONS = ("eager", "graph", "compiled")
+RECIPE = "recipe"
+"""The option of a way whose values are `RECIPES`."""
+IDIOMATIC, TUNED = "idiomatic", "tuned"
+RECIPES = (IDIOMATIC, TUNED)
+"""Idiomatic: the framework's own layers and operations as its documentation and its users write
+them, every setting at its documented best. Tuned: operations are rewritten beyond that, with the
+same mathematics. Only cases of equal recipes are compared."""
 AXES = (
     "workload",
     "size",
@@ -60,6 +67,11 @@ class Way:
     options: Options = ()
     base: str | None = None
     """The framework that computes, if `framework` is a library on one: `Capabilities.base`."""
+
+    @property
+    def recipe(self) -> str:
+        """One of `RECIPES`; idiomatic if the workload has no such option."""
+        return str(dict(self.options).get(RECIPE, IDIOMATIC))
 
 
 @dataclass(frozen=True)
