@@ -140,6 +140,8 @@ class Evidence:
     """Seconds of the first step and of its preparation, such as a prompt."""
     step1: FirstStep | None = None
     parity: ParityVerdict | None = None
+    later_steps: ParityVerdict | None = None
+    """The verdict on steps after the timed ones; see `Task.prove_end`."""
     leftover_share: float | None = None
     """Share of a block's time for which work went on after the program's fence had returned."""
     num_compilations: int | None = None
@@ -196,5 +198,6 @@ _TYPED: Mapping[str, Callable[[Any], Any]] = {
     "fence": lambda data: FenceReport(**data),
     "step1": lambda data: FirstStep(**data),
     "parity": verdict_from_json,
+    "later_steps": verdict_from_json,
     "effective": _effective,
 }

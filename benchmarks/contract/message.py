@@ -64,6 +64,10 @@ class LaunchRequest(Stamped):
     inspects: bool = True
     """Whether the program is inspected at the end and, if there is an oracle, its free-running
     output is checked; once for each case of a run."""
+    differs: bool = False
+    """Whether the implementation's mathematics is not the workload's (DIFFERS)."""
+    draw: int = 0
+    """A number that the parent draws for each launch: it chooses what the last checks look at."""
     exporters: dict[str, Exporter] = field(default_factory=dict)
     """Programs that make the files which the implementation loads, each by its framework."""
 
@@ -151,6 +155,8 @@ class BlockDone(Stamped):
     """Whether the machine slept during the block."""
     request_ns: tuple[int, ...] = ()
     """In inference the duration of each request; their sum is the block's duration."""
+    preparation_ns: int = 0
+    """In inference the time between the timed requests that they were prepared for."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Schema history (SCHEMA_VERSION):
        fence.num_products (it was 1) and with effective.integer_products as a text.
        batch_size counts the items of all devices; before, the items of one device, so that an
        older record of several devices is refused
+    5  a block's elapsed_ns, preparation_ns and cpu_ns, evidence.later_steps, status invalid_report
 
 Standard library only. Raw samples are stored; every summary is computed from them again.
 """
@@ -23,7 +24,7 @@ from typing import Any
 from benchmarks.contract.case import Case, case_from_json
 from benchmarks.contract.evidence import Evidence, evidence_from_json
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 STATUSES = (
     "ok",
@@ -36,6 +37,7 @@ STATUSES = (
     "not_placed",
     "invalid_sync",
     "invalid_work",
+    "invalid_report",
     "unproven",
     "suspect",
     "interrupted",
@@ -94,6 +96,12 @@ class Block:
     flags: tuple[str, ...] = ()
     request_ns: tuple[int, ...] = ()
     """In inference the duration of each request; their sum is the block's. Else empty."""
+    preparation_ns: int = 0
+    """In inference the time between the timed requests that they were prepared for."""
+    elapsed_ns: int | None = None
+    """The turn's duration by the parent's clock, with the step before the block."""
+    cpu_ns: int | None = None
+    """CPU time of the launch's processes in the turn."""
 
 
 @dataclass(frozen=True)

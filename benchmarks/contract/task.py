@@ -58,6 +58,11 @@ class TaskSpec(ABC):
         del protocol
         return None
 
+    def prepares(self, work: Work) -> bool:
+        """Whether there is work before a step that is not timed with it, such as a prompt."""
+        del work
+        return False
+
     def oracle_step(self, flop_per_step: int, work: Work) -> OracleStep:
         """The unit of work that an oracle computes at once, from the FLOP of one step."""
         del work
@@ -81,6 +86,7 @@ def _no_known_mistakes(
 
 
 FreeRunning = Callable[[Work, Arrays, Arrays, np.ndarray, np.ndarray, Tolerance], np.ndarray]
+HandedOut = Callable[[Work, Arrays, Arrays, np.ndarray, Tolerance], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,9 @@ class Inference(TaskSpec):
     free_running: FreeRunning | None = None
     """Maps (work, weights, batch, answers RB, their logits RBV, tolerance) to the expected logits
     RBV when the program is fed its own output (free-running decode). NumPy, float64."""
+    handed_out: HandedOut | None = None
+    """Maps (work, weights, batch, answers RB, tolerance) to the logits RBV that such answers follow
+    from, if the program was fed its own output. NumPy, float64."""
     num_weight_bytes: Callable[[Case], int] | None = None
     """Bytes of the weights in the case's precision: the least size of an exported model."""
     flop_before: Callable[[Work], int] = lambda work: 0
@@ -119,6 +128,10 @@ class Inference(TaskSpec):
     def steps_per_turn(self, protocol: MeasuringProtocol) -> int | None:
         """The number of requests in each turn."""
         return protocol.requests_per_turn
+
+    def prepares(self, work: Work) -> bool:
+        """Whether a prompt or the like comes before the requests."""
+        return self.flop_before(work) > 0
 
     def oracle_step(self, flop_per_step: int, work: Work) -> OracleStep:
         """A batch of requests, with the work before them."""

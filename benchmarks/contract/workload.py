@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.contract.case import Case, Option, Work
 from benchmarks.contract.framework import Capabilities
+from benchmarks.contract.optimizer import Optimizer
 from benchmarks.contract.program import (
     Arrays,
     Effective,
@@ -96,6 +97,9 @@ class WorkloadSpec:
     """Maps (initial weights, `Program.read` after step 1) to the gradient of each parameter, taken
     from the optimizer's state, so that the timed program itself is checked. It works element by
     element: from a slice of a parameter's arrays it gives that slice of the gradient."""
+    optimizer: Optimizer | None = None
+    """In training, the update that every step must make; the program's `read` returns the states
+    that it names. Without it, what later steps do is not proven."""
     task: TaskSpec = field(default_factory=Training)
     """The kind of work of a step."""
     flop_convention: str = "2 FLOP for each multiply-add of a matmul or a convolution"

@@ -31,6 +31,8 @@ class Conditions:
 
     foreign_cpu_share: float | None
     flags: tuple[str, ...]
+    cpu_ns: int | None = None
+    """CPU time of the launch's own processes."""
 
 
 class Watch:
@@ -67,7 +69,8 @@ class Watch:
             flags.append("SWAP")
         if self._num_on_accelerator:
             flags += accelerator_flags(nvidia.states(), self._num_on_accelerator)
-        return Conditions(share, tuple(flags))
+        own_ns = _difference(self._begin.ours_ns, end.ours_ns)
+        return Conditions(share, tuple(flags), own_ns)
 
     def _read(self) -> _Counters:
         return _Counters(

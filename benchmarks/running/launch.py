@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from benchmarks.contract.evidence import Evidence
 from benchmarks.contract.message import (
@@ -25,6 +25,7 @@ from benchmarks.contract.message import (
     Turn,
 )
 from benchmarks.contract.record import Block
+from benchmarks.running.accounting import wrong_count
 from benchmarks.running.failure import Failure, num_oom_kills, of_death
 from benchmarks.running.process import Worker, WorkerGoneError, WorkerTimeoutError
 
@@ -36,6 +37,14 @@ TEARDOWN_S = 15.0
 
 class LaunchEndedError(Exception):
     """The launch has failed; `SupervisedLaunch.failure` holds the reason."""
+
+
+class Taken(NamedTuple):
+    """A turn that a launch has taken."""
+
+    done: BlockDone
+    elapsed_ns: int
+    """Its duration by our own clock."""
 
 
 @dataclass
@@ -89,17 +98,21 @@ class SupervisedLaunch:
         self.phase = "turn"
         self._guarded(self.worker.stop)
 
-    def take_turn(self, turn: Turn) -> BlockDone:
+    def take_turn(self, turn: Turn) -> Taken:
         """Resume the worker for one block, then stop it again."""
         if not self.is_alive:  # another launch's turn can end this one: memory is shared
             raise LaunchEndedError
         self._resume()
+        begin_s = self.since_s
         self._guarded(lambda: self.worker.send(turn))
         message = self._receive()
         if not isinstance(message, BlockDone):
             raise self.fail("crashed", f"expected BlockDone, received {message}"[:300])
+        elapsed_ns = round((time.monotonic() - begin_s) * 1e9)
         self._guarded(self.worker.stop)
-        return message
+        if (reason := wrong_count(message, turn)) is not None:
+            raise self.fail("invalid_report", reason)
+        return Taken(message, elapsed_ns)
 
     def finish(self) -> None:
         """Have the worker check its work, report and exit."""

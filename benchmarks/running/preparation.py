@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -121,6 +122,8 @@ def launch_of(
         data_folder=str(data_folder(catalog, case.work, folders)),
         oracle_folder=None if oracle is None else str(oracle),
         inspects=inspects,
+        differs=implementation.differs is not None,
+        draw=zlib.crc32(launch_id.encode()),
         exporters={
             name: Exporter(module, plan.interpreters[name].python)
             for name, module in implementation.exporters(case.way.precision).items()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.device import is_host
 from benchmarks.contract.evidence import FAIL, UNPROVEN
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.contract.protocol import PROTOCOL_VERSION
 from benchmarks.contract.record import Record
 from benchmarks.host.peak import impossible, peak_flop_per_s
 from benchmarks.planning.catalog import Catalog
+from benchmarks.running.accounting import too_many_threads, wrong_durations
 from benchmarks.running.failure import Failure
 from benchmarks.running.launch import SupervisedLaunch
 from benchmarks.running.rounds import median_step_s
@@ -23,7 +25,12 @@ def record_of(
     case = live.launch.case
     spec = catalog.workloads[case.work.workload].spec
     flop_per_step = spec.flop_per_step(case.work)
-    failure = live.failure or _suspicion(plan, case, live, flop_per_step) or _unproven(live)
+    failure = (
+        live.failure
+        or _contradiction(catalog, live)
+        or _suspicion(plan, case, live, flop_per_step)
+        or _unproven(live)
+    )
     ready, finished = live.ready, live.finished
     return Record(
         run_id=plan.run_id,
@@ -60,6 +67,20 @@ def record_of(
         },
         resident=cohort.resident,
     )
+
+
+def _contradiction(catalog: Catalog, live: SupervisedLaunch) -> Failure | None:
+    """A failure if the launch's report does not fit what we saw of it ourselves."""
+    case, settings = live.launch.case, live.launch.settings
+    spec = catalog.workloads[case.work.workload].spec
+    if not catalog.frameworks[case.way.framework].capabilities.has_own_clock:
+        prepares = spec.task.prepares(case.work)
+        if (reason := wrong_durations(live.blocks, prepares=prepares)) is not None:
+            return Failure("invalid_report", reason, "turn")
+    if is_host(settings.device):
+        reason = too_many_threads(live.blocks, num_threads=settings.num_threads)
+        return Failure("not_placed", reason, "turn") if reason else None
+    return None
 
 
 def _unproven(live: SupervisedLaunch) -> Failure | None:

@@ -104,7 +104,7 @@ def _take_turn(live: SupervisedLaunch, turn: Turn, position: int, num_alive: int
     on_host = is_host(live.launch.settings.device)
     watch = Watch(live.worker.pid, num_on_accelerator=0 if on_host else num_alive)
     try:
-        done = live.take_turn(turn)
+        done, elapsed_ns = live.take_turn(turn)
     except LaunchEndedError:
         return True  # this launch has failed; the others' round still counts
     conditions = watch.conditions(done)
@@ -118,6 +118,9 @@ def _take_turn(live: SupervisedLaunch, turn: Turn, position: int, num_alive: int
             foreign_cpu_share=conditions.foreign_cpu_share,
             flags=conditions.flags,
             request_ns=done.request_ns,
+            preparation_ns=done.preparation_ns,
+            elapsed_ns=elapsed_ns,
+            cpu_ns=conditions.cpu_ns,
         )
     )
     return not set(conditions.flags) & set(INVALIDATING_FLAGS)

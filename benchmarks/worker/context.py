@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.contract.evidence import FAIL, Check, Evidence, ParityVerdict, ProductPrecision
 from benchmarks.contract.framework import Capabilities, Framework
 from benchmarks.contract.message import Failed, LaunchRequest, Phase, ProofRequest
+from benchmarks.contract.optimizer import Optimizer
 from benchmarks.contract.program import Effective
 from benchmarks.contract.task import Tolerance
 from benchmarks.contract.workload import WorkloadSpec, problem_of
@@ -128,6 +129,17 @@ class LaunchContext:
     def inspects(self) -> bool:
         """Whether this is a timed launch that also reports the dtypes and kernels in use."""
         return isinstance(self.launch, LaunchRequest) and self.launch.inspects
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The update that every step must make; None if it is not known."""
+        differs = isinstance(self.launch, LaunchRequest) and self.launch.differs
+        return None if differs else self.spec.optimizer
+
+    @property
+    def draw(self) -> int:
+        """The number that the parent drew for this launch; 0 in a proof."""
+        return self.launch.draw if isinstance(self.launch, LaunchRequest) else 0
 
     @property
     def follows(self) -> bool:

@@ -185,6 +185,7 @@ def _block_done(turn: Turn, block: BlockTime, before: int | None, after: int | N
         num_compilations=None if before is None or after is None else after - before,
         suspended=block.suspended,
         request_ns=block.request_ns,
+        preparation_ns=block.preparation_ns,
     )
 
 

@@ -33,6 +33,10 @@ class BlockTime:
     """The duration of each request, if the block is of requests."""
     answers: tuple[np.ndarray, ...] = ()
     """The answer to each request, on the host."""
+    rewarming: tuple[np.ndarray, ...] = ()
+    """The answer to the untimed request before the block, if there was one."""
+    preparation_ns: int = 0
+    """The time between the timed requests that they were prepared for."""
 
 
 def time_block(
@@ -81,15 +85,19 @@ def time_requests(
     fence_begins = now()
     wait(previous)
     opening_fence_ns = now() - fence_begins
+    rewarming = []
     if rewarm:
         wait(prepare())
-        get(step())
+        rewarming.append(get(step()))
     durations_ns, answers = [], []
+    preparation_ns = 0
     gc.disable()
     slept = _asleep_ns()
     for _ in range(num_requests):
+        begin_preparation = now()
         wait(prepare())
         begin = now()
+        preparation_ns += begin - begin_preparation
         outputs = step()
         answer = get(outputs)
         durations_ns.append(now() - begin)
@@ -104,6 +112,8 @@ def time_requests(
         outputs,
         tuple(durations_ns),
         tuple(answers),
+        tuple(rewarming),
+        preparation_ns,
     )
 
 

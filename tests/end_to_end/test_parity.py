@@ -12,11 +12,11 @@ import pytest
 from benchmarks.storage.store import Store
 
 CHEATS = {
-    "fake_cheat_early": "the timed steps did not update weight",
+    "fake_cheat_early": "a step changes nothing: its work is left out",
     "fake_cheat_forward": "the step left weight unchanged",
     "fake_cheat_batch": "the batch does not matter",
-    "fake_cheat_watched": "they skipped work",
-    "fake_cheat_sly": "they skipped work",
+    "fake_cheat_watched": "a step changes the weights and not the moments",
+    "fake_cheat_sly": "a step changes the weights and not the moments",
     "fake_cheat_thawed": "frozen weights that later steps changed (base)",
     "fake_astray": "gradient (weight): off by 0.01",
 }

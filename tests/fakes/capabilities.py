@@ -20,6 +20,7 @@ def capabilities(name: str) -> Capabilities:
         asynchronous_devices=(),
         limits_memory_on=("cuda",),
         out_of_memory_patterns=("out of memory",),
+        has_own_clock=True,
     )
 
 

@@ -17,6 +17,9 @@ SHOWN = (
     *("loss", "other_batch", "first_layer", "statistics", "decay", "decoupled_decay"),
     *("gradient", "cosine", "gradient_norm", "gradient_tensor", "stable_gradient"),
     *("second_moment", "update", "update_norm", "losses", "momentum", "second_momentum"),
+    *("own_update", "own_update_tensor", "own_second_moment"),
+    *("later_update", "later_update_tensor", "later_second_moment"),
+    *("continued_loss", "continued_gradient", "continued_statistics"),
     *("reproduced", "logits", "logits_worst", "recomputed", "continued"),
 )
 

@@ -125,25 +125,68 @@ def continued_logits(
     tried whose logit is within `timed` of the largest, in units of the row's rms, until the logits
     of all sequences are within `logits`; for each sequence, the nearest logits are returned.
     """
-    prompt = {"tokens": batch["tokens"]}
-    logits_BV = logits(parameters, how, weights, prompt)[0]
-    below_BV = logits_BV.max(-1, keepdims=True) - logits_BV
-    below_BV = below_BV / np.sqrt(np.square(logits_BV).mean(-1, keepdims=True))
-    order_BV = np.argsort(below_BV, axis=-1, kind="stable")
-    nearest_B = np.full(len(logits_BV), np.inf)
+    nearest_B = np.full(len(batch["tokens"]), np.inf)
     nearest_RBV = np.full(own.logits.shape, np.nan)
-    for first_B in order_BV.T:
-        is_near_B = below_BV[np.arange(len(first_B)), first_B] <= tolerance.get("timed", 0)
-        if not is_near_B.any() or (nearest_B <= tolerance.get("logits", 0)).all():
-            break
-        taken_RB = np.concatenate([first_B[None], own.answers[:-1]])
-        full_RBV = logits(parameters, how, weights, {**prompt, "forced": taken_RB.T})
+    for is_near_B, full_RBV in _sequences(parameters, how, weights, batch, own.answers, tolerance):
         off_B = np.linalg.norm(own.logits - full_RBV, axis=(0, 2))
         error_B = off_B / np.linalg.norm(full_RBV, axis=(0, 2))
         is_nearer_B = is_near_B & (error_B < nearest_B)
         nearest_B = np.where(is_nearer_B, error_B, nearest_B)
         nearest_RBV[:, is_nearer_B] = full_RBV[:, is_nearer_B]
+        if (nearest_B <= tolerance.get("logits", 0)).all():
+            break
     return nearest_RBV
+
+
+def handed_out_logits(
+    parameters: Mapping[str, int],
+    how: Mathematics,
+    weights: Arrays,
+    batch: Arrays,
+    answers_RB: np.ndarray,
+    tolerance: Mapping[str, float],
+) -> np.ndarray:
+    """The logits RBV after which a program that is fed its own output gave these answers.
+
+    As `continued_logits`, without the program's logits: for each sequence those are returned in
+    which the answers lie nearest to the largest logits.
+    """
+    nearest_B = np.full(len(batch["tokens"]), np.inf)
+    nearest_RBV: np.ndarray | None = None
+    for is_near_B, full_RBV in _sequences(parameters, how, weights, batch, answers_RB, tolerance):
+        nearest_RBV = np.full(full_RBV.shape, np.nan) if nearest_RBV is None else nearest_RBV
+        chosen_RB = np.take_along_axis(full_RBV, answers_RB[..., None], -1)[..., 0]
+        below_RB = (full_RBV.max(-1) - chosen_RB) / np.sqrt(np.square(full_RBV).mean(-1))
+        error_B = below_RB.max(0)
+        is_nearer_B = is_near_B & (error_B < nearest_B)
+        nearest_B = np.where(is_nearer_B, error_B, nearest_B)
+        nearest_RBV[:, is_nearer_B] = full_RBV[:, is_nearer_B]
+        if (nearest_B <= tolerance.get("timed", 0)).all():
+            break
+    assert nearest_RBV is not None
+    return nearest_RBV
+
+
+def _sequences(
+    parameters: Mapping[str, int],
+    how: Mathematics,
+    weights: Arrays,
+    batch: Arrays,
+    answers_RB: np.ndarray,
+    tolerance: Mapping[str, float],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each possible output for the prompt, likeliest first: where it is one (B), the logits."""
+    prompt = {"tokens": batch["tokens"]}
+    logits_BV = logits(parameters, how, weights, prompt)[0]
+    below_BV = logits_BV.max(-1, keepdims=True) - logits_BV
+    below_BV = below_BV / np.sqrt(np.square(logits_BV).mean(-1, keepdims=True))
+    order_BV = np.argsort(below_BV, axis=-1, kind="stable")
+    for first_B in order_BV.T:
+        is_near_B = below_BV[np.arange(len(first_B)), first_B] <= tolerance.get("timed", 0)
+        if not is_near_B.any():
+            return
+        taken_RB = np.concatenate([first_B[None], answers_RB[:-1]])
+        yield is_near_B, logits(parameters, how, weights, {**prompt, "forced": taken_RB.T})
 
 
 def logits(

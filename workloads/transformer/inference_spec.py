@@ -171,6 +171,14 @@ def free_running(
     return reference.continued_logits(SIZES[work.size], RIGHT, weights, one, own, tolerance)
 
 
+def handed_out(
+    work: Work, weights: Arrays, one: Arrays, answers: np.ndarray, tolerance: Tolerance
+) -> np.ndarray:
+    """The logits RBV float64 that these answers RB of free-running decode should follow from."""
+    parameters = SIZES[work.size]
+    return reference.handed_out_logits(parameters, RIGHT, weights, one, answers, tolerance)
+
+
 TOLERANCES = {
     # One tolerance for each check of equivalence.answers. `timed` is a token's gap to the largest
     # logit, ten times `logits_worst`: errors of a few deviations in two logits may swap them.
@@ -240,6 +248,7 @@ SPECS = {
             known_mistakes=known_mistakes,
             recompute=recompute,
             free_running=free_running,
+            handed_out=handed_out,
             num_weight_bytes=num_weight_bytes,
             flop_before=lambda work: flop_per_prompt(work) if is_decode(work) else 0,
         ),

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.contract.case import Work
+from benchmarks.contract.optimizer import AdamW
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import WorkloadSpec
 from workloads.transformer.memory import memory_bytes
@@ -24,6 +25,7 @@ from workloads.transformer.network import (
     SEQUENCE_LENGTHS,
     SIZES,
     attention_projections,
+    is_decayed,
     num_adapter_parameters,
     num_multiplying,
     sequence_length,
@@ -31,6 +33,15 @@ from workloads.transformer.network import (
 from workloads.transformer.training_reference import suspected_losses
 from workloads.transformer.training_tolerances import TOLERANCES
 from workloads.transformer.weights import canonical_weights, generator
+
+OPTIMIZER = AdamW(
+    learning_rate=HYPERPARAMETERS["learning_rate"],
+    beta1=HYPERPARAMETERS["beta1"],
+    beta2=HYPERPARAMETERS["beta2"],
+    epsilon=HYPERPARAMETERS["epsilon"],
+    weight_decay=HYPERPARAMETERS["weight_decay"],
+    decays=is_decayed,
+)
 
 TRAJECTORY = {"learning_rate": 1e-5}
 """For the ten steps that are compared."""
@@ -119,6 +130,7 @@ def _spec(name: str, *, lora: bool) -> WorkloadSpec:
         flop_convention=(f"{convention} and {ATTENTION_CONVENTION}; N without the embedding table"),
         memory_bytes=partial(memory_bytes, lora=lora),
         gradients=gradients,
+        optimizer=OPTIMIZER,
         tolerances=TOLERANCES,
         options={"sequence_length": range(2, MAX_SEQUENCE_LENGTH + 1)},
         size_options={size: {"sequence_length": n} for size, n in SEQUENCE_LENGTHS.items()},

@@ -4,7 +4,19 @@ Both training workloads share them. A decoder has no rectifiers that flip: its e
 rounding and are similar in every framework, so that the tolerances are tight.
 """
 
-TOLERANCES = {
+OF_LATER_STEPS = {
+    # A program against itself (equivalence.own_update, worker.tasks.training.continuation): the
+    # worst of 24 proofs in fp32 and bf16 were an update off by 9.4e-6, which the weights' rounding
+    # explains, by 3.6e-5 in one tensor, a second moment off by 2.6e-7, a gradient by 7e-8. Ten
+    # times the worst, at least.
+    "own_update": 1e-4,
+    "own_update_tensor": 4e-4,
+    "own_second_moment": 1e-5,
+    "continued_loss": 1e-6,
+    "continued_gradient": 1e-4,
+}
+
+AGAINST_THE_ORACLE = {
     # fp64 distinguishes mistakes from rounding: PyTorch, TensorFlow, JAX and MLX agree with the
     # oracle to 3e-14 in each of these checks (tiny, seeds 0 to 2).
     "fp64": {
@@ -99,3 +111,5 @@ TOLERANCES = {
         "second_momentum": 6.3e-3,  # 1.6e-3
     },
 }
+
+TOLERANCES = {name: {**own, **OF_LATER_STEPS} for name, own in AGAINST_THE_ORACLE.items()}

@@ -17,10 +17,6 @@ from benchmarks.equivalence.verdict import judge
 from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.timing import BlockTime
 
-MIN_SHARE_OF_AUDIT = 0.4
-"""The smallest share of a checked step's time that the timed steps may take. A program that skips
-work unless it is checked falls below: a backward pass is two thirds of a step. Queueing ahead of a
-device saves up to a half, and noise a little more: both stay above."""
 NO_ORACLE = "there is no oracle for this work"
 
 CAUSES: Mapping[str, str] = {
@@ -94,14 +90,14 @@ def final_verdict(
     )
 
 
-def require_share(context: LaunchContext, share: float) -> None:
+def require_share(context: LaunchContext, share: float, *, least: float) -> None:
     """LaunchFailedError if this share, of a checked step's time, is too small for timed steps."""
     context.evidence.share_of_audit = share
-    if share < MIN_SHARE_OF_AUDIT:
+    if share < least:
         raise LaunchFailedError(
             "invalid_work",
             f"the timed steps took {share:.0%} of the time of a step that was checked"
-            f" (at least {MIN_SHARE_OF_AUDIT:.0%} expected): they skipped work",
+            f" (at least {least:.0%} expected): they skipped work",
         )
 
 

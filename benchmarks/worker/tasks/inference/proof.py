@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.contract.evidence import UNPROVEN, Check, FirstStep, ParityVerdict
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import RequestProgram
-from benchmarks.contract.task import WITHHELD, Inference
+from benchmarks.contract.task import NUM_REQUESTS, WITHHELD, Inference
 from benchmarks.equivalence.answers import (
     Answers,
     judge_answers,
@@ -30,14 +30,14 @@ from benchmarks.worker.tasks.protocol import NO_ORACLE
 PROVEN = WITHHELD[:4]
 """The withheld requests whose answers the oracle holds. The other withheld ones only need to be
 unseen."""
-FOLLOWED = 0
-"""Index of the timed batch on which free-running decode is checked."""
 NUM_TIMED_PROVEN = 2
 """Timed batches whose answers the oracle holds too, if a batch is one request."""
 
 
 CAUSES = {
     "recomputed": "the KV cache, or the positions of decoded tokens",
+    "handed_out": "the KV cache, or what a timed sequence was fed, differs from an untimed one's",
+    "repeated": "timed requests are answered in another way than the same requests later",
     "answer": "the returned token or logits are not those of this request",
 }
 """The likely mistake if the proven answers agree with the oracle and this check fails."""
@@ -141,7 +141,8 @@ class InferenceChecker:
         requests, tolerance = self._requests, self._context.tolerance
         if requests.free_running is None or self.per_batch == 1:
             return
-        self.feed([FOLLOWED])
+        followed = self._context.draw % NUM_REQUESTS
+        self.feed([followed])
         answers, logits, is_answered = [], [], True
         for _ in range(self.per_batch):
             answers.append(self._answer())
@@ -150,7 +151,7 @@ class InferenceChecker:
             is_answered &= self.answer_error(answers[-1], read) == 0
         error = math.inf
         if is_answered:
-            work, inputs = self._context.launch.case.work, self._inputs(f"batch{FOLLOWED}")
+            work, inputs = self._context.launch.case.work, self._inputs(f"batch{followed}")
             own = np.stack(answers), np.stack(logits)
             error = relative(own[1], requests.free_running(work, *inputs, *own, tolerance))
         yield check("continued", error, tolerance.get("logits"))
@@ -166,6 +167,34 @@ class InferenceChecker:
         ]
         if errors:
             yield check("timed", max(errors), self._context.tolerance.get("timed"))
+
+    def handed_out_check(self, index: int, answers: np.ndarray) -> Iterator[Check]:
+        """Whether these timed answers RB of a sequence follow from its logits, if the spec can say.
+
+        The program continued from its own output then, as always when it is timed.
+        """
+        requests, tolerance = self._requests, self._context.tolerance
+        if requests.handed_out is None:
+            return
+        work, inputs = self._context.launch.case.work, self._inputs(f"batch{index}")
+        logits = requests.handed_out(work, *inputs, answers, tolerance)
+        error = max(self.answer_error(*one) for one in _rows(answers, logits))
+        yield check("handed_out", error, tolerance.get("timed"))
+
+    def repeated_check(self, index: int, answers: np.ndarray) -> Check:
+        """Whether the program gives the same answers RB to a timed sequence again.
+
+        Up to the first answer that differs, both had the same input; there the timed one must have
+        been as likely within rounding.
+        """
+        self.feed([index])
+        error = 0.0
+        for timed in answers:
+            again = self._answer()
+            if not np.array_equal(again, timed):
+                error = self.answer_error(timed, self._program.read())
+                break
+        return check("repeated", error, self._context.tolerance.get("timed"))
 
     def _answer(self) -> np.ndarray:
         framework = self._context.framework
@@ -198,6 +227,13 @@ class InferenceChecker:
         """The weights, and the batch of this name."""
         batches = self._context.batches()
         return self._context.initial(), batches[int(name.removeprefix("batch"))]
+
+
+def _rows(
+    answers: np.ndarray, logits: np.ndarray
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    for answer, row in zip(answers, logits):
+        yield answer, {"logits": row}
 
 
 def reproduction_check(first: Answers, again: Answers, limit: float | None) -> Check:

@@ -16,6 +16,7 @@ from benchmarks.contract.program import Arrays, RequestProgram
 from benchmarks.contract.task import NUM_REQUESTS, WITHHELD
 from benchmarks.equivalence.answers import Answers
 from benchmarks.equivalence.checks import integer_checks
+from benchmarks.equivalence.verdict import judge
 from benchmarks.worker import oracle_files
 from benchmarks.worker.context import LaunchContext, require
 from benchmarks.worker.tasks.inference.proof import (
@@ -25,13 +26,16 @@ from benchmarks.worker.tasks.inference.proof import (
     first_withheld,
     reproduction_check,
 )
-from benchmarks.worker.tasks.protocol import MIN_SHARE_OF_AUDIT, final_verdict, require_share
+from benchmarks.worker.tasks.protocol import final_verdict, require_share
 from benchmarks.worker.timing import BlockTime, time_requests
 
 GATE, AUDIT = PROVEN[:2], PROVEN[2:]
 """The proven requests that run before the turns, and those that first run after them."""
 NEW = tuple(index for index in WITHHELD if index not in PROVEN)
 """Further requests that first run after the turns, for their time alone."""
+MIN_SHARE_OF_AUDIT = 0.7
+"""The smallest share of an unseen request's time that the timed ones may take: an honest program's
+take as long as the fastest unseen one at least."""
 
 
 def create(context: LaunchContext) -> InferenceTask:
@@ -53,6 +57,8 @@ class InferenceTask:
         """Requests since the timed ones were fed."""
         self._timed: dict[int, np.ndarray] = {}
         """By batch, the last answer to a timed request whose answer the oracle holds."""
+        self._sequences: dict[int, list[np.ndarray]] = {}
+        """If a batch is a sequence: by batch, its answers in the turns, from its first on."""
         self._request_ns: list[int] = []
 
     def load(self) -> None:
@@ -71,7 +77,6 @@ class InferenceTask:
             rewarm=rewarm,
         )
         self.outputs = block.outputs
-        self._num_asked += rewarm
         self._notice(block)
         return block
 
@@ -99,6 +104,7 @@ class InferenceTask:
     def begin_turns(self) -> None:
         """Forget the answers and times before the first turn."""
         self._timed.clear()
+        self._sequences.clear()
         self._request_ns.clear()
 
     def keep(self, block: BlockTime, *, num_steps: int) -> None:
@@ -116,6 +122,7 @@ class InferenceTask:
         assert self._first is not None
         self._see_a_proven_one()
         require(list(self._checker.timed_check(self._timed)))
+        self._prove_a_timed_sequence()
         share = self._share_of_new()
         answers = self._checker.ask((GATE[0], *AUDIT))
         self._checker.require_finite(answers)
@@ -125,7 +132,7 @@ class InferenceTask:
         self._context.require_equal_work(verdict, when="after the turns: ")
         if self._context.inspects and self._context.oracle_folder is not None:
             require(list(self._checker.free_running_check()))
-        require_share(self._context, share)
+        require_share(self._context, share, least=MIN_SHARE_OF_AUDIT)
 
     def prove_all(self, checks: Sequence[Check]) -> ParityVerdict:
         """Check the answers to all proven requests, and repeat the first of these."""
@@ -167,27 +174,66 @@ class InferenceTask:
                 return
             self.time_steps(1, rewarm=False)
 
-    def _share_of_new(self) -> float:
-        """The timed requests' median time as a share of the fastest unseen request's time.
+    def _prove_a_timed_sequence(self) -> None:
+        """A sequence of the turns, chosen by the parent's draw, is answered in the same way again.
 
-        Unseen requests are run until one is undisturbed, or all have run.
+        If there is an oracle of this size, its answers are also held to a full re-computation.
         """
-        self._checker.feed(NEW)
-        new_ns: list[int] = []
-        share = 0.0
-        while len(new_ns) < self._checker.per_batch * len(NEW) and share < MIN_SHARE_OF_AUDIT:
-            new_ns.append(self.time_steps(1, rewarm=False).duration_ns)
-            share = statistics.median(self._request_ns or new_ns) / min(new_ns)
-        return share
+        checker, context = self._checker, self._context
+        if checker.per_batch == 1:
+            return
+        while not (whole := self._whole_sequences()):
+            self.time_steps(1, rewarm=False)
+        index = whole[context.draw % len(whole)]
+        answers = np.stack(self._sequences[index])
+        checks = [checker.repeated_check(index, answers)]
+        if context.inspects and context.oracle_folder is not None:
+            checks += checker.handed_out_check(index, answers)
+        verdict = judge(checks, causes=[CAUSES[one.name] for one in checks if not one.passes])
+        context.evidence.later_steps = verdict
+        context.require_equal_work(verdict, when="a timed sequence: ")
+
+    def _whole_sequences(self) -> list[int]:
+        num = self._checker.per_batch
+        return [index for index, answers in self._sequences.items() if len(answers) == num]
+
+    def _share_of_new(self) -> float:
+        """What known requests take, as a share of what unseen ones do.
+
+        Known are those of the turns, by their median, and the unseen ones once they were answered,
+        by the fastest: the smaller share counts. Unseen requests are run until one is undisturbed,
+        or all have run.
+        """
+        num = self._checker.per_batch
+        batches = NEW[: max(1, len(NEW) // num)]
+        self._checker.feed(batches)
+        new_ns = self._timed_ns(num * len(batches))
+        again_ns = self._timed_ns(num * len(batches))
+        of_turns = statistics.median(self._request_ns or new_ns) / min(new_ns)
+        return min(of_turns, min(again_ns) / min(new_ns))
+
+    def _timed_ns(self, num_requests: int) -> list[int]:
+        """The durations of the next requests."""
+        return [self.time_steps(1, rewarm=False).duration_ns for _ in range(num_requests)]
 
     def _feed(self) -> None:
         self._checker.feed(range(NUM_REQUESTS))
         self._num_asked = 0
 
     def _notice(self, block: BlockTime) -> None:
-        """Keep the answers that the oracle holds too."""
-        for answer in block.answers:
-            batch = self._num_asked // self._checker.per_batch % NUM_REQUESTS
+        """Keep the answers that the oracle holds too, and those of sequences."""
+        for answer in (*block.rewarming, *block.answers):
+            request, position = divmod(self._num_asked, self._checker.per_batch)
+            batch = request % NUM_REQUESTS
             if batch in self._checker.proven_timed():
                 self._timed[batch] = answer
+            if self._checker.per_batch > 1:
+                self._keep(batch, position, answer)
             self._num_asked += 1
+
+    def _keep(self, batch: int, position: int, answer: np.ndarray) -> None:
+        """Keep a sequence's answer, unless one before it was not timed."""
+        if position == 0:
+            self._sequences[batch] = []
+        if len(self._sequences.get(batch, ())) == position:
+            self._sequences.setdefault(batch, []).append(answer)

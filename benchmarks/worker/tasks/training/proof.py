@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import numpy as np
 
-from benchmarks.contract.evidence import Check, FirstStep, ParityVerdict
+from benchmarks.contract.evidence import UNPROVEN, Check, FirstStep, ParityVerdict
+from benchmarks.contract.optimizer import Optimizer
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.task import Tolerance
 from benchmarks.contract.workload import WorkloadSpec
@@ -27,8 +28,10 @@ from benchmarks.equivalence.checks import (
     step_errors,
 )
 from benchmarks.equivalence.norms import in_blocks, relative
+from benchmarks.equivalence.own_update import own_checks, own_errors, sample_of, update_causes
 from benchmarks.equivalence.verdict import judge
 from benchmarks.worker.oracle_files import OPTIMIZER_PREFIX, Oracle
+from benchmarks.worker.tasks.protocol import NO_ORACLE
 
 CAUSES = {
     "other_batch": "`feed` does not put the given batch first, or ignores it",
@@ -96,7 +99,8 @@ def prove_first_step(
     if missing:
         return judge([parameters], oracle=oracle.identity)
     errors = step_errors(spec, initial, read, oracle.step1)
-    of_step = step_checks(errors, tolerance, stable=spec.stable_gradients)
+    own = own_step(spec.optimizer, initial, read, tolerance)
+    of_step = [*step_checks(errors, tolerance, stable=spec.stable_gradients), *own.checks]
     checks = [parameters, *of_step, *frozen_checks(initial, read)]
     if first_failure(of_step) is None:
         return judge(checks, oracle=oracle.identity)
@@ -105,8 +109,40 @@ def prove_first_step(
         checks,
         oracle=oracle.identity,
         first_difference=first_difference(errors, tolerance),
-        causes=likely_causes(trace),
+        causes=own.causes or likely_causes(trace),
     )
+
+
+class OwnStep(NamedTuple):
+    """Step 1 held to the program's own moments."""
+
+    checks: list[Check]
+    causes: list[str]
+    """What explains a failure."""
+
+
+def own_step(
+    optimizer: Optimizer | None, initial: Arrays, read: Arrays, tolerance: Tolerance
+) -> OwnStep:
+    """The checks of step 1 against its own moments; none if the optimizer is not known."""
+    if optimizer is None:
+        return OwnStep([], [])
+    sample = sample_of(read, initial, seed=0)
+    before, after = sample.initial(initial), sample.states(read)
+    checks = list(own_checks(own_errors(optimizer, before, after, number=1), tolerance))
+    if first_failure(checks) is None:
+        return OwnStep(checks, [])
+    return OwnStep(checks, update_causes(optimizer, before, after, number=1))
+
+
+def unproven_step(
+    optimizer: Optimizer | None, initial: Arrays, read: Arrays, tolerance: Tolerance
+) -> ParityVerdict:
+    """The verdict on step 1 if there is no oracle: only a contradiction to itself shows."""
+    own = own_step(optimizer, initial, read, tolerance)
+    if first_failure(own.checks) is not None:
+        return judge(own.checks, causes=own.causes)
+    return ParityVerdict(UNPROVEN, tuple(own.checks), reason=NO_ORACLE)
 
 
 def reproduction_check(first: FirstStep, again: FirstStep, tolerance: Tolerance) -> Check:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contract.evidence import FAIL, UNPROVEN, Check, FirstStep, ParityVerdict
+from benchmarks.contract.evidence import FAIL, Check, FirstStep, ParityVerdict
 from benchmarks.contract.program import Arrays, Program
 from benchmarks.equivalence.checks import (
     flop_check,
@@ -35,16 +35,18 @@ from benchmarks.worker.oracle_files import (
     Oracle,
     states_of,
 )
-from benchmarks.worker.tasks.protocol import (
-    MIN_SHARE_OF_AUDIT,
-    NO_ORACLE,
-    final_verdict,
-    require_share,
-)
+from benchmarks.worker.tasks.protocol import final_verdict, require_share
 from benchmarks.worker.tasks.training import proof
+from benchmarks.worker.tasks.training.continuation import Place, prove_later_steps
 from benchmarks.worker.timing import BlockTime, time_block
 
 NUM_AUDITS = 5
+MIN_SHARE_OF_AUDIT = 0.5
+"""The smallest share of an audited block's time that the timed blocks may take: a backward pass is
+two thirds of a step. Both are blocks of as many steps, and the fastest of five audits counts."""
+MAX_SHARE_OF_SINGLE = 1.5
+"""The largest share of a single step's time that each of several in a row may take. A step whose
+work goes on after its outputs are ready seems short alone, and the next one waits for it."""
 
 
 def create(context: LaunchContext) -> TrainingTask:
@@ -63,6 +65,9 @@ class TrainingTask:
         self._first: FirstStep | None = None
         self._marks: dict[str, int] = {}
         self._step_ns: list[float] = []
+        self._num_steps = 1
+        """Steps of a turn's block."""
+        self._place = Place(0, 0)
 
     def load(self) -> None:
         """Load the canonical weights and batches."""
@@ -79,10 +84,12 @@ class TrainingTask:
             rewarm=rewarm,
         )
         self.outputs = block.outputs
+        self._move_on(num_steps + rewarm)
         return block
 
     def step(self) -> Any:
         """Enqueue one step."""
+        self._move_on(1)
         return self.program.step()
 
     def read(self) -> Arrays:
@@ -98,18 +105,21 @@ class TrainingTask:
         context.evidence.step1 = self._first
         if self._first.failure:
             raise LaunchFailedError("invalid_work", self._first.failure)
-        verdict = ParityVerdict(UNPROVEN, reason=NO_ORACLE)
         if oracle is not None:
             verdict = self._compared(read, oracle)
+        else:
+            verdict = proof.unproven_step(context.optimizer, initial, read, context.tolerance)
         context.evidence.parity = verdict
         context.require_equal_work(verdict)
 
     def begin_turns(self) -> None:
-        """Remember the state after the warm-up: the timed steps must change every parameter."""
-        self._marks = proof.marks(self.program.read())
+        """If later steps cannot be proven, remember the state: the timed steps must change it."""
+        if self._context.optimizer is None:
+            self._marks = proof.marks(self.program.read())
 
     def keep(self, block: BlockTime, *, num_steps: int) -> None:
         """Remember a timed block."""
+        self._num_steps = num_steps
         self._step_ns.append(block.duration_ns / num_steps)
 
     def prove_end(self) -> None:
@@ -136,6 +146,10 @@ class TrainingTask:
         self.program.load(self._context.initial())
         batches = self._context.batches()
         self.program.feed([*batches[first_batch:], *batches[:first_batch]])
+        self._place = Place(0, first_batch)
+
+    def _move_on(self, num_steps: int) -> None:
+        self._place = self._place._replace(num_made=self._place.num_made + num_steps)
 
     def _first_loss(self, *, batch: int) -> float:
         """The loss of one step from the canonical weights on this batch."""
@@ -174,15 +188,24 @@ class TrainingTask:
         )
 
     def _check_end(self) -> None:
-        """The timed steps have changed every parameter, and every value is finite."""
-        read = self._read_finite("at the end")
-        self._context.evidence.final_loss = float(read["loss"])
+        """Every value is finite, frozen weights are unchanged, and further steps are right."""
+        context, read = self._context, self._read_finite("at the end")
+        context.evidence.final_loss = float(read["loss"])
+        require(frozen_checks(context.initial(), read, name="frozen_after"))
+        if context.optimizer is None:
+            self._check_moved(read)
+            return
+        verdict = prove_later_steps(context, self.program, read, self._place)
+        context.evidence.later_steps = verdict
+        context.require_equal_work(verdict, when="after the turns: ")
+
+    def _check_moved(self, read: Arrays) -> None:
+        """The timed steps have changed every parameter."""
         still = proof.unmoved(self._marks, proof.marks(read))
         if self._step_ns and still:
             raise LaunchFailedError(
                 "invalid_work", f"the timed steps did not update {still[0]}, one of {len(still)}"
             )
-        require(frozen_checks(self._context.initial(), read, name="frozen_after"))
 
     def _check_other_batch(self, oracle: Oracle | None) -> None:
         """Step 1 on another batch has another loss, and matches the oracle's if there is one."""
@@ -198,16 +221,28 @@ class TrainingTask:
     def _check_again(self, oracle: Oracle | None) -> None:
         """Repeat step 1 after timing: its result must still match, and timed steps be no quicker.
 
-        The repeated step is itself timed, and must not take much longer than the timed steps: a
+        The block after it is timed as a turn's is, and must not take much longer than those: a
         program that skips work unless it is checked fails here.
         """
         shares: list[float] = []
-        while len(shares) < NUM_AUDITS and max(shares, default=0.0) < MIN_SHARE_OF_AUDIT:
-            step_ns = self._audited_step_ns(oracle)
+        of_single: list[float] = []
+        while len(shares) < NUM_AUDITS:
+            single_ns = self._repeated_step_ns(oracle)
+            step_ns = self.time_steps(self._num_steps, rewarm=True).duration_ns / self._num_steps
             shares.append(statistics.median(self._step_ns or [step_ns]) / step_ns)
-        require_share(self._context, max(shares))
+            of_single.append(step_ns / single_ns)
+            if max(shares) >= MIN_SHARE_OF_AUDIT and min(of_single) <= MAX_SHARE_OF_SINGLE:
+                break
+        require_share(self._context, max(shares), least=MIN_SHARE_OF_AUDIT)
+        if min(of_single) > MAX_SHARE_OF_SINGLE:
+            raise LaunchFailedError(
+                "invalid_work",
+                f"each of several steps in a row takes {min(of_single):.2g} times as long as one"
+                f" alone (at most {MAX_SHARE_OF_SINGLE} expected): a step's work goes on after its"
+                " outputs are ready",
+            )
 
-    def _audited_step_ns(self, oracle: Oracle | None) -> int:
+    def _repeated_step_ns(self, oracle: Oracle | None) -> int:
         """The duration of a repeated first step, after checking that its result is the same."""
         context = self._context
         assert self._first is not None
@@ -227,7 +262,7 @@ class TrainingTask:
     def _prove_step(self, whole: _WholeProof) -> FirstStep:
         """Make step 1; compare it with the oracle if there is one, keep it if this computes one."""
         context = self._context
-        outputs = self.program.step()
+        outputs = self.step()
         context.framework.wait(outputs)
         context.require_placement(outputs)
         read = self._read_finite("after step 1")
@@ -253,15 +288,27 @@ class TrainingTask:
         context = self._context
         if self._oracle() is not None:
             self._load()
-            context.framework.wait(self.program.step())
-            again = proof.step_evidence(context.spec, context.initial(), self.program.read())
+            context.framework.wait(self.step())
+            read = self.program.read()
+            again = proof.step_evidence(context.spec, context.initial(), read)
             whole.checks.append(proof.reproduction_check(first, again, context.tolerance))
+            self._prove_later(read, whole)
         other_loss = self._on_another_batch(first, whole)
         losses: list[float] = []
         if context.follows:
             losses = self._follow(whole)
         if context.keep_folder is not None:
             oracle_files.keep_numbers(context.keep_folder, other_loss=other_loss, losses=losses)
+
+    def _prove_later(self, read: Arrays, whole: _WholeProof) -> None:
+        """Check the steps after step 1, as a timed launch does after its turns."""
+        if self._context.optimizer is None:
+            return
+        verdict = prove_later_steps(self._context, self.program, read, self._place)
+        self._context.evidence.later_steps = verdict
+        whole.checks += verdict.checks
+        if whole.verdict is not None and verdict.causes:
+            whole.verdict = dataclasses.replace(whole.verdict, causes=verdict.causes)
 
     def _on_another_batch(self, first: FirstStep, whole: _WholeProof) -> float:
         """The loss of step 1 on another batch."""
