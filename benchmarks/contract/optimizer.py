@@ -33,6 +33,11 @@ class Optimizer(ABC):
     decays: Callable[[str], bool]
     """Whether weight decay applies to the parameter of this name."""
 
+    @property
+    def gain(self) -> float:
+        """The factor with which a gradient enters the first moment."""
+        return 1.0
+
     @abstractmethod
     def gradient(self, name: str, before: State, after: State) -> np.ndarray:
         """The gradient that this step has put into the first moment, without weight decay."""
@@ -108,6 +113,11 @@ class AdamW(Optimizer):
     """Steps by which the bias correction is ahead; infinite: there is none."""
     is_epsilon_inside: bool = False
     """Whether epsilon is added to the root before the bias correction."""
+
+    @property
+    def gain(self) -> float:
+        """1 - beta1."""
+        return 1 - self.beta1
 
     def gradient(self, name: str, before: State, after: State) -> np.ndarray:
         """What the first moment gained, over 1 - beta1."""

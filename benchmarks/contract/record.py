@@ -8,7 +8,7 @@ Schema history (SCHEMA_VERSION):
        fence.num_products (it was 1) and with effective.integer_products as a text.
        batch_size counts the items of all devices; before, the items of one device, so that an
        older record of several devices is refused
-    5  a block's elapsed_ns, preparation_ns and cpu_ns, evidence.later_steps, status invalid_report
+    5  a block's elapsed_ns, preparation_ns and runnable_ns, evidence.later_steps, status invalid_report
 
 Standard library only. Raw samples are stored; every summary is computed from them again.
 """
@@ -100,8 +100,8 @@ class Block:
     """In inference the time between the timed requests that they were prepared for."""
     elapsed_ns: int | None = None
     """The turn's duration by the parent's clock, with the step before the block."""
-    cpu_ns: int | None = None
-    """CPU time of the launch's processes in the turn."""
+    runnable_ns: int | None = None
+    """Time for which the launch's threads ran or waited for a processor in the turn, summed."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ contract only.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -83,6 +84,26 @@ def sample_of(read: Arrays, initial: Arrays, *, seed: int) -> Sample:
     return Sample(tuple(sorted(chosen, key=order.__getitem__)), seed)
 
 
+def rounding_unit(array: np.ndarray) -> float:
+    """The relative spacing of the numbers that these float64 values were stored as.
+
+    Values that fit into bfloat16 or float32 were stored so.
+    """
+    narrow = array.astype(np.float32)
+    if not np.array_equal(narrow, array):
+        return float(np.finfo(np.float64).eps)
+    is_bf16 = not (narrow.view(np.uint32) & 0xFFFF).any()
+    return 2.0**-7 if is_bf16 and narrow.any() else float(np.finfo(np.float32).eps)
+
+
+def beyond(errors: Sequence[TensorError], allowed: Mapping[str, float]) -> list[TensorError]:
+    """These errors, each less the norm that rounding may have caused."""
+    return [
+        dataclasses.replace(one, difference=max(0.0, one.difference - allowed[one.name]))
+        for one in errors
+    ]
+
+
 @dataclass(frozen=True)
 class OwnErrors:
     """The differences between a step and what follows from its own moments."""
@@ -92,8 +113,16 @@ class OwnErrors:
 
 
 def own_errors(optimizer: Optimizer, before: States, after: States, *, number: int) -> OwnErrors:
-    """The differences of step `number` (from 1) from what its moments say."""
+    """The differences of step `number` (from 1) from what its moments say.
+
+    What rounding of the stored weights explains is no difference: late in a training the updates
+    are little more than that.
+    """
     expected = changes(optimizer, before, after, number=number)
+    rounding = {
+        name: rounding_unit(one.weight) * float(np.linalg.norm(one.weight))
+        for name, one in after.items()
+    }
     seconds = {
         name: second
         for name in before
@@ -101,7 +130,7 @@ def own_errors(optimizer: Optimizer, before: States, after: States, *, number: i
         and (second := optimizer.second_moment(name, before[name], after[name])) is not None
     }
     return OwnErrors(
-        tensor_errors(made_changes(before, after).items(), expected.items()),
+        beyond(tensor_errors(made_changes(before, after).items(), expected.items()), rounding),
         tensor_errors(((name, _second(after[name])) for name in seconds), seconds.items()),
     )
 
@@ -135,6 +164,16 @@ def changes(
 def made_changes(before: States, after: States) -> dict[str, np.ndarray]:
     """The changes of the weights that a step has made."""
     return {name: after[name].weight - before[name].weight for name in before}
+
+
+def gradient_rounding(optimizer: Optimizer, before: States, after: States) -> dict[str, float]:
+    """The norm of the error that rounding of the stored moments causes in each gradient."""
+    return {
+        name: rounding_unit(after[name].first)
+        * float(np.linalg.norm(before[name].first) + np.linalg.norm(after[name].first))
+        / optimizer.gain
+        for name in before
+    }
 
 
 def gradients(optimizer: Optimizer, before: States, after: States) -> dict[str, np.ndarray]:

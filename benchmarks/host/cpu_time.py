@@ -18,6 +18,7 @@ _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
 
 
 class _Process(NamedTuple):
+    pid: int
     group: int
     session: int
     ticks: int
@@ -60,6 +61,24 @@ def group_cpu_ns(group: int, *, root: Path = ROOT) -> int | None:
     return process_tree_cpu_ns((group,), root=root)
 
 
+def group_runnable_ns(group: int, *, root: Path = ROOT) -> int | None:
+    """Nanoseconds for which threads of a group or session ran or waited for a processor, summed.
+
+    Over a time this is the mean number of threads that had work, however busy the machine was. Only
+    threads that are alive count. Source: the kernel's documentation, scheduler/sched-stats.
+    """
+    if not (root / "proc/self/schedstat").exists():
+        return None
+    total = 0
+    for process in _processes(root):
+        if group not in (process.group, process.session):
+            continue
+        for task in (root / "proc" / str(process.pid) / "task").glob("*"):
+            fields = _text(task / "schedstat").split()
+            total += sum(int(field) for field in fields[:2])
+    return total
+
+
 def process_start_ticks(pid: int, *, root: Path = ROOT) -> int | None:
     """The start time of a process, in ticks since boot; with its pid it identifies a process."""
     process = _process(root / "proc" / str(pid) / "stat")
@@ -86,6 +105,7 @@ def _process(file: Path) -> _Process | None:
     if len(fields) < 20:
         return None
     return _Process(
+        pid=int(file.parent.name) if file.parent.name.isdigit() else os.getpid(),
         group=int(fields[2]),
         session=int(fields[3]),
         ticks=sum(int(field) for field in fields[11:15]),

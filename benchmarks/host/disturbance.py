@@ -31,8 +31,8 @@ class Conditions:
 
     foreign_cpu_share: float | None
     flags: tuple[str, ...]
-    cpu_ns: int | None = None
-    """CPU time of the launch's own processes."""
+    runnable_ns: int | None = None
+    """Time for which the launch's threads ran or waited for a processor, summed."""
 
 
 class Watch:
@@ -69,14 +69,15 @@ class Watch:
             flags.append("SWAP")
         if self._num_on_accelerator:
             flags += accelerator_flags(nvidia.states(), self._num_on_accelerator)
-        own_ns = _difference(self._begin.ours_ns, end.ours_ns)
-        return Conditions(share, tuple(flags), own_ns)
+        runnable_ns = _difference(self._begin.runnable_ns, end.runnable_ns)
+        return Conditions(share, tuple(flags), runnable_ns)
 
     def _read(self) -> _Counters:
         return _Counters(
             clock_ns=time.perf_counter_ns(),
             busy_ns=cpu_time.busy_ns(self._cpus),
             ours_ns=cpu_time.group_cpu_ns(self._group),
+            runnable_ns=cpu_time.group_runnable_ns(self._group),
             parent_ns=time.process_time_ns(),
             throttled_ns=machine.cgroup_throttled_ns(),
             swapped_in=cpu_time.num_pages_swapped_in(),
@@ -101,6 +102,7 @@ class _Counters:
     clock_ns: int
     busy_ns: int | None
     ours_ns: int | None
+    runnable_ns: int | None
     parent_ns: int
     throttled_ns: int | None
     swapped_in: int | None

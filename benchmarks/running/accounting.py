@@ -1,4 +1,4 @@
-"""Holds a worker's report against what the parent saw: its own clock, counts and CPU time.
+"""Holds a worker's report against what the parent saw: its own clock, counts and threads.
 
 A worker tells its durations itself. A clock that runs slowly, or a shorter duration in the message,
 would pass every check that is made in the worker.
@@ -16,10 +16,12 @@ MIN_SHARE = 0.7
 """Smallest share of the turn that the timed steps may take, of what their number leads to expect.
 Honest launches: 0.78 to 1.0 at one step a turn, whose step before it warms up again; 0.96 or more
 with many."""
+TURN_NS, REQUEST_NS = 5_000_000, 300_000
+"""What a turn, and each request in it, may take beside: messages, and work between the clocks."""
 MAX_SHARE = 1.02
 """Largest share of the turn that they may take at all: the rest is for the two clocks."""
 SPARE_THREADS = 0.5
-"""Threads beyond those asked for that may be busy on average."""
+"""Threads beyond those asked for that may have work on average."""
 
 
 def wrong_count(done: BlockDone, turn: Turn) -> str | None:
@@ -50,7 +52,8 @@ def wrong_durations(blocks: Sequence[Block], *, prepares: bool) -> str | None:
     seen = [block for block in _undisturbed(blocks) if block.elapsed_ns]
     if not seen:
         return None
-    share = statistics.median(_share(block, prepares=prepares) for block in seen)
+    shares = [one for block in seen if (one := _share(block, prepares=prepares)) is not None]
+    share = statistics.median(shares) if shares else 1.0
     whole = statistics.median(block.duration_ns / _elapsed_ns(block) for block in seen)
     if whole > MAX_SHARE:
         return (
@@ -66,26 +69,32 @@ def wrong_durations(blocks: Sequence[Block], *, prepares: bool) -> str | None:
 
 
 def too_many_threads(blocks: Sequence[Block], *, num_threads: int) -> str | None:
-    """How many threads were busy on average, if these are more than were asked for."""
-    seen = [block for block in _undisturbed(blocks) if block.cpu_ns is not None]
+    """How many threads had work on average, if these are more than were asked for."""
+    seen = [block for block in _undisturbed(blocks) if block.runnable_ns is not None]
     elapsed_ns = sum(_elapsed_ns(block) for block in seen)
     if not elapsed_ns:
         return None
-    num_busy = sum(block.cpu_ns or 0 for block in seen) / elapsed_ns
+    num_busy = sum(block.runnable_ns or 0 for block in seen) / elapsed_ns
     if num_busy <= num_threads + SPARE_THREADS:
         return None
-    return f"asked to run on {num_threads} CPU thread(s), kept {num_busy:.2f} busy on average"
+    return f"asked to run on {num_threads} CPU thread(s), had work for {num_busy:.2f} on average"
 
 
 def _undisturbed(blocks: Sequence[Block]) -> Sequence[Block]:
     return [one for one in blocks if not set(one.flags) & set(INVALIDATING_FLAGS)] or blocks
 
 
-def _share(block: Block, *, prepares: bool) -> float:
-    """The timed share of a turn, over that of its steps among them and the one before."""
+def _share(block: Block, *, prepares: bool) -> float | None:
+    """The timed share of a turn, over that of its steps among them and the one before.
+
+    None if the turn is so short that what it may take beside is most of it.
+    """
+    beside_ns = TURN_NS + REQUEST_NS * len(block.request_ns)
     elapsed_ns = _elapsed_ns(block) - (block.preparation_ns if prepares else 0)
+    if elapsed_ns < 2 * beside_ns:
+        return None
     expected = block.num_steps / (block.num_steps + 1)
-    return block.duration_ns / max(1, elapsed_ns) / expected
+    return block.duration_ns / (elapsed_ns - beside_ns) / expected
 
 
 def _elapsed_ns(block: Block) -> int:

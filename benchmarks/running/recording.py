@@ -27,7 +27,7 @@ def record_of(
     flop_per_step = spec.flop_per_step(case.work)
     failure = (
         live.failure
-        or _contradiction(catalog, live)
+        or contradiction(catalog, live)
         or _suspicion(plan, case, live, flop_per_step)
         or _unproven(live)
     )
@@ -69,7 +69,7 @@ def record_of(
     )
 
 
-def _contradiction(catalog: Catalog, live: SupervisedLaunch) -> Failure | None:
+def contradiction(catalog: Catalog, live: SupervisedLaunch) -> Failure | None:
     """A failure if the launch's report does not fit what we saw of it ourselves."""
     case, settings = live.launch.case, live.launch.settings
     spec = catalog.workloads[case.work.workload].spec

@@ -120,7 +120,7 @@ def _take_turn(live: SupervisedLaunch, turn: Turn, position: int, num_alive: int
             request_ns=done.request_ns,
             preparation_ns=done.preparation_ns,
             elapsed_ns=elapsed_ns,
-            cpu_ns=conditions.cpu_ns,
+            runnable_ns=conditions.runnable_ns,
         )
     )
     return not set(conditions.flags) & set(INVALIDATING_FLAGS)

@@ -1,7 +1,8 @@
 """The worker's side of many proofs in one process; see fault_process.py.
 
 Run as `python -m tests.parity.one_process READ_FD WRITE_FD PARENT_PID`, as a worker is, in the
-framework's own interpreter. It answers each ProofRequest as a worker of its own would.
+framework's own interpreter. It answers each request as a worker of its own would, except that the
+fence is tested on no matmuls: what is planted has the framework's own.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import importlib
 import sys
 import traceback
 
-from benchmarks.contract.message import ProofRequest
+from benchmarks.contract.message import LaunchRequest, ProofRequest
 from benchmarks.worker import process
 from benchmarks.worker.channel import Channel
 from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.proof_launch import ProofSession
+from benchmarks.worker.timed_launch import Session
 
 
 def main(arguments: list[str]) -> int:
@@ -28,15 +30,17 @@ def main(arguments: list[str]) -> int:
             request = channel.receive()
         except EOFError:
             return 0
-        assert isinstance(request, ProofRequest)
-        prove(LaunchContext(request, channel))
+        assert isinstance(request, (ProofRequest, LaunchRequest))
+        answer(LaunchContext(request, channel))
         forget_programs()
 
 
-def prove(context: LaunchContext) -> None:
-    """Send the proof, or how it failed."""
+def answer(context: LaunchContext) -> None:
+    """Send the proof, or go through the launch; or send how it failed."""
+    is_launch = isinstance(context.launch, LaunchRequest)
+    session = Untested(context) if is_launch else ProofSession(context)
     try:
-        ProofSession(context).run()
+        session.run()
     except LaunchFailedError as failure:
         context.channel.send(context.failed(failure.status, str(failure)))
     except Exception as error:  # noqa: BLE001 - a program with a fault may raise anything
@@ -44,8 +48,19 @@ def prove(context: LaunchContext) -> None:
         context.channel.send(context.failed("crashed", repr(error)))
 
 
+class Untested(Session):
+    """A launch whose fence is not tested on matmuls."""
+
+    def _test_framework(self) -> float:
+        return 1e-6
+
+
 def forget_programs() -> None:
     """Forget every implementation, so that the next proof imports it without the last fault."""
+    later = sys.modules.get("tests.parity.planted_later")
+    while later is not None and later.UNDO:
+        later.UNDO.pop()()
+    gc.unfreeze()
     for name in [name for name in sys.modules if "workloads" in name.split(".")]:
         del sys.modules[name]
     importlib.invalidate_caches()

@@ -41,7 +41,7 @@ CAPABILITIES = dataclasses.replace(
 """
 ADAPTER_FILE = "from benchmarks.frameworks.{own}.adapter import Adapter\n\n__all__ = ['Adapter']\n"
 IMPLEMENTATION_FILE = """\
-from tests.parity.planting import planted
+from {module} import planted
 
 IMPLEMENTS = {{{workload!r}}}
 EXPORTED_FROM = {exported_from!r}
@@ -51,9 +51,18 @@ build = planted({model!r}, {fault!r}, {own!r})
 
 
 def write_extension(
-    folder: Path, faults: Iterable[str], *, workload: str, frameworks: Iterable[str]
+    folder: Path,
+    faults: Iterable[str],
+    *,
+    workload: str,
+    frameworks: Iterable[str],
+    module: str = __name__,
 ) -> list[str]:
-    """Write an extension with these faults in each of the frameworks; the frameworks' names."""
+    """Write an extension with these faults in each of the frameworks; the frameworks' names.
+
+    `module` has the function `planted`, which maps (model or workload, fault, framework) to the
+    faulty implementation's `build`.
+    """
     from benchmarks.planning.catalog import discover  # not in a worker
 
     catalog = discover()
@@ -69,7 +78,8 @@ def write_extension(
         }
         for file, text in files.items():
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text.format(**values, **programs, model=MODELS[workload]))
+            model = MODELS[workload] if module == __name__ else workload
+            file.write_text(text.format(**values, **programs, model=model, module=module))
         names.append(name)
     return names
 

@@ -5,13 +5,12 @@ rounding and are similar in every framework, so that the tolerances are tight.
 """
 
 OF_LATER_STEPS = {
-    # A program against itself (equivalence.own_update, worker.tasks.training.continuation): the
-    # worst of 24 proofs in fp32 and bf16 were an update off by 9.4e-6, which the weights' rounding
-    # explains, by 3.6e-5 in one tensor, a second moment off by 2.6e-7, a gradient by 7e-8. Ten
-    # times the worst, at least.
+    # A program against itself (equivalence.own_update, worker.tasks.training.continuation), beyond
+    # what the rounding of stored weights and moments explains: 24 proofs in fp32 and bf16 were off
+    # by less than 1e-5, their second moments by 2.6e-7, in bf16_pure by 1e-2.
     "own_update": 1e-4,
     "own_update_tensor": 4e-4,
-    "own_second_moment": 1e-5,
+    "own_second_moment": 1e-3,
     "continued_loss": 1e-6,
     "continued_gradient": 1e-4,
 }

@@ -28,7 +28,13 @@ from benchmarks.equivalence.checks import (
     step_errors,
 )
 from benchmarks.equivalence.norms import in_blocks, relative
-from benchmarks.equivalence.own_update import own_checks, own_errors, sample_of, update_causes
+from benchmarks.equivalence.own_update import (
+    States,
+    own_checks,
+    own_errors,
+    sample_of,
+    update_causes,
+)
 from benchmarks.equivalence.verdict import judge
 from benchmarks.worker.oracle_files import OPTIMIZER_PREFIX, Oracle
 from benchmarks.worker.tasks.protocol import NO_ORACLE
@@ -99,7 +105,7 @@ def prove_first_step(
     if missing:
         return judge([parameters], oracle=oracle.identity)
     errors = step_errors(spec, initial, read, oracle.step1)
-    own = own_step(spec.optimizer, initial, read, tolerance)
+    own = own_first_step(spec.optimizer, initial, read, tolerance)
     of_step = [*step_checks(errors, tolerance, stable=spec.stable_gradients), *own.checks]
     checks = [parameters, *of_step, *frozen_checks(initial, read)]
     if first_failure(of_step) is None:
@@ -114,14 +120,14 @@ def prove_first_step(
 
 
 class OwnStep(NamedTuple):
-    """Step 1 held to the program's own moments."""
+    """A step held to the program's own moments."""
 
     checks: list[Check]
     causes: list[str]
     """What explains a failure."""
 
 
-def own_step(
+def own_first_step(
     optimizer: Optimizer | None, initial: Arrays, read: Arrays, tolerance: Tolerance
 ) -> OwnStep:
     """The checks of step 1 against its own moments; none if the optimizer is not known."""
@@ -129,17 +135,24 @@ def own_step(
         return OwnStep([], [])
     sample = sample_of(read, initial, seed=0)
     before, after = sample.initial(initial), sample.states(read)
-    checks = list(own_checks(own_errors(optimizer, before, after, number=1), tolerance))
+    return own_step(optimizer, before, after, tolerance, number=1)
+
+
+def own_step(
+    optimizer: Optimizer, before: States, after: States, tolerance: Tolerance, *, number: int
+) -> OwnStep:
+    """The checks of step `number` against its own moments."""
+    checks = list(own_checks(own_errors(optimizer, before, after, number=number), tolerance))
     if first_failure(checks) is None:
         return OwnStep(checks, [])
-    return OwnStep(checks, update_causes(optimizer, before, after, number=1))
+    return OwnStep(checks, update_causes(optimizer, before, after, number=number))
 
 
 def unproven_step(
     optimizer: Optimizer | None, initial: Arrays, read: Arrays, tolerance: Tolerance
 ) -> ParityVerdict:
     """The verdict on step 1 if there is no oracle: only a contradiction to itself shows."""
-    own = own_step(optimizer, initial, read, tolerance)
+    own = own_first_step(optimizer, initial, read, tolerance)
     if first_failure(own.checks) is not None:
         return judge(own.checks, causes=own.causes)
     return ParityVerdict(UNPROVEN, tuple(own.checks), reason=NO_ORACLE)

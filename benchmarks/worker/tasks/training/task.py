@@ -25,6 +25,8 @@ from benchmarks.equivalence.checks import (
     state_check,
     trajectory_check,
 )
+from benchmarks.equivalence.own_update import sample_of
+from benchmarks.equivalence.verdict import judge
 from benchmarks.worker import oracle_files
 from benchmarks.worker.context import LaunchContext, LaunchFailedError, require
 from benchmarks.worker.oracle_files import (
@@ -154,7 +156,7 @@ class TrainingTask:
     def _first_loss(self, *, batch: int) -> float:
         """The loss of one step from the canonical weights on this batch."""
         self._load(first_batch=batch)
-        loss = self.program.step()
+        loss = self.step()
         self._context.framework.wait(loss)
         return float(self._context.framework.get(loss))
 
@@ -217,6 +219,26 @@ class TrainingTask:
             raise LaunchFailedError("invalid_work", proof.SAME_BATCH)
         if oracle is not None:
             require([proof.other_batch_check(loss, oracle, self._context.tolerance)])
+        self._check_second_step()
+
+    def _check_second_step(self) -> None:
+        """A second step is held to its own moments, while Adam's bias correction still matters."""
+        context = self._context
+        if context.optimizer is None:
+            return
+        read = self.program.read()
+        sample = sample_of(read, context.initial(), seed=context.draw)
+        before = sample.states(read)
+        context.framework.wait(self.step())
+        own = proof.own_step(
+            context.optimizer,
+            before,
+            sample.states(self.program.read()),
+            context.tolerance,
+            number=2,
+        )
+        verdict = judge(own.checks, causes=own.causes)
+        context.require_equal_work(verdict, when="in step 2: ")
 
     def _check_again(self, oracle: Oracle | None) -> None:
         """Repeat step 1 after timing: its result must still match, and timed steps be no quicker.

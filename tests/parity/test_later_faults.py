@@ -1,0 +1,108 @@
+"""Faults that begin after step 1 are found in a launch of `dyno run`, and named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.parity import planted_later
+from tests.parity.fault_process import FaultProcess, Group
+
+FRAMEWORKS = ("pytorch", "jax")
+FAULTS = {
+    "resnet50_train": {
+        "skipped_updates": ("invalid_work", "a step changes the moments and not the weights"),
+        "no_zero_grad": ("invalid_work", "gradients are added up from step to step"),
+        "dampened": ("invalid_work", "the gradient enters the moments 0.9 times"),
+        "no_low_gradient": ("invalid_work", "no gradient reaches stem/conv/kernel"),
+        "bf16": ("invalid_work", "later steps compute something else"),
+        "batch_order": ("invalid_work", "batches in another order"),
+        "spoofed_duration": ("invalid_report", "the worker's clock or report is wrong"),
+        "spoofed_steps": ("invalid_report", "reported steps"),
+        "outliving": ("invalid_sync or invalid_work", ""),
+        "more_threads": ("not_placed", "asked to run on 1 CPU thread(s), had work for"),
+    },
+    "transformer_finetune": {
+        "half_batch": ("invalid_work", "a part of its batch: the first half"),
+        "no_bias_correction": ("invalid_work", "Adam's bias correction is missing"),
+        "slow_clock": ("invalid_report", "the worker's clock or report is wrong"),
+    },
+    "resnet50_infer": {
+        "cached_by_half": ("invalid_work", "they skipped work"),
+    },
+    "transformer_infer": {
+        "short_decode": ("invalid_work", "answers of a timed sequence"),
+    },
+}
+"""For each fault the status of the launch, and what its reason says."""
+PHASES = {"transformer_infer": "decode"}
+
+
+class Later(NamedTuple):
+    """A fault in a framework's program, or None for the program as it is."""
+
+    workload: str
+    framework: str
+    fault: str | None
+
+    @property
+    def id(self) -> str:
+        return f"{self.workload}-{self.framework}-{self.fault or 'honest'}"
+
+
+LATER = [
+    Later(workload, framework, fault)
+    for framework in FRAMEWORKS
+    for workload, faults in FAULTS.items()
+    for fault in (*faults, None)  # the worker finds the faults' folder if it begins with one
+]
+
+
+class Processes:
+    """A process for the faults of one group, which come one after another."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._group: Group | None = None
+        self._process: FaultProcess | None = None
+
+    def of(self, later: Later) -> FaultProcess:
+        group = Group(later.workload, later.framework, "fp32")
+        if self._process is None or group != self._group:
+            self.close()
+            process = FaultProcess(
+                group,
+                folder=self._folder,
+                cache=self._folder / "cache",
+                module=planted_later.__name__,
+            )
+            self._process, self._group = process.__enter__(), group
+        return self._process
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.__exit__(None, None, None)
+        self._process = None
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    made = Processes(tmp_path_factory.mktemp("later"))
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("later", LATER, ids=lambda later: later.id)
+def test_a_later_fault_is_found_and_named(later: Later, processes: Processes) -> None:
+    process = processes.of(later)
+    status, reason = process.outcome(later.fault, phase=PHASES.get(later.workload), draw=5)
+    if later.fault is None:
+        assert (status, reason) == ("ok", None)
+        return
+    expected, words = FAULTS[later.workload][later.fault]
+    assert status in expected.split(" or "), reason
+    assert words in str(reason)
