@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import benchmarks
-from benchmarks.contract.case import AXES, GROUPS
+from benchmarks.contract.case import AXES, GROUPS, IDIOMATIC, RECIPE, RECIPES
 from benchmarks.contract.framework import Capabilities, Settings
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.errors import UsageError
@@ -216,9 +216,13 @@ def _wrong_option(spec: WorkloadSpec) -> str | None:
             return f"option {name!r}: expected a name of its own, none of {', '.join(taken)}"
         if not (spec.options.get(name) or spec.way_options.get(name)):
             return f"option {name!r} has no values"
+    if spec.way_options.get(RECIPE, RECIPES) != RECIPES or RECIPE in spec.options:
+        return f"option {RECIPE!r}: expected way_options={{{RECIPE!r}: {RECIPES}}}"
     for size, chosen in spec.size_options.items():
         if size not in spec.sizes:
             return f"size_options of {size!r}: expected one of the sizes {', '.join(spec.sizes)}"
+        if RECIPE in chosen:
+            return f"size_options[{size!r}]: the default {RECIPE} is {IDIOMATIC} at every size"
         for name, value in chosen.items():
             if value not in spec.options.get(name, spec.way_options.get(name, ())):
                 return f"size_options[{size!r}]: {name}={value!r} is not among the option's values"

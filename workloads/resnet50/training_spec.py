@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from benchmarks.contract.case import Case, Work
+from benchmarks.contract.case import RECIPE, RECIPES, Case, Work
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
@@ -189,6 +189,7 @@ SPECS = {
         memory_bytes=train_memory_bytes,
         gradients=gradients,
         tolerances=TOLERANCES,
+        way_options={RECIPE: RECIPES},
         trajectory=TRAJECTORY,
         proxies=("small", "slice"),
         stable_gradients=("head/kernel", "head/bias"),

@@ -160,6 +160,13 @@ def test_a_workload_that_is_not_called_like_its_key_is_refused(lab):
         ({"options": {"seed": (1, 2)}}, "option 'seed': expected a name of its own"),
         ({"options": {"a": (1,)}, "way_options": {"a": (1,)}}, "option 'a': expected a name"),
         ({"options": {"a": ()}}, "option 'a' has no values"),
+        ({"options": {"recipe": ("idiomatic", "tuned")}}, "option 'recipe': expected a name"),
+        (
+            {"options": {"recipe": ("idiomatic", "tuned")}, "way_options": {}},
+            "option 'recipe': expected way_options",
+        ),
+        ({"way_options": {"recipe": ("tuned", "idiomatic")}}, "option 'recipe': expected way_opt"),
+        ({"size_options": {"tiny": {"recipe": "tuned"}}}, "the default recipe is idiomatic"),
         ({"size_options": {"tny": {}}}, "size_options of 'tny': expected one of the sizes"),
         ({"size_options": {"tiny": {"b": 1}}}, "b=1 is not among the option's values"),
         (
