@@ -45,6 +45,8 @@ class Cell:
     """Identity of the case's results; None if the case cannot run."""
     differs: str | None = None
     """How its mathematics differs from the workload's; if it does, the case is not compared."""
+    rewrites: str | None = None
+    """The operations that it rewrites, if its recipe is tuned."""
 
 
 @dataclass(frozen=True)

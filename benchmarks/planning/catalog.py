@@ -120,6 +120,7 @@ def discover(extensions: Sequence[Path] = ()) -> Catalog:
         workloads=[entry.name for entry in workloads],
         frameworks=[entry.name for entry in frameworks],
     )
+    _refuse_idle_rewriting(implementations, {entry.name: entry.spec for entry in workloads})
     return Catalog(
         frameworks={entry.name: entry for entry in frameworks},
         workloads={entry.name: entry for entry in workloads},
@@ -254,6 +255,18 @@ def _refuse_wrong_bases(entries: Sequence[FrameworkEntry]) -> None:
                 f"{entry.folder}: a library on {own.base} cannot hold the oracle, because it is"
                 f" not independent of {own.base}",
                 hint="expected holds_oracle=False, as capabilities_on() sets it",
+            )
+
+
+def _refuse_idle_rewriting(
+    entries: Iterable[ImplementationEntry], specs: Mapping[str, WorkloadSpec]
+) -> None:
+    """UsageError if an implementation has a tuned recipe that nobody could select."""
+    for entry in entries:
+        if entry.rewrites is not None and RECIPE not in specs[entry.workload].way_options:
+            raise UsageError(
+                f"{entry.file}: TUNED: {entry.workload} has no option {RECIPE}",
+                hint=f"in its spec, expected way_options={{{RECIPE!r}: {RECIPES}}}",
             )
 
 

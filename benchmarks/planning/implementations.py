@@ -21,7 +21,7 @@ from benchmarks.planning.names import unknown_name
 
 IMPLEMENTATION_SUFFIX = "_impl"
 PROGRAMS = ("EXPORTED_FROM", "QUANTISED_BY")
-LITERALS = ("IMPLEMENTS", "PER_REPLICA", "DIFFERS", *PROGRAMS)
+LITERALS = ("IMPLEMENTS", "PER_REPLICA", "DIFFERS", "TUNED", *PROGRAMS)
 """The literals that are read from an implementation file; see `contract.program`."""
 EARLIER_LITERALS = ("EXPORTER", "QUANTISER")
 
@@ -52,6 +52,8 @@ class ImplementationEntry:
     """Whether it takes batch statistics over each of `Work.num_replicas` parts of the batch."""
     differs: str | None = None
     """How its mathematics differs from the workload's; if it does, it is not compared."""
+    rewrites: str | None = None
+    """The operations that it rewrites with `recipe=tuned`; None if it has no such recipe."""
 
     @property
     def programs(self) -> dict[str, str]:
@@ -101,7 +103,9 @@ def _in_file(file: Path, framework: str, module: str) -> Iterator[Implementation
         _texts(file, literals, name, what="modules by framework") for name in PROGRAMS
     )
     differs = _texts(file, literals, "DIFFERS", what="reasons by workload")
-    _refuse_unimplemented(file, "DIFFERS", differs, names)
+    tuned = _texts(file, literals, "TUNED", what="rewritings by workload")
+    for literal, texts in (("DIFFERS", differs), ("TUNED", tuned)):
+        _refuse_unimplemented(file, literal, texts, names)
     for workload in sorted(names):
         yield ImplementationEntry(
             workload,
@@ -112,6 +116,7 @@ def _in_file(file: Path, framework: str, module: str) -> Iterator[Implementation
             quantised_by,
             is_per_replica=workload in per_replica,
             differs=differs.get(workload),
+            rewrites=tuned.get(workload),
         )
 
 

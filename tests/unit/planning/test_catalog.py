@@ -355,6 +355,32 @@ def test_a_difference_that_is_none_of_the_files_is_refused(literal, message, lab
         discover([lab.folder])
 
 
+def test_a_file_says_which_of_its_workloads_have_a_tuned_recipe_and_what_it_rewrites(lab):
+    lab.framework("mine")
+    lab.workload("toy")
+    lab.implementation("toy", "mine", "{'toy', 'resnet50_train'}\nTUNED = {'toy': 'the stem'}")
+    found = discover([lab.folder]).implementations
+    assert found["toy", "mine"].rewrites == "the stem"
+    assert found["resnet50_train", "mine"].rewrites is None
+
+
+@pytest.mark.parametrize(
+    ("literal", "message"),
+    [
+        ("TUNED = {'tyo': 'the stem'}", r"TUNED: unknown workload of IMPLEMENTS 'tyo'"),
+        ("TUNED = {'toy'}", r"expected rewritings by workload, TUNED"),
+        ("TUNED = {'toy': 'the stem'}", r"TUNED: toy has no option recipe"),
+    ],
+)
+def test_a_rewriting_that_nobody_could_select_is_refused(literal, message, lab):
+    lab.framework("mine")
+    text = SPEC.format(name="toy", own="toy").replace("name='toy'", "name='toy', way_options={}")
+    lab.write("workloads/toy/spec.py", text)
+    lab.implementation("toy", "mine", f"{{'toy'}}\n{literal}")
+    with pytest.raises(UsageError, match=message):
+        discover([lab.folder])
+
+
 def test_a_misspelt_workload_that_takes_statistics_per_replica_is_refused(lab):
     lab.implementation("toy", "mine", "{'toy'}\nPER_REPLICA = {'tyo'}")
     with pytest.raises(UsageError, match=r"unknown workload of IMPLEMENTS 'tyo'"):

@@ -72,6 +72,7 @@ class World:
         self.implemented: set[tuple[str, str]] = set()
         self.per_replica: set[str] = set()
         self.differs: dict[str, str] = {}
+        self.rewrites: dict[str, str] = {}
         self.exported_from: dict[str, dict[str, str]] = {}
         self.quantised_by: dict[str, dict[str, str]] = {}
         self.interpreters: dict[str, Interpreter | str] = {}
@@ -124,6 +125,7 @@ class World:
                     quantised_by=self.quantised_by.get(name, {}),
                     is_per_replica=name in self.per_replica,
                     differs=self.differs.get(name),
+                    rewrites=self.rewrites.get(name),
                 )
                 for workload, name in sorted(self.implemented)
             },

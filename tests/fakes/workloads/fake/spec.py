@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.contract.case import RECIPE, RECIPES
 from benchmarks.contract.workload import WorkloadSpec
 
 JUDGED = (
@@ -39,6 +40,7 @@ SPECS = {
         flop_per_step=lambda work: 1000,
         memory_bytes=memory_bytes,
         gradients=lambda initial, read: iter([("weight", read["optimizer/weight"])]),
+        way_options={RECIPE: RECIPES},
         proxies=("tiny",),
         tolerances={
             name: dict.fromkeys(JUDGED, limit) for name, limit in (("fp32", 1e-3), ("fp64", 1e-10))
