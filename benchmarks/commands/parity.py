@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.running.stopping import Stopping
 
     catalog = discover(args.extend)
-    plan = make_plan(PlanRequest(tuple(args.overrides)), catalog=catalog, store=_NoRuns())
+    request = PlanRequest(tuple(args.overrides), adds_idiomatic=False)
+    plan = make_plan(request, catalog=catalog, store=_NoRuns())
     stopping = Stopping()
     cells = _prove(plan, catalog, stopping)
     _print(cells, as_json=args.json)

@@ -139,7 +139,8 @@ class Plan:
     cells: tuple[Cell, ...]
     cohorts: tuple[CohortPlan, ...]
     bases: dict[str, str]
-    """For each case_id, the case_id that its ratio is taken against: same group and precision."""
+    """For each case_id, the case_id that its ratio is taken against: of equal group, precision and
+    recipe."""
     interpreters: dict[str, Interpreter]
     device_rules: dict[str, DeviceRules]
     machine: dict[str, Any]

@@ -144,12 +144,12 @@ class World:
             token="0a1b2c",
         )
 
-    def plan(self, *overrides: str, fresh: bool = False) -> Plan:
+    def plan(self, *overrides: str, fresh: bool = False, adds_idiomatic: bool = True) -> Plan:
         """The plan of the toy with these overrides, which win over AXES."""
         keys = {text.partition("=")[0] for text in overrides}
         axes = [text for text in AXES if text.partition("=")[0] not in keys]
         return make_plan(
-            PlanRequest((*axes, *overrides), fresh=fresh),
+            PlanRequest((*axes, *overrides), fresh=fresh, adds_idiomatic=adds_idiomatic),
             catalog=self.catalog(),
             store=self.store,
             surroundings=self.surroundings(),
