@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   dyno parity                                       the cells of the quick suite
   dyno parity size=tiny framework=all execution=all precision=fp64,fp32,bf16
+  dyno parity workload=resnet50_train recipe=tuned   does the rewriting keep the mathematics?
   dyno parity framework=mine --extend my_frameworks  does mine do the same work as the others?
 fp64 shows mistakes in the mathematics most clearly; the others show their rounding errors."""
 

@@ -150,7 +150,7 @@ class Case:
         """The case as nested JSON, the inverse of `case_from_json`; it also identifies results.
 
         Replicas and base are left out if the case has none, so that results from before they
-        existed still count.
+        existed still count. The recipe is not: a result from before it cannot say which it had.
         """
         way = dataclasses.asdict(self.way)
         if self.way.base is None:
