@@ -156,11 +156,20 @@ def _not_implemented(case: Case, catalog: Catalog) -> Skip | None:
     implementation = catalog.implementations.get((workload, framework))
     if implementation is None:
         return Skip("not_implemented", f"{workload} is not implemented in {framework}")
-    if case.way.recipe == TUNED and implementation.rewrites is None:
+    if case.way.recipe != TUNED:
+        return None
+    if implementation.rewrites is None:
         return Skip(
             "not_implemented",
             f"{framework} has no tuned recipe of {workload}; select recipe=idiomatic, or declare"
             f" the rewriting as TUNED in {implementation.module}",
+        )
+    if case.place.device not in implementation.rewrites_on:
+        return Skip(
+            "not_implemented",
+            f"the tuned recipe of {workload} in {framework} rewrites nothing on"
+            f" {case.place.device}, only on {', '.join(sorted(implementation.rewrites_on))};"
+            " select recipe=idiomatic",
         )
     return None
 

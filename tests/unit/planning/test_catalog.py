@@ -355,12 +355,16 @@ def test_a_difference_that_is_none_of_the_files_is_refused(literal, message, lab
         discover([lab.folder])
 
 
+TUNED_ON_CPU = "{'toy', 'resnet50_train'}\nTUNED = {'toy': 'the stem'}\nTUNED_ON = {'toy': {'cpu'}}"
+
+
 def test_a_file_says_which_of_its_workloads_have_a_tuned_recipe_and_what_it_rewrites(lab):
     lab.framework("mine")
     lab.workload("toy")
-    lab.implementation("toy", "mine", "{'toy', 'resnet50_train'}\nTUNED = {'toy': 'the stem'}")
+    lab.implementation("toy", "mine", TUNED_ON_CPU)
     found = discover([lab.folder]).implementations
     assert found["toy", "mine"].rewrites == "the stem"
+    assert found["toy", "mine"].rewrites_on == {"cpu"}
     assert found["resnet50_train", "mine"].rewrites is None
 
 
@@ -370,6 +374,9 @@ def test_a_file_says_which_of_its_workloads_have_a_tuned_recipe_and_what_it_rewr
         ("TUNED = {'tyo': 'the stem'}", r"TUNED: unknown workload of IMPLEMENTS 'tyo'"),
         ("TUNED = {'toy'}", r"expected rewritings by workload, TUNED"),
         ("TUNED = {'toy': 'the stem'}", r"TUNED: toy has no option recipe"),
+        ("TUNED_ON = {'toy': {'cpu'}}", r"TUNED_ON: unknown workload of TUNED 'toy'"),
+        ("TUNED = {'toy': 'x'}; TUNED_ON = {'toy': 'cpu'}", r"expected sets of devices by work"),
+        ("TUNED = {'toy': 'x'}\nTUNED_ON = {'toy': {'cpp'}}", r"TUNED_ON: unknown device 'cpp'"),
     ],
 )
 def test_a_rewriting_that_nobody_could_select_is_refused(literal, message, lab):

@@ -58,6 +58,19 @@ def test_a_tuned_recipe_that_nobody_wrote_is_not_implemented_and_says_what_to_do
     )
 
 
+def test_a_tuned_recipe_that_rewrites_nothing_on_a_device_is_not_implemented_there(kitchen):
+    kitchen.add("alpha", devices=("cpu", "cuda"))
+    kitchen.rewrites_on["alpha"] = frozenset({"cpu"})
+    plan = kitchen.plan("framework=alpha", "recipe=all", "device=cuda")
+    assert cells(plan) == {"alpha": "run", "alpha*": "not_implemented"}
+    assert plan.cells[1].reason == (
+        "the tuned recipe of toy in alpha rewrites nothing on cuda, only on cpu;"
+        " select recipe=idiomatic"
+    )
+    on_cpu = kitchen.plan("framework=alpha", "recipe=all", "device=cpu")
+    assert cells(on_cpu) == {"alpha": "run", "alpha*": "run"}
+
+
 def test_a_tuned_cell_says_what_it_rewrites(kitchen):
     plan = kitchen.plan("framework=alpha", "recipe=all")
     assert [one.rewrites for one in plan.cells] == [None, "the stem"]

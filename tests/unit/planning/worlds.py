@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.contract.device import DEVICE_KINDS
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.plan import CohortPlan, Interpreter, LaunchPlan, Plan
 from benchmarks.contract.protocol import PROTOCOL_VERSION
@@ -73,6 +74,7 @@ class World:
         self.per_replica: set[str] = set()
         self.differs: dict[str, str] = {}
         self.rewrites: dict[str, str] = {}
+        self.rewrites_on: dict[str, frozenset[str]] = {}
         self.exported_from: dict[str, dict[str, str]] = {}
         self.quantised_by: dict[str, dict[str, str]] = {}
         self.interpreters: dict[str, Interpreter | str] = {}
@@ -126,6 +128,7 @@ class World:
                     is_per_replica=name in self.per_replica,
                     differs=self.differs.get(name),
                     rewrites=self.rewrites.get(name),
+                    rewrites_on=self.rewrites_on.get(name, frozenset(DEVICE_KINDS)),
                 )
                 for workload, name in sorted(self.implemented)
             },
