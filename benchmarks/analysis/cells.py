@@ -86,6 +86,8 @@ class CellSummary:
     """Why the grade is F."""
     latency: Latency | None = None
     """The latency of its requests; None in training, and if nothing was timed."""
+    rewrites: str | None = None
+    """The operations that it rewrites, if its recipe is tuned."""
 
 
 def measure(outcome: Outcome, launches: pd.DataFrame, metrics: Sequence[Metric]) -> Measured | None:

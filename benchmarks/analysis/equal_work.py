@@ -89,12 +89,24 @@ def parities(
     """The verdict on each case_id, from the evidence of its launches.
 
     If no oracle could be computed, a case whose way is proven at other sizes must also agree with
-    its base, in loss and norms of step 1.
+    its base, in loss and norms of step 1; a tuned case that is its own base, with the same case
+    idiomatic.
     """
     return {
-        case_id: _parity(outcome, outcomes.get(bases.get(case_id, case_id)), specs)
+        case_id: _parity(outcome, _base(case_id, bases, outcomes), specs)
         for case_id, outcome in outcomes.items()
     }
+
+
+def _base(
+    case_id: str, bases: Mapping[str, str], outcomes: Mapping[str, Outcome]
+) -> Outcome | None:
+    base_id = bases.get(case_id, case_id)
+    counterpart = outcomes[case_id].cell.case.idiomatic
+    idiomatic = outcomes.get(counterpart.case_id) if counterpart else None
+    if base_id == case_id and idiomatic and idiomatic.records:
+        return idiomatic
+    return outcomes.get(base_id)
 
 
 def _parity(case: Outcome, base: Outcome | None, specs: Mapping[str, WorkloadSpec]) -> CellParity:

@@ -12,6 +12,7 @@ import pandas as pd  # noqa: TID253 - works on the tables; commands import it wh
 from benchmarks.analysis.outcomes import Outcome
 from benchmarks.analysis.pairing import Pair, paired_rounds, pairs, serial_log_ratios
 from benchmarks.analysis.tables import COHORT_KEY, launch_s
+from benchmarks.contract.case import Case
 from benchmarks.statistics.effort import best_rounds, more_launches_to_halve, variances
 from benchmarks.statistics.intervals import holm
 from benchmarks.statistics.ratios import (
@@ -74,13 +75,16 @@ def compare_all(
 
     The p-values of the comparisons with one base are adjusted together (Holm). A/A comparisons are
     not among them: they check the machine. A comparison with one of the `incomparable` case_ids,
-    which do other mathematics than the workload's, has no ratio and is not among them either.
+    which do other mathematics than the workload's, has no ratio and is not among them either. There
+    is no comparison with a base of another recipe, unless it is the case's own idiomatic one.
     """
     by_base: dict[str, list[CaseRatio]] = defaultdict(list)
     for case_id, outcome in outcomes.items():
         base_id = bases.get(case_id, case_id)
         base = outcomes.get(base_id)
         if base is None or not (outcome.is_ok and base.is_ok):
+            continue
+        if not _is_like_with_like(outcome.cell.case, base.cell.case):
             continue
         aa = base_id == case_id
         found = pairs(base.launches(), outcome.launches(replica=int(aa)))
@@ -92,6 +96,10 @@ def compare_all(
         elif found or not aa:
             by_base[base_id].append(_compare(base_id, case_id, found, blocks, max_rounds))
     return [judged for family in by_base.values() for judged in _judge(family)]
+
+
+def _is_like_with_like(case: Case, base: Case) -> bool:
+    return base.way.recipe == case.way.recipe or base == case.idiomatic
 
 
 def _compare(

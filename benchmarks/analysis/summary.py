@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
 
 from benchmarks.analysis.cells import CellSummary, Measured, measure
+from benchmarks.analysis.counterparts import counterpart_ratios
 from benchmarks.analysis.equal_work import CellParity, parities
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
 from benchmarks.analysis.latency import latency_of
-from benchmarks.analysis.libraries import library_costs
 from benchmarks.analysis.metrics import METRICS, Metric
 from benchmarks.analysis.outcomes import Outcome, outcomes
 from benchmarks.analysis.ratios import CaseRatio, compare_all
@@ -64,6 +66,8 @@ class RunSummary:
     """The metrics whose numbers the cells have."""
     costs: tuple[CaseRatio, ...] = ()
     """Libraries against what they compute with, if that is not the base of their group."""
+    gains: tuple[CaseRatio, ...] = ()
+    """Tuned cases against the same cases idiomatic."""
 
     @property
     def has_failures(self) -> bool:
@@ -94,7 +98,7 @@ def summarise(
     launches = launch_frame(counted, blocks, {one.name: one.of for one in metrics})
     measured = {case_id: measure(outcome, launches, metrics) for case_id, outcome in found.items()}
     parity = parities(plan.bases, found, specs)
-    ratios, costs = (
+    ratios, costs, gains = (
         compare(
             plan.bases,
             found,
@@ -102,7 +106,11 @@ def summarise(
             incomparable=[one for one in found if parity[one].status == NOT_COMPARABLE],
             max_rounds=plan.protocol.max_rounds,
         )
-        for compare in (compare_all, library_costs)
+        for compare in (
+            compare_all,
+            partial(counterpart_ratios, attrgetter("on_base")),
+            partial(counterpart_ratios, attrgetter("idiomatic")),
+        )
     )
     bases = _bases(plan, found, measured, parity, ratios)
     return RunSummary(
@@ -112,6 +120,7 @@ def summarise(
         cells=_cells(plan, found, measured, parity, bases, specs),
         ratios=tuple(_withdraw(one, parity, bases) for one in ratios),
         costs=tuple(_withdraw(one, parity, bases) for one in costs),
+        gains=tuple(_withdraw(one, parity, bases) for one in gains),
         rounds=_rounds(whole, blocks),
         metrics=metrics,
     )
@@ -176,6 +185,7 @@ def _cells(
                 grade=(grade(basis) if outcome.is_ok else "F") if basis else None,
                 grade_reason=reason_for_f(basis) if basis and outcome.is_ok else None,
                 latency=latency_of(outcome.launches(), plan.protocol.percentiles),
+                rewrites=outcome.cell.rewrites,
             )
         )
     return tuple(cells)

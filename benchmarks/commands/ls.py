@@ -86,6 +86,11 @@ def _workloads(args: argparse.Namespace) -> ls.Workloads:
                 for option, values in (*spec.options.items(), *spec.way_options.items())
             },
             frameworks=tuple(one for own, one in catalog.implementations if own == name),
+            tuned={
+                framework: entry.rewrites
+                for (own, framework), entry in catalog.implementations.items()
+                if own == name and entry.rewrites is not None
+            },
         )
         for name, spec in catalog.specs().items()
     ]

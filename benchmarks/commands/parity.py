@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   dyno parity                                       the cells of the quick suite
   dyno parity size=tiny framework=all execution=all precision=fp64,fp32,bf16
+  dyno parity workload=resnet50_train recipe=tuned   does the rewriting keep the mathematics?
   dyno parity framework=mine --extend my_frameworks  does mine do the same work as the others?
 fp64 shows mistakes in the mathematics most clearly; the others show their rounding errors."""
 
@@ -46,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.running.stopping import Stopping
 
     catalog = discover(args.extend)
-    plan = make_plan(PlanRequest(tuple(args.overrides)), catalog=catalog, store=_NoRuns())
+    request = PlanRequest(tuple(args.overrides), adds_idiomatic=False)
+    plan = make_plan(request, catalog=catalog, store=_NoRuns())
     stopping = Stopping()
     cells = _prove(plan, catalog, stopping)
     _print(cells, as_json=args.json)

@@ -95,7 +95,9 @@ class Case:
     def case_id(self) -> str:
         """A readable name, stable between versions; unique within one version of the workload."""
         way = f"{self.way.framework}/{self.way.execution}/{self.way.precision}"
-        return f"{_work_id(self.work)}/{way}{_options_id(self.way.options)}/{_place_id(self.place)}"
+        # The usual recipe is not named: its cases keep the names that they had before recipes.
+        options = tuple(one for one in self.way.options if one != (RECIPE, IDIOMATIC))
+        return f"{_work_id(self.work)}/{way}{_options_id(options)}/{_place_id(self.place)}"
 
     @property
     def group_id(self) -> str:
@@ -109,6 +111,25 @@ class Case:
             return None
         way = dataclasses.replace(self.way, framework=self.way.base, base=None)
         return dataclasses.replace(self, way=way)
+
+    @property
+    def idiomatic(self) -> Case | None:
+        """For a tuned case the same case as the framework's users write it, else None."""
+        if self.way.recipe != TUNED:
+            return None
+        options = {**dict(self.way.options), RECIPE: IDIOMATIC}
+        return dataclasses.replace(
+            self, way=dataclasses.replace(self.way, options=tuple(options.items()))
+        )
+
+    @property
+    def counterparts(self) -> tuple[Case, ...]:
+        """The cases that differ from this one in its library, or in its tuning, alone.
+
+        The case is compared with each of them, beside the base of its group: the ratios are the
+        cost of the library and the gain of the tuning.
+        """
+        return tuple(one for one in (self.on_base, self.idiomatic) if one is not None)
 
     def axes(self) -> dict[str, Any]:
         """The case as the flat axes of the JSON documents; options become keys of their own."""
@@ -129,7 +150,7 @@ class Case:
         """The case as nested JSON, the inverse of `case_from_json`; it also identifies results.
 
         Replicas and base are left out if the case has none, so that results from before they
-        existed still count.
+        existed still count. The recipe is not: a result from before it cannot say which it had.
         """
         way = dataclasses.asdict(self.way)
         if self.way.base is None:

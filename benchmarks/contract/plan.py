@@ -45,6 +45,8 @@ class Cell:
     """Identity of the case's results; None if the case cannot run."""
     differs: str | None = None
     """How its mathematics differs from the workload's; if it does, the case is not compared."""
+    rewrites: str | None = None
+    """The operations that it rewrites, if its recipe is tuned."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ class Plan:
     cells: tuple[Cell, ...]
     cohorts: tuple[CohortPlan, ...]
     bases: dict[str, str]
-    """For each case_id, the case_id that its ratio is taken against: same group and precision."""
+    """For each case_id, the case_id that its ratio is taken against: of equal group, precision and
+    recipe."""
     interpreters: dict[str, Interpreter]
     device_rules: dict[str, DeviceRules]
     machine: dict[str, Any]

@@ -8,6 +8,10 @@ without importing the file, and a function:
                                               devices or on one
     DIFFERS = {name: reason, ...}             workloads whose mathematics it changes, and how: they
                                               are measured, but not compared
+    TUNED = {name: rewriting, ...}            workloads that it also offers with `recipe=tuned`, and
+                                              in a few words the operations that it then rewrites
+    TUNED_ON = {name: {device, ...}, ...}     kinds of devices on which a tuned recipe rewrites; all
+                                              of them for a workload that is not named
     EXPORTED_FROM = {framework: module, ...}  programs that export the model that it loads, each by
                                               the framework that runs it
     QUANTISED_BY = {framework: module, ...}   programs that quantise that model for int8

@@ -8,7 +8,8 @@ Schema history (SCHEMA_VERSION):
        fence.num_products (it was 1) and with effective.integer_products as a text.
        batch_size counts the items of all devices; before, the items of one device, so that an
        older record of several devices is refused
-    5  a block's elapsed_ns, preparation_ns and runnable_ns, evidence.later_steps, status invalid_report
+    5  a block's elapsed_ns, preparation_ns and runnable_ns, evidence.later_steps; status
+       invalid_report
 
 Standard library only. Raw samples are stored; every summary is computed from them again.
 """

@@ -47,6 +47,8 @@ class WorkloadRow:
     options: Mapping[str, tuple[Option, ...]]
     """The values by name; for a range of integers the least and the largest, as text."""
     frameworks: tuple[str, ...]
+    tuned: Mapping[str, str]
+    """For each framework with `recipe=tuned`, the operations that it rewrites."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ class ProvenCell:
     holders: tuple[str, ...] = ()
     """The frameworks that computed the oracle and agree."""
     log: Path | None = None
+    rewrites: str | None = None
+    """The operations that it rewrites, if its recipe is tuned."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class ParityCell(Axes):
     """The effective settings that the program reports."""
     settings: Mapping[str, Any] | None
     """The effective settings that the framework reports."""
+    rewrites: str | None
+    """The operations that a tuned case rewrites; null for an idiomatic one."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def _cell(cell: ProvenCell) -> ParityCell:
         precision_like=cell.evidence.precision or None,
         effective=_effective(cell.evidence),
         settings=cell.settings.get("effective"),
+        rewrites=cell.rewrites,
     )
 
 

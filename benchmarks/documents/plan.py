@@ -17,7 +17,8 @@ SCHEMA: Schema = "dyno.plan/1"
 class PlanCell(Axes):
     """One cell, and what the plan does about it.
 
-    `differs` is how its mathematics differs from the workload's, null if it does not.
+    `differs` is how its mathematics differs from the workload's, null if it does not. `rewrites` is
+    what a tuned case rewrites, null for an idiomatic one.
     """
 
     action: str
@@ -27,6 +28,7 @@ class PlanCell(Axes):
     estimate_basis: str | None
     memory_bytes: int | None
     differs: str | None
+    rewrites: str | None
 
 
 @dataclass(frozen=True)
@@ -79,4 +81,5 @@ def _cell(cell: Cell) -> PlanCell:
         estimate_basis=cell.estimate_basis,
         memory_bytes=cell.memory_bytes,
         differs=cell.differs,
+        rewrites=cell.rewrites,
     )

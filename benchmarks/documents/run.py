@@ -105,6 +105,8 @@ class RunCell(Axes):
     grade: Literal["A", "B", "C", "F"] | None
     parity: str
     parity_reason: str | None
+    rewrites: str | None
+    """The operations that a tuned case rewrites; null for an idiomatic one."""
     effective: Mapping[str, str]
     percentiles: Mapping[str, float | bool | None] = field(
         metadata=flat(always=_latency_schemas(), pattern=PERCENTILE_KEYS)
@@ -133,7 +135,8 @@ class RunDocument:
     """A run: every cell of its plan, and the ratios between them.
 
     `ratios` are those to the base of the group. `costs` are those of libraries to the framework
-    that they compute with, if that is not the group's base.
+    that they compute with, if that is not the group's base. `gains` are those of tuned cases to the
+    same cases idiomatic; only they compare different recipes.
     """
 
     schema: Literal["dyno.run/1"]
@@ -143,6 +146,7 @@ class RunDocument:
     cells: tuple[RunCell, ...]
     ratios: tuple[RunRatio, ...]
     costs: tuple[RunRatio, ...]
+    gains: tuple[RunRatio, ...]
 
 
 def document(summary: RunSummary) -> RunDocument:
@@ -155,6 +159,7 @@ def document(summary: RunSummary) -> RunDocument:
         cells=tuple(_cell(cell, summary.metrics) for cell in summary.cells),
         ratios=tuple(_ratio(one) for one in summary.ratios),
         costs=tuple(_ratio(one) for one in summary.costs),
+        gains=tuple(_ratio(one) for one in summary.gains),
     )
 
 
@@ -190,6 +195,7 @@ def _cell(cell: CellSummary, metrics: tuple[Metric, ...]) -> RunCell:
         grade=cell.grade,
         parity=cell.parity.status,
         parity_reason=cell.parity.reason,
+        rewrites=cell.rewrites,
         effective=_effective(cell.parity.effective),
         **latency_fields(cell.latency),
     )

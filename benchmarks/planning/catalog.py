@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import benchmarks
-from benchmarks.contract.case import AXES, GROUPS
+from benchmarks.contract.case import AXES, GROUPS, IDIOMATIC, RECIPE, RECIPES
 from benchmarks.contract.framework import Capabilities, Settings
 from benchmarks.contract.workload import WorkloadSpec
 from benchmarks.errors import UsageError
@@ -120,6 +120,7 @@ def discover(extensions: Sequence[Path] = ()) -> Catalog:
         workloads=[entry.name for entry in workloads],
         frameworks=[entry.name for entry in frameworks],
     )
+    _refuse_idle_rewriting(implementations, {entry.name: entry.spec for entry in workloads})
     return Catalog(
         frameworks={entry.name: entry for entry in frameworks},
         workloads={entry.name: entry for entry in workloads},
@@ -216,9 +217,13 @@ def _wrong_option(spec: WorkloadSpec) -> str | None:
             return f"option {name!r}: expected a name of its own, none of {', '.join(taken)}"
         if not (spec.options.get(name) or spec.way_options.get(name)):
             return f"option {name!r} has no values"
+    if spec.way_options.get(RECIPE, RECIPES) != RECIPES or RECIPE in spec.options:
+        return f"option {RECIPE!r}: expected way_options={{{RECIPE!r}: {RECIPES}}}"
     for size, chosen in spec.size_options.items():
         if size not in spec.sizes:
             return f"size_options of {size!r}: expected one of the sizes {', '.join(spec.sizes)}"
+        if RECIPE in chosen:
+            return f"size_options[{size!r}]: the default {RECIPE} is {IDIOMATIC} at every size"
         for name, value in chosen.items():
             if value not in spec.options.get(name, spec.way_options.get(name, ())):
                 return f"size_options[{size!r}]: {name}={value!r} is not among the option's values"
@@ -250,6 +255,18 @@ def _refuse_wrong_bases(entries: Sequence[FrameworkEntry]) -> None:
                 f"{entry.folder}: a library on {own.base} cannot hold the oracle, because it is"
                 f" not independent of {own.base}",
                 hint="expected holds_oracle=False, as capabilities_on() sets it",
+            )
+
+
+def _refuse_idle_rewriting(
+    entries: Iterable[ImplementationEntry], specs: Mapping[str, WorkloadSpec]
+) -> None:
+    """UsageError if an implementation has a tuned recipe that nobody could select."""
+    for entry in entries:
+        if entry.rewrites is not None and RECIPE not in specs[entry.workload].way_options:
+            raise UsageError(
+                f"{entry.file}: TUNED: {entry.workload} has no option {RECIPE}",
+                hint=f"in its spec, expected way_options={{{RECIPE!r}: {RECIPES}}}",
             )
 
 

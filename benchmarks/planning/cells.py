@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from benchmarks.contract.case import Case
+from benchmarks.contract.case import TUNED, Case
 from benchmarks.contract.plan import Cell, CohortPlan, Interpreter
 from benchmarks.contract.record import SERIAL
 from benchmarks.contract.units import in_gib
@@ -54,8 +54,15 @@ class Drafting:
         if skip:
             return Cell(case, "skip", skip.kind, skip.reason, memory_bytes=memory_bytes)
         key = self._result_key(case)
-        differs = self._catalog.implementations[case.work.workload, case.way.framework].differs
-        return Cell(case, "run", memory_bytes=memory_bytes, result_key=key, differs=differs)
+        implementation = self._catalog.implementations[case.work.workload, case.way.framework]
+        return Cell(
+            case,
+            "run",
+            memory_bytes=memory_bytes,
+            result_key=key,
+            differs=implementation.differs,
+            rewrites=implementation.rewrites if case.way.recipe == TUNED else None,
+        )
 
     def fits(self, together: Sequence[Cell]) -> bool:
         """Whether launches of these cells, on one kind of device, can be alive together."""

@@ -28,24 +28,42 @@ class Part:
 
     base: Cell
     others: tuple[Cell, ...] = ()
+    further_bases: tuple[Cell, ...] = ()
+    """The bases of the other recipes in the part: a cell is compared with that of its recipe."""
     aa: bool = False
-    """Whether the base is compared with itself too."""
+    """Whether each base is compared with itself too."""
     resident: str = TOGETHER
     """serial: the base and the other case (with aa, the base itself) do not fit together."""
     index: int = 0
     """Position among the parts of the plan."""
     counts_base: bool = True
-    """Whether this part must give the base its own number of cohorts."""
-    is_cost: bool = False
-    """Whether the part compares libraries with the framework that they compute with, which is its
-    base. The base of their group is in another part."""
+    """Whether this part must give its bases their own number of cohorts."""
+    of_counterparts: bool = False
+    """Whether the part compares cells with their counterpart (`Case.counterparts`), which is its
+    base. The base of their group and recipe is in another part."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """For each case_id the cohorts of this part that the case still needs."""
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         """All cells of the part."""
-        return (self.base, *self.others)
+        return (*self.bases, *self.others)
+
+    @property
+    def bases(self) -> tuple[Cell, ...]:
+        """The base of each recipe."""
+        return (self.base, *self.further_bases)
+
+    def base_of(self, cell: Cell) -> Cell:
+        """The cell that this one is compared with; a base is its own."""
+        if self.of_counterparts:
+            return self.base
+        return next(one for one in self.bases if one.case.way.recipe == cell.case.way.recipe)
+
+    def companions(self, cell: Cell) -> list[Cell]:
+        """The cells of the part that this one must be measured beside: base and counterparts."""
+        wanted = (self.base_of(cell).case, *cell.case.counterparts)
+        return [one for one in self.cells if one.case in wanted and one != cell]
 
 
 class Packed(NamedTuple):
@@ -58,8 +76,9 @@ class Packed(NamedTuple):
 def parts_of(cells: Sequence[Cell], fits: Fits, *, aa: bool) -> list[Part]:
     """The parts of all groups, in the order of their cells.
 
-    The base of a group's precision is its first cell whose mathematics is the workload's. With `aa`
-    it is compared with itself, in cohorts with the cells that fit beside two launches of it.
+    The base of a group's precision and recipe is its first cell whose mathematics is the
+    workload's. With `aa` it is compared with itself, in cohorts with the cells that fit beside two
+    launches of it.
     """
     families: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -73,9 +92,9 @@ def parts_of(cells: Sequence[Cell], fits: Fits, *, aa: bool) -> list[Part]:
 def bases_of(parts: Sequence[Part]) -> dict[str, str]:
     """For each case_id the case_id of its base; a base is its own base."""
     return {
-        cell.case.case_id: part.base.case.case_id
+        cell.case.case_id: part.base_of(cell).case.case_id
         for part in parts
-        if not part.is_cost
+        if not part.of_counterparts
         for cell in part.cells
     }
 
@@ -85,14 +104,12 @@ def with_missing(
 ) -> list[Part]:
     """The parts with the number of cohorts that each of their cells still needs.
 
-    A cohort counts for a cell if the base took part; for a library, also the framework that it
-    computes with, if that is in the part.
+    A cohort counts for a cell if its base took part, and its counterparts, if they are in the part.
     """
     found = []
     for part in parts:
-        done = {one.case.case_id: _shared(one, part, history) for one in part.others}
-        if part.counts_base:
-            done[part.base.case.case_id] = _own(part, history)
+        counted = part.cells if part.counts_base else part.others
+        done = {one.case.case_id: _shared(one, part, history) for one in counted}
         missing = {name: max(0, protocol.num_cohorts - len(had)) for name, had in done.items()}
         found.append(dataclasses.replace(part, missing=missing))
     return found
@@ -108,8 +125,25 @@ def cohorts_of(
 
 
 def _split(family: Sequence[Cell], fits: Fits, *, first_index: int, aa: bool) -> list[Part]:
-    base = next((cell for cell in family if cell.differs is None), family[0])
-    others = [cell for cell in family if cell is not base]
+    """The parts of a group's precision: one with every recipe, if that fits, else some of each."""
+    recipes: dict[str, list[Cell]] = defaultdict(list)
+    for cell in family:
+        recipes[cell.case.way.recipe].append(cell)
+    bases = [_base(cells) for cells in recipes.values()]
+    if len(bases) > 1 and fits([*family, *(bases if aa else [])]):
+        others = tuple(cell for cell in family if cell not in bases)
+        return [Part(bases[0], others, tuple(bases[1:]), aa=aa, index=first_index)]
+    parts = [part for cells in recipes.values() for part in _of_recipe(cells, fits, aa=aa)]
+    return [dataclasses.replace(part, index=first_index + i) for i, part in enumerate(parts)]
+
+
+def _base(cells: Sequence[Cell]) -> Cell:
+    return next((cell for cell in cells if cell.differs is None), cells[0])
+
+
+def _of_recipe(cells: Sequence[Cell], fits: Fits, *, aa: bool) -> list[Part]:
+    base = _base(cells)
+    others = [cell for cell in cells if cell is not base]
     parts: list[Part] = []
     if aa:
         chunks, others = packed(others, [base, base], fits)
@@ -119,7 +153,7 @@ def _split(family: Sequence[Cell], fits: Fits, *, first_index: int, aa: bool) ->
     parts += [Part(base, tuple(chunk)) for chunk in chunks]
     parts += [Part(base, (cell,), resident=SERIAL) for cell in apart]
     return [
-        dataclasses.replace(part, index=first_index + i, counts_base=i == 0)
+        dataclasses.replace(part, counts_base=i == 0)
         for i, part in enumerate(parts or [Part(base)])
     ]
 
@@ -137,47 +171,42 @@ def packed(cells: Sequence[Cell], company: Sequence[Cell], fits: Fits) -> Packed
     return found
 
 
-def _own(part: Part, history: History) -> frozenset[CohortKey]:
-    """The cohorts that count for a part's base; with A/A, those with both of its launches."""
-    done = history.cohorts(part.base.result_key)
-    return done & history.cohorts(part.base.result_key, replica=1) if part.aa else done
-
-
 def _shared(cell: Cell, part: Part, history: History) -> frozenset[CohortKey]:
-    """The cohorts that count for a cell: those of its own in which its bases took part.
+    """The cohorts that count for a cell: those of its own in which its companions took part.
 
-    A base that has failed is not required.
+    With A/A, a base needs both of its launches. A companion that has failed is not required.
     """
     counting = history.cohorts(cell.result_key)
-    for base in (part.base, *(one for one in part.others if one.case == cell.case.on_base)):
-        if not history.has_failed(base.result_key):
-            counting &= history.cohorts(base.result_key)
+    if part.aa and cell in part.bases:
+        counting &= history.cohorts(cell.result_key, replica=1)
+    for companion in part.companions(cell):
+        if not history.has_failed(companion.result_key):
+            counting &= history.cohorts(companion.result_key)
     return counting
 
 
 def _cohorts_of_part(
     part: Part, history: History, protocol: MeasuringProtocol, run_id: str
 ) -> list[CohortPlan]:
-    missing = dict(part.missing)
-    for cell in part.others:  # the framework that a library computes with is launched beside it
-        on_base = cell.case.on_base
-        if on_base is not None and on_base.case_id in missing:
-            most = max(missing[on_base.case_id], missing[cell.case.case_id])
-            missing[on_base.case_id] = most
-    base_id = part.base.case.case_id
-    base = [LaunchPlan(base_id), *([LaunchPlan(base_id, replica=1)] if part.aa else [])]
-    others = [one.case.case_id for one in part.others]
     first = history.next_index(run_id, part.index)
     return [
-        _cohort(
-            part,
-            run_id,
-            index=first + turn,
-            launches=(*base, *(LaunchPlan(name) for name in others if missing[name] > turn)),
-            protocol=protocol,
-        )
-        for turn in range(max(missing.values(), default=0))
+        _cohort(part, run_id, index=first + turn, launches=_launches(part, turn), protocol=protocol)
+        for turn in range(max(part.missing.values(), default=0))
     ]
+
+
+def _launches(part: Part, turn: int) -> tuple[LaunchPlan, ...]:
+    """The cells that lack more than `turn` cohorts, with their companions."""
+    wanted: set[Cell] = set()
+    for cell in part.cells:
+        if part.missing.get(cell.case.case_id, 0) > turn:
+            wanted |= {cell, *part.companions(cell)}
+    return tuple(
+        LaunchPlan(cell.case.case_id, replica)
+        for cell in part.cells
+        if cell in wanted
+        for replica in range(2 if part.aa and cell in part.bases else 1)
+    )
 
 
 def _cohort(

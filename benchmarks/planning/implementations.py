@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contract.device import DEVICE_KINDS
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.errors import UsageError
@@ -21,7 +22,7 @@ from benchmarks.planning.names import unknown_name
 
 IMPLEMENTATION_SUFFIX = "_impl"
 PROGRAMS = ("EXPORTED_FROM", "QUANTISED_BY")
-LITERALS = ("IMPLEMENTS", "PER_REPLICA", "DIFFERS", *PROGRAMS)
+LITERALS = ("IMPLEMENTS", "PER_REPLICA", "DIFFERS", "TUNED", "TUNED_ON", *PROGRAMS)
 """The literals that are read from an implementation file; see `contract.program`."""
 EARLIER_LITERALS = ("EXPORTER", "QUANTISER")
 
@@ -52,6 +53,10 @@ class ImplementationEntry:
     """Whether it takes batch statistics over each of `Work.num_replicas` parts of the batch."""
     differs: str | None = None
     """How its mathematics differs from the workload's; if it does, it is not compared."""
+    rewrites: str | None = None
+    """The operations that it rewrites with `recipe=tuned`; None if it has no such recipe."""
+    rewrites_on: frozenset[str] = frozenset(DEVICE_KINDS)
+    """The kinds of devices on which it rewrites them."""
 
     @property
     def programs(self) -> dict[str, str]:
@@ -101,7 +106,10 @@ def _in_file(file: Path, framework: str, module: str) -> Iterator[Implementation
         _texts(file, literals, name, what="modules by framework") for name in PROGRAMS
     )
     differs = _texts(file, literals, "DIFFERS", what="reasons by workload")
-    _refuse_unimplemented(file, "DIFFERS", differs, names)
+    tuned = _texts(file, literals, "TUNED", what="rewritings by workload")
+    for literal, texts in (("DIFFERS", differs), ("TUNED", tuned)):
+        _refuse_unimplemented(file, literal, texts, names)
+    tuned_on = _tuned_on(file, literals, tuned)
     for workload in sorted(names):
         yield ImplementationEntry(
             workload,
@@ -112,6 +120,8 @@ def _in_file(file: Path, framework: str, module: str) -> Iterator[Implementation
             quantised_by,
             is_per_replica=workload in per_replica,
             differs=differs.get(workload),
+            rewrites=tuned.get(workload),
+            rewrites_on=tuned_on.get(workload, frozenset(DEVICE_KINDS)),
         )
 
 
@@ -136,6 +146,23 @@ def _texts(file: Path, literals: Mapping[str, Any], literal: str, *, what: str) 
     if not is_of_texts:
         raise UsageError(f"{file}: expected {what}, {literal} = {{...}}")
     return dict(texts)
+
+
+def _tuned_on(
+    file: Path, literals: Mapping[str, Any], tuned: Iterable[str]
+) -> dict[str, frozenset[str]]:
+    """The kinds of devices by workload; UsageError for an unknown one, or a workload not tuned."""
+    found = literals.get("TUNED_ON", {})
+    if not isinstance(found, dict) or not all(isinstance(one, set) for one in found.values()):
+        raise UsageError(f"{file}: expected sets of devices by workload, TUNED_ON = {{...}}")
+    for workload, devices in found.items():
+        where = f"{file}: TUNED_ON"
+        if workload not in tuned:
+            raise unknown_name(str(workload), tuned, kind="workload of TUNED", where=where)
+        for device in devices:
+            if device not in DEVICE_KINDS:
+                raise unknown_name(str(device), DEVICE_KINDS, kind="device", where=where)
+    return {workload: frozenset(devices) for workload, devices in found.items()}
 
 
 def _refuse_unimplemented(

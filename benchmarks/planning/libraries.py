@@ -1,15 +1,10 @@
-"""Libraries: how they are selected, and measured beside the framework that they compute with."""
+"""Libraries: how they are selected, each with the framework that it computes with."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from benchmarks.contract.case import Case
-from benchmarks.contract.plan import Cell
-from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.errors import UsageError
-from benchmarks.planning.cohorts import Fits, Part, packed
 
 LIBRARIES = "libraries"
 """The value of the axis `framework` that stands for libraries."""
@@ -41,27 +36,3 @@ def with_bases(
 def others_first(names: Sequence[str], bases: Mapping[str, str]) -> tuple[str, ...]:
     """The names with libraries last, so that none of them is the base of a group."""
     return tuple(sorted(names, key=lambda name: name in bases))
-
-
-def cost_parts(cells: Sequence[Cell], parts: Sequence[Part], fits: Fits) -> Iterator[Part]:
-    """Parts for libraries that are in no part with the same case of their own base."""
-    by_case = {cell.case: cell for cell in cells}
-    apart: dict[Case, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        on_base = cell.case.on_base
-        base = by_case.get(on_base) if on_base else None
-        if base and not any(cell in part.cells and base in part.cells for part in parts):
-            apart[base.case].append(cell)
-    index = len(parts)
-    for case, libraries in apart.items():
-        chunks, alone = packed(libraries, [by_case[case]], fits)
-        for others in (*chunks, *([cell] for cell in alone)):
-            yield Part(
-                by_case[case],
-                tuple(others),
-                resident=SERIAL if others[0] in alone else TOGETHER,
-                index=index,
-                counts_base=False,
-                is_cost=True,
-            )
-            index += 1

@@ -19,9 +19,9 @@ from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.cells import Drafting
 from benchmarks.planning.cohorts import Fits, Part, bases_of, cohorts_of, parts_of, with_missing
 from benchmarks.planning.config import Configuration
+from benchmarks.planning.counterparts import counterpart_parts, with_idiomatic
 from benchmarks.planning.history import History
 from benchmarks.planning.identity import plan_key
-from benchmarks.planning.libraries import cost_parts
 from benchmarks.planning.names import unknown_name
 from benchmarks.planning.overrides import Overrides, parse
 from benchmarks.planning.skips import absent_device
@@ -35,6 +35,8 @@ class PlanRequest:
     overrides: tuple[str, ...] = ()
     fresh: bool = False
     """Whether to measure everything again, even if the store has results."""
+    adds_idiomatic: bool = True
+    """Whether each tuned case brings its idiomatic one, to be measured beside it."""
 
 
 class Runs(Protocol):
@@ -77,6 +79,8 @@ def make_plan(
     history = History(store.records(), fresh=request.fresh)
     drafting = Drafting(catalog, configuration, interpreters, around, history)
     cells = [drafting.draft(case) for case in axes.cases(found, auto_device)]
+    if request.adds_idiomatic:
+        cells = list(with_idiomatic(cells, drafting.draft))
     parts = _parts(cells, drafting.fits, history, configuration.protocol)
     key = plan_key(cells, configuration.protocol, fresh=request.fresh)
     run_id = _earlier_run(key, store) if not request.fresh else None
@@ -174,10 +178,10 @@ def _exporters(frameworks: Iterable[str], catalog: Catalog) -> list[str]:
 def _parts(
     cells: Iterable[Cell], fits: Fits, history: History, protocol: MeasuringProtocol
 ) -> list[Part]:
-    """The parts of the cells that can run, with the cohorts that they need; libraries come last."""
+    """The parts of the cells that can run, with their cohorts; those of counterparts come last."""
     runnable = [cell for cell in cells if cell.action == "run"]
     parts = parts_of(runnable, fits, aa=protocol.aa)
-    return with_missing([*parts, *cost_parts(runnable, parts, fits)], history, protocol)
+    return with_missing([*parts, *counterpart_parts(runnable, parts, fits)], history, protocol)
 
 
 def _earlier_run(key: str, store: Runs) -> str | None:

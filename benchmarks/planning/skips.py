@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from benchmarks.contract.case import Case
+from benchmarks.contract.case import TUNED, Case
 from benchmarks.contract.device import DEVICE_KINDS
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.plan import Interpreter
@@ -152,10 +152,26 @@ def _demand(case: Case, memory_bytes: int) -> str:
 
 
 def _not_implemented(case: Case, catalog: Catalog) -> Skip | None:
-    if (case.work.workload, case.way.framework) in catalog.implementations:
+    workload, framework = case.work.workload, case.way.framework
+    implementation = catalog.implementations.get((workload, framework))
+    if implementation is None:
+        return Skip("not_implemented", f"{workload} is not implemented in {framework}")
+    if case.way.recipe != TUNED:
         return None
-    reason = f"{case.work.workload} is not implemented in {case.way.framework}"
-    return Skip("not_implemented", reason)
+    if implementation.rewrites is None:
+        return Skip(
+            "not_implemented",
+            f"{framework} has no tuned recipe of {workload}; select recipe=idiomatic, or declare"
+            f" the rewriting as TUNED in {implementation.module}",
+        )
+    if case.place.device not in implementation.rewrites_on:
+        return Skip(
+            "not_implemented",
+            f"the tuned recipe of {workload} in {framework} rewrites nothing on"
+            f" {case.place.device}, only on {', '.join(sorted(implementation.rewrites_on))};"
+            " select recipe=idiomatic",
+        )
+    return None
 
 
 def _not_installed(case: Case, offer: Offer) -> Skip | None:

@@ -10,10 +10,11 @@ from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.equal_work import EffectiveSettings
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
+from benchmarks.contract.case import TUNED
 from benchmarks.contract.evidence import FAIL, INHERITED, NOT_COMPARABLE, PASS
 from benchmarks.contract.record import SERIAL
 from benchmarks.contract.units import GIB
-from benchmarks.presentation.libraries import library_notes
+from benchmarks.presentation.counterparts import counterpart_notes
 from benchmarks.presentation.wording import clean, count, group_name, way_name, with_interval
 from benchmarks.statistics.ratios import MARGIN
 
@@ -51,7 +52,7 @@ def notes(summary: RunSummary) -> list[str]:
         *([HOW_TO_READ] if any(cell.status == "ok" for cell in summary.cells) else []),
         *_latency(summary),
         *_bases(summary),
-        *library_notes(summary),
+        *counterpart_notes(summary),
         *_serial(summary),
         *_parity(summary),
         *_differences(summary),
@@ -148,17 +149,19 @@ def _parity(summary: RunSummary) -> Iterator[str]:
 
 def _differences(summary: RunSummary) -> Iterator[str]:
     """The settings in which cells that are compared with each other differ."""
-    families: dict[tuple[str, str], list[CellSummary]] = {}
+    families: dict[tuple[str, str, str], list[CellSummary]] = {}
     for cell in summary.cells:
         if cell.status == "ok":
-            key = (cell.case.group_id, cell.case.way.precision)
+            key = (cell.case.group_id, cell.case.way.precision, cell.case.way.recipe)
             families.setdefault(key, []).append(cell)
     for family in families.values():
         parts = [
             text for one in fields(EffectiveSettings) if (text := _difference(one.name, family))
         ]
         if parts:
-            yield f"differences ({family[0].case.way.precision}): {'; '.join(parts)}"
+            way = family[0].case.way
+            which = way.precision + f" {TUNED}" * (way.recipe == TUNED)
+            yield f"differences ({which}): {'; '.join(parts)}"
 
 
 def _difference(name: str, family: Sequence[CellSummary]) -> str | None:

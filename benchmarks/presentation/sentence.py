@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from benchmarks.analysis.cells import CellSummary
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
+from benchmarks.contract.case import IDIOMATIC
 from benchmarks.contract.record import SERIAL
-from benchmarks.presentation.libraries import library_ratios
+from benchmarks.presentation.counterparts import (
+    CounterpartRatio,
+    library_ratios,
+    tuning_ratios,
+)
 from benchmarks.presentation.verdicts import VERDICTS
 from benchmarks.presentation.wording import count, group_name, way_name, with_interval
 from benchmarks.statistics.ratios import MIN_LAUNCHES
@@ -20,27 +25,36 @@ SAYING = [verdict for verdict, shown in VERDICTS.items() if shown.ranks]
 def sentence(summary: RunSummary) -> str:
     """The largest ratio whose verdict ranks, with its interval; else why nothing is ranked.
 
-    Then, if there are libraries, the one that costs most relative to its framework.
+    Tuned cases are left out of it, unless only they are compared. Then, if there are libraries, the
+    one that costs most relative to its framework, and if there is tuning, what gains most from it.
     """
-    return "; ".join(dict.fromkeys([_leading(summary), *_dearest(summary)]))
+    compared = [one for one in summary.ratios if not one.aa]
+    further = [*_say_first(library_ratios(summary), min), *_say_first(tuning_ratios(summary), max)]
+    if not compared and further:
+        return "; ".join(further)
+    return "; ".join(dict.fromkeys([_leading(summary, compared), *further]))
 
 
-def _dearest(summary: RunSummary) -> Iterator[str]:
+def _say_first(
+    found: Iterable[CounterpartRatio], first: Callable[[list[tuple[float, str]]], tuple[float, str]]
+) -> Iterator[str]:
+    """The comparison with the least or the largest ratio of those that rank, if there is one."""
     ranked = [
-        (comparison.ratio.ratio, _say(comparison, case=library, base=base))
-        for library, base, comparison in library_ratios(summary)
+        (comparison.ratio.ratio, _say(comparison, case=cell, base=base))
+        for cell, base, comparison in found
         if comparison.ratio and comparison.verdict in SAYING
     ]
     if ranked:
-        yield min(ranked)[1]
+        yield first(ranked)[1]
 
 
-def _leading(summary: RunSummary) -> str:
-    ranked = [one for one in summary.ratios if not one.aa and one.verdict in SAYING and one.ratio]
-    if not ranked:
-        return f"nothing is ranked: {_why(summary)}"
-    best = max(ranked, key=_prominence)
+def _leading(summary: RunSummary, compared: Sequence[CaseRatio]) -> str:
     cells = {cell.case.case_id: cell for cell in summary.cells}
+    usual = [one for one in compared if cells[one.case].case.way.recipe == IDIOMATIC] or compared
+    ranked = [one for one in usual if one.verdict in SAYING and one.ratio]
+    if not ranked:
+        return f"nothing is ranked: {_why(summary, usual)}"
+    best = max(ranked, key=_prominence)
     return _say(best, case=cells[best.case], base=cells[best.base])
 
 
@@ -61,12 +75,11 @@ def _say(one: CaseRatio, *, case: CellSummary, base: CellSummary) -> str:
     return f"{names[0]} is {estimate}x {interval} as fast as {names[1]} on {work} ({behind})"
 
 
-def _why(summary: RunSummary) -> str:
-    compared = [one for one in summary.ratios if not one.aa]
+def _why(summary: RunSummary, compared: Sequence[CaseRatio]) -> str:
     if not any(cell.status == "ok" for cell in summary.cells):
         return "no case was measured"
     if not compared:
-        return "no two cases with equal work, place and precision were measured"
+        return "no two cases with equal work, place, precision and recipe were measured"
     compared = [one for one in compared if one.verdict != "not_comparable"]
     if not compared:
         return "no case has the same mathematics as its base"

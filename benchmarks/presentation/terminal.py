@@ -20,6 +20,7 @@ from benchmarks.analysis.equal_work import computed_in
 from benchmarks.analysis.metrics import Format, Metric
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
+from benchmarks.contract.case import TUNED
 from benchmarks.contract.precision import PRECISIONS, like, products_of
 from benchmarks.presentation.notes import SHOWN, notes
 from benchmarks.presentation.sentence import sentence
@@ -40,6 +41,8 @@ WIDE = 100
 """Width of the console from which an interval is put beside its estimate, not beneath it."""
 PIPED_WIDTH = 110
 NONE = "-"
+NO_OTHER_TUNED = "no other tuned"
+"""In place of a ratio: no case of the group has the same recipe and precision."""
 FORMATS: Mapping[Format, Callable[[float], str]] = {
     "number": plain,
     "seconds": seconds,
@@ -61,9 +64,7 @@ def console_for(stream: TextIO) -> Console:
 
 def render_summary(summary: RunSummary, console: Console, *, store: str = "") -> None:
     """Print tables, notes and the sentence; `store` is the folder that logs are relative to."""
-    view = _View(
-        console, {one.case: one for one in summary.ratios if not one.aa}, summary.metrics, store
-    )
+    view = _View(console, [one for one in summary.ratios if not one.aa], summary.metrics, store)
     for group in by_group(summary.cells):
         _print_group(group, view)
     for note in notes(summary):
@@ -76,8 +77,8 @@ class _View(NamedTuple):
     """The common inputs of the tables of all groups."""
 
     console: Console
-    ratios: dict[str, CaseRatio]
-    """Each case's comparison with its base, by the case's id."""
+    ratios: list[CaseRatio]
+    """The comparisons of cases with their bases."""
     metrics: tuple[Metric, ...]
     store: str
     """The folder that logs are relative to."""
@@ -228,12 +229,14 @@ def _rate(cell: CellSummary) -> Interval | None:
 
 def _against_base(cell: CellSummary, view: _View, *, is_wide: bool) -> Text:
     """`1.32 [1.28, 1.36] ^ faster`, or on two lines if the table is too wide for it."""
-    one = view.ratios.get(cell.case.case_id)
+    name = cell.case.case_id
+    one = next((ratio for ratio in view.ratios if ratio.case == name), None)
     if one is None and cell.status == "unproven":
         unproven = verdict_text("unproven", ascii_only=view.is_ascii)
         return Text(unproven, style=VERDICTS["unproven"].style)
     if one is None:
-        return Text("base")
+        is_alone = cell.case.way.recipe == TUNED and not any(r.base == name for r in view.ratios)
+        return Text(NO_OTHER_TUNED if is_alone else "base")
     words = verdict_text(one.verdict, ascii_only=view.is_ascii)
     verdict = Text(words, style=VERDICTS[one.verdict].style)
     if one.ratio is None:

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-from benchmarks.contract.case import Case
+from benchmarks.contract.case import RECIPE, TUNED, Case
 from benchmarks.contract.units import GIB
 
 MAX_TEXT = 300
@@ -100,8 +100,9 @@ def after_base(framework: str, base: str | None) -> str:
 
 
 def way_options(case: Case) -> list[str]:
-    """The options of a case's way, without those that are `none`."""
-    return [f"{name}={value}" for name, value in case.way.options if value != "none"]
+    """The options of a case's way, without those that are `none`; of the recipe only `tuned`."""
+    others = (one for one in case.way.options if one[0] != RECIPE and one[1] != "none")
+    return [*(f"{name}={value}" for name, value in others), *[TUNED] * (case.way.recipe == TUNED)]
 
 
 def group_name(case: Case, *, with_place: bool = True) -> str:

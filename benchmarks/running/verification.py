@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -46,7 +47,9 @@ class Verification:
                 self.progress.note("stopped now; finished proofs are shown")
             finally:
                 self.progress.end()
-        return [*proven, *(_not_reached(cell) for cell in cells[len(proven) :])]
+        proven += [_not_reached(cell) for cell in cells[len(proven) :]]
+        pairs = zip(proven, cells, strict=True)
+        return [dataclasses.replace(one, rewrites=cell.rewrites) for one, cell in pairs]
 
     def _prove_each(self, guard: Guard) -> Iterator[ProvenCell]:
         prover = prover_of(

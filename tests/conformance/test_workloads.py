@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.case import RECIPE, RECIPES, Case, Place, Way, Work
 from benchmarks.contract.task import WITHHELD, Inference, Training
 from benchmarks.equivalence.checks import REQUIRED_OF_ANSWERS, gradient_block
 from benchmarks.planning.catalog import discover
@@ -106,3 +106,8 @@ def _second_best(spec, work, weights, batch, answers):
     prompt = {"tokens": batch["tokens"][:, :-1], "forced": batch["tokens"][:, -1:]}
     logits = spec.task.recompute(work, weights, prompt)[0]
     return np.concatenate([np.argsort(logits)[:, -2][None], answers[:-1]]).T
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_workload_tells_idiomatic_from_tuned(name):
+    assert SPECS[name].way_options[RECIPE] == RECIPES

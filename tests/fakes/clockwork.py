@@ -20,13 +20,19 @@ class Adapter(behaviour.Adapter):
 class Program(behaviour.FakeProgram):
     """The fakes' program, each device with its part of every batch.
 
-    A step takes `overhead_s` beside what is computed.
+    A step takes `step_s` on one device, and `overhead_s` beside what is computed.
     """
 
     def __init__(
-        self, adapter: Adapter, *, overhead_s: float = 0.0, learning_rate: float = 0.001
+        self,
+        adapter: Adapter,
+        *,
+        step_s: float = STEP_S,
+        overhead_s: float = 0.0,
+        learning_rate: float = 0.001,
     ) -> None:
         super().__init__(adapter)
+        self.step_s = step_s
         self.overhead_s = overhead_s
         self.learning_rate = learning_rate
 
@@ -39,14 +45,9 @@ class Program(behaviour.FakeProgram):
         """loss = image * mean(weight), the mean over the devices', and one step down its slope."""
         parts = self.parts[self.since_load % len(self.parts)]
         self.since_load += 1
-        self.adapter.clock.work(self.overhead_s + STEP_S / len(parts))
+        self.adapter.clock.work(self.overhead_s + self.step_s / len(parts))
         image = self.dtype(np.mean([part.mean() for part in parts]))
         self.loss = float(image * self.weight.mean())
         self.gradient = np.full_like(self.weight, image / self.weight.size)
         self.weight -= self.dtype(self.learning_rate) * self.gradient
         return self.loss
-
-
-def build(problem: Any, framework: Adapter) -> Program:
-    """The program of the fakes with two devices."""
-    return Program(framework)

@@ -130,6 +130,36 @@ def test_another_way_to_the_decoder_does_the_same_work(way, asked, cache):
     assert (cell["status"], cell["reason"]) == ("pass", None)
 
 
+def _tuned() -> Iterator:
+    """Every tuned way, in fp64 if it has that, and in fp32."""
+    for workload, own in implemented(plain=False):
+        if CATALOG.implementations[workload, own.name].rewrites is None:
+            continue
+        for execution in own.executions:
+            for precision in (FAST_PRECISION, "fp32"):
+                if precision in own.precisions["cpu"]:
+                    key = Key(workload, own.name, execution, precision)
+                    marks = [pytest.mark.slow] if is_slow(own, key) else []
+                    yield pytest.param(key, id=key.id, marks=marks)
+
+
+@pytest.mark.parametrize("way", list(_tuned()))
+def test_a_tuned_recipe_does_the_same_work(way, cache):
+    workload, framework, execution, precision = way
+    cells = parity_cli.cells_of(
+        *(f"framework={framework}", f"execution={execution}", f"precision={precision}"),
+        "recipe=tuned",
+        cache=cache,
+        workload=workload,
+    )
+    assert cells
+    if cells[0]["status"] == "skip" and not cells[0]["reason"].startswith("not implemented"):
+        pytest.skip(cells[0]["reason"])
+    for cell in cells:
+        assert (cell["recipe"], cell["status"], cell["reason"]) == ("tuned", "pass", None)
+        assert cell["rewrites"]
+
+
 @pytest.mark.parametrize("key", list(_parameters(plain=False)))
 def test_an_implementation_says_what_it_works_with(key, proofs):
     cell, precision = proofs.cells(key)[-1], key[3]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.contract.case import Case, Work
+from benchmarks.contract.case import RECIPE, RECIPES, Case, Work
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
@@ -216,6 +216,7 @@ SPECS = {
         flop_convention="convolutions and the dense layer, forward, 2 for a multiply-add",
         memory_bytes=memory_bytes,
         tolerances=TOLERANCES,
+        way_options={RECIPE: RECIPES},
         proxies=("small", "full"),
         task=Inference(
             per_batch=lambda work: 1,

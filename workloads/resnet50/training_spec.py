@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from benchmarks.contract.case import Case, Work
+from benchmarks.contract.case import RECIPE, RECIPES, Case, Work
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.optimizer import SGD
 from benchmarks.contract.precision import PRECISIONS
@@ -209,6 +209,7 @@ SPECS = {
         gradients=gradients,
         optimizer=OPTIMIZER,
         tolerances={name: {**own, **OF_LATER_STEPS} for name, own in TOLERANCES.items()},
+        way_options={RECIPE: RECIPES},
         trajectory=TRAJECTORY,
         proxies=("small", "slice"),
         stable_gradients=("head/kernel", "head/bias"),

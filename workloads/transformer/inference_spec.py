@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.contract.case import Case, Work
+from benchmarks.contract.case import RECIPE, RECIPES, Case, Work
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
@@ -240,6 +240,7 @@ SPECS = {
             "prompt_length": range(1, MAX_PROMPT_LENGTH + 1),
         },
         size_options={size: {"prompt_length": n} for size, n in PROMPT_LENGTHS.items()},
+        way_options={RECIPE: RECIPES},
         every_value_of=("phase",),
         proxies=("small", "slice"),
         task=Inference(

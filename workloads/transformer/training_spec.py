@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.contract.case import Work
+from benchmarks.contract.case import RECIPE, RECIPES, Work
 from benchmarks.contract.optimizer import AdamW
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import WorkloadSpec
@@ -134,7 +134,7 @@ def _spec(name: str, *, lora: bool) -> WorkloadSpec:
         tolerances=TOLERANCES,
         options={"sequence_length": range(2, MAX_SEQUENCE_LENGTH + 1)},
         size_options={size: {"sequence_length": n} for size, n in SEQUENCE_LENGTHS.items()},
-        way_options={"recompute": ("none", "full")},
+        way_options={"recompute": ("none", "full"), RECIPE: RECIPES},
         trajectory=TRAJECTORY,
         proxies=("small", "slice"),
         stable_gradients=("head/kernel",),

@@ -127,10 +127,10 @@ def serial(times: dict[Case, float], *, num=3, drift=0.0, orders=("ABBA", "BAAB"
 
 
 def plan(cases: Sequence[Case], *, skipped: Sequence[Cell] = (), **changes) -> Plan:
-    """A plan of these cases, the first of each precision being the base of the others."""
+    """A plan of these cases, the first of each precision and recipe being the others' base."""
     firsts = {}
     for one in cases:
-        firsts.setdefault((one.group_id, one.way.precision), one.case_id)
+        firsts.setdefault((one.group_id, one.way.precision, one.way.recipe), one.case_id)
     fields = {
         "run_id": "run1",
         "plan_key": "plan",
@@ -141,7 +141,9 @@ def plan(cases: Sequence[Case], *, skipped: Sequence[Cell] = (), **changes) -> P
         "machine_config": MachineConfig(),
         "cells": (*(Cell(one, "run", result_key=key_of(one)) for one in cases), *skipped),
         "cohorts": (),
-        "bases": {one.case_id: firsts[(one.group_id, one.way.precision)] for one in cases},
+        "bases": {
+            one.case_id: firsts[(one.group_id, one.way.precision, one.way.recipe)] for one in cases
+        },
         "interpreters": {},
         "device_rules": {},
         "machine": {"cpu_model": "Test CPU", "num_cores": 2},

@@ -400,7 +400,16 @@ def test_the_document_is_plain_json_without_nan():
     found = document_of(summary_of(records, skipped=[skip]))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     _assert_plain(found)
-    assert list(found) == ["schema", "run_id", "protocol", "machine", "cells", "ratios", "costs"]
+    assert list(found) == [
+        "schema",
+        "run_id",
+        "protocol",
+        "machine",
+        "cells",
+        "ratios",
+        "costs",
+        "gains",
+    ]
     assert found["schema"] == "dyno.run/1"
     assert [c["status"] for c in found["cells"]] == ["ok", "ok", "oom_host", "unsupported"]
 
@@ -420,7 +429,7 @@ def test_every_cell_has_the_same_keys():
         " status reason unit items_per_s items_per_s_low items_per_s_high num_launches num_rounds"
         " num_rounds_invalid step_s first_step_s first_step_cold_s export_s first_answer_s"
         " first_answer_cold_s peak_memory_bytes steady flags"
-        " mfu_roof mfu_spec flop_convention grade parity parity_reason effective"
+        " mfu_roof mfu_spec flop_convention grade parity parity_reason rewrites effective"
         " latency_p50_ms latency_p50_low_ms latency_p50_high_ms latency_p90_ms latency_p90_low_ms"
         " latency_p90_high_ms latency_p99_ms latency_p99_is_bound latency_num_samples"
         " latency_reasons"

@@ -79,3 +79,12 @@ def test_where_there_is_nothing_it_says_so_and_ends_with_5(kind, capsys, tmp_pat
     captured = capsys.readouterr()
     assert json.loads(captured.out)["rows"] == []
     assert captured.err == f"there are no {kind} stored yet\n"
+
+
+def test_workloads_name_who_has_a_tuned_recipe_and_what_it_rewrites(capsys):
+    rows = {row["workload"]: row for row in listed(capsys, "workloads")}
+    assert rows["resnet50_train"]["options"]["recipe"] == ["idiomatic", "tuned"]
+    assert set(rows["resnet50_train"]["tuned"]) <= set(rows["resnet50_train"]["frameworks"])
+    words = ("workloads", "--extend", str(extension()))
+    fake = next(row for row in listed(capsys, *words) if row["workload"] == "fake_train")
+    assert fake["tuned"]["fake_two"] == "two sums in one pass"

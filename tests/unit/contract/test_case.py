@@ -15,6 +15,8 @@ RICH = Case(
 )
 
 
+TUNED_WAY = Way("jax", "compiled", "bf16", (("recompute", "full"), ("recipe", "tuned")))
+TUNED = replace(RICH, way=TUNED_WAY)
 OF_TWO = replace(PLAIN, work=replace(PLAIN.work, num_replicas=2), place=Place("cpu", 2))
 
 
@@ -41,3 +43,26 @@ def test_replicas_are_named_where_the_work_depends_on_them() -> None:
 def test_options_are_axes() -> None:
     assert RICH.axes()["sequence_length"] == 2048
     assert RICH.axes()["recompute"] == "full"
+
+
+def test_the_usual_recipe_is_not_named() -> None:
+    assert TUNED.case_id.endswith("/jax/compiled/bf16/recompute=full/recipe=tuned/cudax4")
+    usual = replace(PLAIN, way=replace(PLAIN.way, options=(("recipe", "idiomatic"),)))
+    assert usual.case_id == PLAIN.case_id
+    assert usual.axes()["recipe"] == "idiomatic"
+    assert case_from_json(json.loads(json.dumps(usual.to_json()))) == usual
+
+
+def test_a_tuned_case_has_an_idiomatic_one_that_differs_in_the_recipe_alone() -> None:
+    idiomatic = TUNED.idiomatic
+    assert idiomatic is not None
+    assert idiomatic.way.options == (("recompute", "full"), ("recipe", "idiomatic"))
+    assert replace(idiomatic, way=TUNED.way) == TUNED
+    assert (idiomatic.idiomatic, PLAIN.idiomatic, PLAIN.counterparts) == (None, None, ())
+
+
+def test_a_tuned_library_has_two_counterparts_each_of_one_change() -> None:
+    library = replace(TUNED, way=replace(TUNED.way, framework="equinox", base="jax"))
+    on_base, idiomatic = library.counterparts
+    assert on_base == TUNED
+    assert (idiomatic.way.framework, idiomatic.way.recipe) == ("equinox", "idiomatic")

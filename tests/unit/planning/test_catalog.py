@@ -160,6 +160,13 @@ def test_a_workload_that_is_not_called_like_its_key_is_refused(lab):
         ({"options": {"seed": (1, 2)}}, "option 'seed': expected a name of its own"),
         ({"options": {"a": (1,)}, "way_options": {"a": (1,)}}, "option 'a': expected a name"),
         ({"options": {"a": ()}}, "option 'a' has no values"),
+        ({"options": {"recipe": ("idiomatic", "tuned")}}, "option 'recipe': expected a name"),
+        (
+            {"options": {"recipe": ("idiomatic", "tuned")}, "way_options": {}},
+            "option 'recipe': expected way_options",
+        ),
+        ({"way_options": {"recipe": ("tuned", "idiomatic")}}, "option 'recipe': expected way_opt"),
+        ({"size_options": {"tiny": {"recipe": "tuned"}}}, "the default recipe is idiomatic"),
         ({"size_options": {"tny": {}}}, "size_options of 'tny': expected one of the sizes"),
         ({"size_options": {"tiny": {"b": 1}}}, "b=1 is not among the option's values"),
         (
@@ -343,6 +350,39 @@ def test_a_file_says_which_of_its_workloads_differ_in_their_mathematics(lab):
     ],
 )
 def test_a_difference_that_is_none_of_the_files_is_refused(literal, message, lab):
+    lab.implementation("toy", "mine", f"{{'toy'}}\n{literal}")
+    with pytest.raises(UsageError, match=message):
+        discover([lab.folder])
+
+
+TUNED_ON_CPU = "{'toy', 'resnet50_train'}\nTUNED = {'toy': 'the stem'}\nTUNED_ON = {'toy': {'cpu'}}"
+
+
+def test_a_file_says_which_of_its_workloads_have_a_tuned_recipe_and_what_it_rewrites(lab):
+    lab.framework("mine")
+    lab.workload("toy")
+    lab.implementation("toy", "mine", TUNED_ON_CPU)
+    found = discover([lab.folder]).implementations
+    assert found["toy", "mine"].rewrites == "the stem"
+    assert found["toy", "mine"].rewrites_on == {"cpu"}
+    assert found["resnet50_train", "mine"].rewrites is None
+
+
+@pytest.mark.parametrize(
+    ("literal", "message"),
+    [
+        ("TUNED = {'tyo': 'the stem'}", r"TUNED: unknown workload of IMPLEMENTS 'tyo'"),
+        ("TUNED = {'toy'}", r"expected rewritings by workload, TUNED"),
+        ("TUNED = {'toy': 'the stem'}", r"TUNED: toy has no option recipe"),
+        ("TUNED_ON = {'toy': {'cpu'}}", r"TUNED_ON: unknown workload of TUNED 'toy'"),
+        ("TUNED = {'toy': 'x'}; TUNED_ON = {'toy': 'cpu'}", r"expected sets of devices by work"),
+        ("TUNED = {'toy': 'x'}\nTUNED_ON = {'toy': {'cpp'}}", r"TUNED_ON: unknown device 'cpp'"),
+    ],
+)
+def test_a_rewriting_that_nobody_could_select_is_refused(literal, message, lab):
+    lab.framework("mine")
+    text = SPEC.format(name="toy", own="toy").replace("name='toy'", "name='toy', way_options={}")
+    lab.write("workloads/toy/spec.py", text)
     lab.implementation("toy", "mine", f"{{'toy'}}\n{literal}")
     with pytest.raises(UsageError, match=message):
         discover([lab.folder])

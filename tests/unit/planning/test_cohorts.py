@@ -84,7 +84,7 @@ def test_each_precision_has_its_own_base():
 
 
 def test_a_part_for_a_librarys_cost_gives_no_case_its_base():
-    cost = Part(B, (LIBRARY,), is_cost=True)
+    cost = Part(B, (LIBRARY,), of_counterparts=True)
     assert bases_of([Part(A, (B,)), cost]) == {one.case.case_id: A.case.case_id for one in (A, B)}
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from benchmarks.contract.case import Case, Place, Way, Work
+from benchmarks.contract.case import RECIPE, RECIPES, Case, Place, Way, Work
 from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.plan import Interpreter
 from benchmarks.contract.protocol import MeasuringProtocol
@@ -76,6 +76,13 @@ def test_a_datasheets_peak_makes_no_other_results_and_the_other_rules_do():
 def test_a_library_is_told_from_a_framework(changes):
     other = dataclasses.replace(CASE, way=dataclasses.replace(CASE.way, **changes))
     assert result_key(other) != result_key()
+
+
+@pytest.mark.parametrize("key", [result_key, proof_key])
+def test_a_result_from_before_recipes_is_neither_idiomatic_nor_tuned(key):
+    ways = [dataclasses.replace(CASE.way, options=((RECIPE, recipe),)) for recipe in RECIPES]
+    cases = [CASE, *(dataclasses.replace(CASE, way=way) for way in ways)]
+    assert len({key(case) for case in cases}) == 3
 
 
 def test_the_order_of_a_cohort_is_the_same_again():

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.contract.device import DEVICE_KINDS
 from benchmarks.contract.framework import Capabilities
 from benchmarks.contract.plan import CohortPlan, Interpreter, LaunchPlan, Plan
 from benchmarks.contract.protocol import PROTOCOL_VERSION
@@ -72,6 +73,8 @@ class World:
         self.implemented: set[tuple[str, str]] = set()
         self.per_replica: set[str] = set()
         self.differs: dict[str, str] = {}
+        self.rewrites: dict[str, str] = {}
+        self.rewrites_on: dict[str, frozenset[str]] = {}
         self.exported_from: dict[str, dict[str, str]] = {}
         self.quantised_by: dict[str, dict[str, str]] = {}
         self.interpreters: dict[str, Interpreter | str] = {}
@@ -124,6 +127,8 @@ class World:
                     quantised_by=self.quantised_by.get(name, {}),
                     is_per_replica=name in self.per_replica,
                     differs=self.differs.get(name),
+                    rewrites=self.rewrites.get(name),
+                    rewrites_on=self.rewrites_on.get(name, frozenset(DEVICE_KINDS)),
                 )
                 for workload, name in sorted(self.implemented)
             },
@@ -142,12 +147,12 @@ class World:
             token="0a1b2c",
         )
 
-    def plan(self, *overrides: str, fresh: bool = False) -> Plan:
+    def plan(self, *overrides: str, fresh: bool = False, adds_idiomatic: bool = True) -> Plan:
         """The plan of the toy with these overrides, which win over AXES."""
         keys = {text.partition("=")[0] for text in overrides}
         axes = [text for text in AXES if text.partition("=")[0] not in keys]
         return make_plan(
-            PlanRequest((*axes, *overrides), fresh=fresh),
+            PlanRequest((*axes, *overrides), fresh=fresh, adds_idiomatic=adds_idiomatic),
             catalog=self.catalog(),
             store=self.store,
             surroundings=self.surroundings(),

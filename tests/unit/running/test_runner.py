@@ -8,8 +8,10 @@ from typing import Any, cast
 
 import pytest
 
+from benchmarks.contract.evidence import PASS, ParityVerdict
 from benchmarks.contract.plan import CohortPlan, LaunchPlan
 from benchmarks.contract.record import SERIAL, TOGETHER
+from benchmarks.documents.parity import ProvenCell
 from benchmarks.running import runner, verification
 from benchmarks.running.launch import LaunchEndedError
 from benchmarks.running.preparation import Folders
@@ -86,14 +88,15 @@ def test_what_there_is_to_do_is_counted_in_words(
     )
     stopping: Any = Stopping()
     stopping.exit_code = 130  # so nothing is measured
-    cells = [SimpleNamespace(action="run")] * number
+    cells = [SimpleNamespace(action="run", rewrites=None)] * number
     plan: Any = SimpleNamespace(cohorts=[None] * number, cells=cells, estimate_s=None)
     store: Any = None
     folders = Folders(cache=tmp_path, logs=tmp_path)
     nothing: Any = None
     monkeypatch.setattr(runner, "_references", lambda current, guard: None)
     runner.run(runner.Run(plan, nothing, store, folders, cast("Any", progress), stopping))
-    monkeypatch.setattr(verification.Verification, "_prove_each", lambda self, guard: cells)
+    proven = [ProvenCell(nothing, ParityVerdict(PASS))] * number
+    monkeypatch.setattr(verification.Verification, "_prove_each", lambda self, guard: proven)
     verification.Verification(plan, nothing, folders, cast("Any", progress), stopping).prove_all()
     assert tuple(said) == expected
 

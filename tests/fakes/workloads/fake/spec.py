@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.contract.case import RECIPE, RECIPES
 from benchmarks.contract.optimizer import SGD
 from benchmarks.contract.workload import WorkloadSpec
 
@@ -41,6 +42,7 @@ SPECS = {
         memory_bytes=memory_bytes,
         optimizer=SGD(learning_rate=0.001),
         gradients=lambda initial, read: iter([("weight", read["optimizer/weight"])]),
+        way_options={RECIPE: RECIPES},
         proxies=("tiny",),
         tolerances={
             # A step is so small beside the weights that fp32 rounds it by 1e-3.
