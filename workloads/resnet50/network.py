@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.contract.case import TUNED, Case, Work
+from benchmarks.contract.case import Work
 
 BATCH_NORM_EPSILON = 1e-5
 
@@ -121,17 +121,6 @@ def _block(prefix: str, channels: int, inner: int, stride: int, size: int) -> Bl
     if stride != 1 or channels != outer:
         projection = Convolution(f"{prefix}/projection", 1, channels, outer, stride, size)
     return Block((first, second, third), projection)
-
-
-def is_tuned(case: Case) -> bool:
-    """Whether to rewrite operations; ValueError if the device is one where nothing is rewritten."""
-    if case.way.recipe == TUNED and case.place.device != "cpu":
-        raise ValueError(
-            f"case {case.case_id}: on this device nothing is rewritten\n"
-            f"received recipe=tuned with device={case.place.device}, expected device=cpu\n"
-            "hint: select recipe=idiomatic"
-        )
-    return case.way.recipe == TUNED
 
 
 def is_decayed(name: str) -> bool:

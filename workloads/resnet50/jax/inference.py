@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.contract.case import TUNED as RECIPE_TUNED
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, RequestProgram
 from benchmarks.frameworks.jax.adapter import COMPUTE_DTYPES, count_flop
@@ -27,6 +28,7 @@ from workloads.resnet50.jax import network
 
 IMPLEMENTS = {"resnet50_infer"}
 TUNED = {"resnet50_infer": "1x1 convolutions as matmuls"}
+TUNED_ON = {"resnet50_infer": {"cpu"}}
 
 Weights = Mapping[str, jax.Array]
 
@@ -88,7 +90,7 @@ class ResNet50Inference(RequestProgram):
         self._epsilon = problem.hyperparameters["batch_norm_epsilon"]
         self._layers = resnet50.network(problem.parameters)
         self._dtype = COMPUTE_DTYPES[problem.case.way.precision]
-        self._is_tuned = resnet50.is_tuned(problem.case)
+        self._is_tuned = problem.case.way.recipe == RECIPE_TUNED
         self._holds_weights = problem.case.place.device == "cpu"
         self._respond: Callable[[jax.Array], jax.Array] | None = None
         self._weights: dict[str, Any] = {}

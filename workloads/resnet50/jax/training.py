@@ -21,6 +21,7 @@ import optax
 from flax import linen as nn
 from flax import traverse_util
 
+from benchmarks.contract.case import TUNED as RECIPE_TUNED
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Program
 from benchmarks.frameworks.jax.adapter import count_flop
@@ -29,6 +30,7 @@ from workloads.resnet50.jax.network import bottleneck, convolve_as_product
 
 IMPLEMENTS = {"resnet50_train"}
 TUNED = {"resnet50_train": "1x1 convolutions, others up to 16 px, as matmuls"}
+TUNED_ON = {"resnet50_train": {"cpu"}}
 
 
 class Numerics(NamedTuple):
@@ -188,7 +190,7 @@ class ResNet50Training:
         self._layers = resnet50.network(problem.parameters)
         recipe = Recipe(
             self._numerics,
-            convolve_as_product if resnet50.is_tuned(problem.case) else CONVOLVE,
+            convolve_as_product if problem.case.way.recipe == RECIPE_TUNED else CONVOLVE,
             constants["batch_norm_epsilon"],
             self._share,
         )

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from benchmarks.contract.case import TUNED as RECIPE_TUNED
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.keras.framework import KerasFramework
 from benchmarks.frameworks.keras.model import TrainedModel, image_layout
@@ -26,6 +27,7 @@ from workloads.resnet50.keras.products import ProductConv2D
 
 IMPLEMENTS = {"resnet50_train"}
 TUNED = {"resnet50_train": "1x1 convolutions, and of small images, as matmuls"}
+TUNED_ON = {"resnet50_train": {"cpu"}}
 
 # A power of two scales exactly; 128 is what NVIDIA's ResNet-50 recipes use with fp16.
 LOSS_SCALES = {"fp16": 128.0}
@@ -51,7 +53,7 @@ class ResNet50Training:
             share=constants["batch_norm_momentum"],
             image_format=keras.config.image_data_format(),
         )
-        if resnet50.is_tuned(problem.case):
+        if problem.case.way.recipe == RECIPE_TUNED:
             product = partial(ProductConv2D, max_size=framework.product_size)
             recipe = dataclasses.replace(recipe, convolution=product)
         self._model = model_of(self._network, recipe, batch_size=work.batch_size, kind=TrainedModel)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.contract.case import TUNED as RECIPE_TUNED
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name
@@ -28,6 +29,7 @@ from workloads.resnet50.pytorch.products import ProductConvolution
 
 IMPLEMENTS = {"resnet50_train"}
 TUNED = {"resnet50_train": "convolutions with outputs up to 8 px as matmuls"}
+TUNED_ON = {"resnet50_train": {"cpu"}}
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LOSS_SCALE = 128.0
@@ -202,7 +204,7 @@ class ResNet50Training:
         convolution = convolution_class(
             device=case.place.device,
             precision=case.way.precision,
-            is_tuned=resnet50.is_tuned(case),
+            is_tuned=case.way.recipe == RECIPE_TUNED,
         )
         make = partial(ConvolutionNorm, constants=problem.hyperparameters, convolution=convolution)
         with torch.device("meta"):  # `load` sets the weights: draw none

@@ -19,6 +19,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.contract.case import TUNED as RECIPE_TUNED
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.tensorflow.adapter import count_flop
@@ -33,6 +34,7 @@ from workloads.resnet50.tensorflow.network import (
 
 IMPLEMENTS = {"resnet50_train"}
 TUNED = {"resnet50_train": "convolutions of small images as matmuls"}
+TUNED_ON = {"resnet50_train": {"cpu"}}
 
 
 class Numerics(NamedTuple):
@@ -69,7 +71,7 @@ class ResNet50Training:
         self._hyperparameters = problem.hyperparameters
         self._numerics = NUMERICS[problem.case.way.precision]
         self._convolutions = convolutions_for(problem.case)
-        if resnet50.is_tuned(problem.case):
+        if problem.case.way.recipe == RECIPE_TUNED:
             is_xla = problem.case.way.execution == "compiled"
             operation = products.convolve_in_xla if is_xla else products.convolve_in_onednn
             self._convolutions = dataclasses.replace(self._convolutions, operation=operation)
