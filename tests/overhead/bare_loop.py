@@ -1,9 +1,10 @@
 """A hand-written loop over a Program, without the harness: the yardstick of its overhead.
 
 Run as `python bare_loop.py LAUNCH_JSON`; each line N on stdin is answered by the nanoseconds that
-N steps took, `block N` by those that the harness's block of N steps took in this same process, and
-an empty line by the resident peak in bytes. One step goes untimed right before the N, as within a
-long loop: after a pause the rest of an asynchronous step would already be over.
+N steps took, `cpu N` by those of the processor, `block N` by those that the harness's block of N
+steps took in this same process, and an empty line by the resident peak in bytes. One step goes
+untimed right before the N, as within a long loop: after a pause the rest of an asynchronous step
+would already be over.
 """
 
 from __future__ import annotations
@@ -49,13 +50,14 @@ def main(line: str) -> None:
             outputs = block.outputs
             print(block.duration_ns, flush=True)
             continue
+        clock = time.process_time_ns if kind == "cpu" else time.perf_counter_ns
         outputs = program.step()
         framework.wait(outputs)
-        begin = time.perf_counter_ns()
+        begin = clock()
         for _ in range(int(num_steps)):
             outputs = program.step()
         framework.wait(outputs)
-        print(time.perf_counter_ns() - begin, flush=True)
+        print(clock() - begin, flush=True)
 
 
 if __name__ == "__main__":

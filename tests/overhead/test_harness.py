@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import statistics
 import subprocess
 from collections.abc import Callable
@@ -175,7 +177,7 @@ def one_run(setup: Setup, guard: Guard, launch_id: str) -> tuple[list[float], fl
 
 
 class BareLoop:
-    """The bare loop's process, warm and waiting."""
+    """The bare loop's process and its group, warm and waiting."""
 
     def __init__(self, launch: LaunchRequest, command: Command, folder: Path) -> None:
         with (folder / "bare.log").open("wb") as log:
@@ -190,6 +192,7 @@ class BareLoop:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                start_new_session=True,
             )
         assert self._process.stdout is not None
         while b"ready" not in self._process.stdout.readline():
@@ -198,8 +201,14 @@ class BareLoop:
     def step_ns(self, num_steps: int) -> int:
         return self._ask(str(num_steps))
 
+    def cpu_ns(self, num_steps: int) -> int:
+        return self._ask(f"cpu {num_steps}")
+
     def block_ns(self, num_steps: int) -> int:
         return self._ask(f"block {num_steps}")
+
+    def send(self, number: signal.Signals) -> None:
+        os.killpg(self._process.pid, number)
 
     def peak_bytes(self) -> int:
         peak = self._ask("")

@@ -106,13 +106,10 @@ def pytorch_same_padding(implementation: Any) -> None:
 def jax_same_padding(implementation: Any) -> None:
     import jax
 
-    def convolve(x, kernel, *, stride):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), "SAME", dimension_numbers=numbers
-        )
+    def convolve(x, kernel, strides, _padding, **options):
+        return jax.lax.conv_general_dilated(x, kernel, strides, "SAME", **options)
 
-    replace_in(implementation, convolve_on_cpu=convolve)
+    replace_in(implementation, CONVOLVE=convolve)
 
 
 def pytorch_dropped_label(implementation: Any) -> None:
@@ -194,7 +191,7 @@ def jax_bf16_products(implementation: Any) -> None:
 def jax_rounded_products(implementation: Any, *, bits: int) -> None:
     import jax
 
-    own = implementation.convolve
+    own = implementation.CONVOLVE
 
     def rounded(x):
         return jax.lax.reduce_precision(x, 8, bits)
@@ -205,10 +202,10 @@ def jax_rounded_products(implementation: Any, *, bits: int) -> None:
 
     with_rounded_gradient.defvjp(lambda y: (y, None), lambda _, dy: (rounded(dy),))
 
-    def convolve(x, kernel, *, stride):
-        return with_rounded_gradient(own(rounded(x), rounded(kernel), stride=stride))
+    def convolve(x, kernel, *settings, **options):
+        return with_rounded_gradient(own(rounded(x), rounded(kernel), *settings, **options))
 
-    replace_in(implementation, convolve_on_cpu=convolve)
+    replace_in(implementation, CONVOLVE=convolve)
 
 
 def pytorch_scaled_gradient(implementation: Any) -> None:

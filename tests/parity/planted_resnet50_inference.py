@@ -157,7 +157,7 @@ def jax_same_padding(implementation: Any) -> None:
     """Pad as SAME does: strided windows on one side."""
     import jax
 
-    def convolve(layer: Any, weights: Any, x: Any) -> Any:
+    def convolve(layer: Any, weights: Any, x: Any, **_: Any) -> Any:
         kernel, strides = weights[f"{layer.name}/kernel"], (layer.stride, layer.stride)
         numbers = ("NHWC", "HWIO", "NHWC")
         y = jax.lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=numbers)

@@ -58,6 +58,10 @@ class KerasFramework(ABC):
     image_format = "channels_last"
     """Keras's fastest data format for the convolutions of inference on this backend."""
 
+    product_size = 4
+    """Largest output, in pixels of height, whose convolution by a 3x3 kernel takes longer than a
+    matmul of patches, in training on a CPU; oneDNN's here."""
+
     def __init__(self, backend: Framework, *, backend_name: str, kernel_layout: str) -> None:
         self._backend = backend
         self._backend_name = backend_name

@@ -26,6 +26,8 @@ CUDNN_ATTENTION = "dot_product_attention_fwd"
 class Adapter(KerasFramework):
     """Keras on JAX as the worker and the implementations see it; see `Framework`."""
 
+    product_size = 16  # XLA's, whose fast path needs images that are larger than the kernel
+
     def __init__(self) -> None:
         super().__init__(jax_adapter.Adapter(), backend_name="jax", kernel_layout="OI")
 

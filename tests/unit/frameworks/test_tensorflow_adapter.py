@@ -86,7 +86,7 @@ def test_compiled_programs_go_to_the_cache_folder(tmp_path):
 def test_applies_the_number_of_threads(configured):
     described = configured(num_threads=2).describe()
     assert described["num_threads"] == "2"
-    assert described["num_interop_threads"] == "1"
+    assert described["num_interop_threads"] == described["num_threads"]
 
 
 @pytest.mark.parametrize("precision", CAPABILITIES.precisions["cpu"])

@@ -6,7 +6,8 @@ are BHWC, kernels HWCD.
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Sequence
+from typing import Any, Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from workloads.resnet50 import network as resnet50
 
 MAX_PATCHED_SIZE = 16
-"""On the CPU, convolutions of images up to this height are computed as matmuls with patches."""
+"""The tuned recipe computes convolutions of images up to this height as matmuls with patches."""
 
 
 def bottleneck(
@@ -44,13 +45,18 @@ def convolve(x_BHWC: jax.Array, kernel_HWCD: jax.Array, *, stride: int) -> jax.A
     )
 
 
-def convolve_on_cpu(x_BHWC: jax.Array, kernel_HWCD: jax.Array, *, stride: int) -> jax.Array:
+def convolve_as_product(
+    lhs: jax.Array, rhs: jax.Array, window_strides: Sequence[int], *_: Any, **__: Any
+) -> jax.Array:
     """The same convolution, computed as a matmul if that is faster in XLA's CPU backend.
 
-    XLA computes the gradient of a 1x1 kernel as a convolution with a window of the image's size,
-    which takes 3 to 8 times a matmul's time. An image smaller than the kernel misses its fast path
-    and takes up to 40 times as long; up to 16 pixels, patches are never slower (jaxlib 0.10.2).
+    A stand-in for `jax.lax.conv_general_dilated` as Flax's layer calls it, with padding of
+    (kernel_size - 1) // 2. XLA computes the gradient of a 1x1 kernel as a convolution with a window
+    of the image's size, which takes 3 to 8 times a matmul's time. An image smaller than the kernel
+    misses its fast path and takes up to 40 times as long; up to 16 pixels, patches are never slower
+    (jaxlib 0.10.2).
     """
+    x_BHWC, kernel_HWCD, stride = lhs, rhs, window_strides[0]
     size = kernel_HWCD.shape[0]
     if size == 1:
         return product(x_BHWC[:, ::stride, ::stride], kernel_HWCD[0, 0])

@@ -1,6 +1,6 @@
 """ResNet-50 training in JAX, Flax linen and Optax: one compiled program from batch to new state.
 
-Modules are named so that Flax's tree of variables is the canonical dictionary, nested. JAX's own
+Flax's own layers; the tuned recipe computes their convolutions as matmuls on the CPU. JAX's own
 layouts are the canonical ones: nothing is transposed.
 
 Shapes: B batch, H height, W width, C channels in, D channels out. Images are BHWC, kernels HWCD.
@@ -21,13 +21,16 @@ import optax
 from flax import linen as nn
 from flax import traverse_util
 
+from benchmarks.contract.case import TUNED as RECIPE_TUNED
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Program
 from benchmarks.frameworks.jax.adapter import count_flop
 from workloads.resnet50 import network as resnet50
-from workloads.resnet50.jax.network import bottleneck, convolve, convolve_on_cpu
+from workloads.resnet50.jax.network import bottleneck, convolve_as_product
 
 IMPLEMENTS = {"resnet50_train"}
+TUNED = {"resnet50_train": "1x1 convolutions, others up to 16 px, as matmuls"}
+TUNED_ON = {"resnet50_train": {"cpu"}}
 
 
 class Numerics(NamedTuple):
@@ -49,8 +52,8 @@ NUMERICS = {
     "fp64": Numerics(jnp.float64, jnp.float64),
 }
 
-NO_VALUES = nn.initializers.zeros
-"""Stands in for an initializer: `load` sets every value, and Flax only compares the shapes."""
+CONVOLVE: Callable[..., jax.Array] = jax.lax.conv_general_dilated
+"""The convolution of the idiomatic recipe: what Flax's layer calls by itself."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Recipe:
 
     numerics: Numerics
     convolve: Callable[..., jax.Array]
+    """The operation that Flax's convolution calls."""
     epsilon: float
     share: float
     """Weight of the new batch in the running statistics."""
@@ -77,39 +81,8 @@ def build(problem: Problem, framework: Framework) -> Program:
     return ResNet50Training(problem, framework)
 
 
-class BatchNorm(nn.Module):  # type: ignore[misc]  # flax is untyped here
-    """Batch normalisation with the batch's statistics; updates the running statistics.
-
-    Ioffe and Szegedy (2015), algorithm 1. The variance is E[x^2] - E[x]^2, as in Flax's own module:
-    it takes one pass over the activations, (x - E[x])^2 takes two. Its gradient agrees with the
-    exact one to 6e-5 in fp32 at size tiny, far less than the flip of a single rectifier changes.
-    Differs from Flax's own: the running variance is unbiased, as the workload defines it.
-    """
-
-    recipe: Recipe
-
-    @nn.compact
-    def __call__(self, x_BHWD: jax.Array) -> jax.Array:
-        """The normalised input, in its dtype; everything else is in the master precision."""
-        shape, dtype = x_BHWD.shape[-1:], self.recipe.numerics.master
-        scale_D = self.param("scale", NO_VALUES, shape, dtype)
-        bias_D = self.param("bias", NO_VALUES, shape, dtype)
-        x = x_BHWD.astype(dtype)
-        mean_D = x.mean((0, 1, 2))
-        variance_D = jnp.maximum(jnp.square(x).mean((0, 1, 2)) - jnp.square(mean_D), 0)
-        num_samples = x_BHWD.size // x_BHWD.shape[-1]
-        self._move_on("mean", mean_D)
-        self._move_on("variance", variance_D * (num_samples / (num_samples - 1)))
-        slope_D = scale_D * jax.lax.rsqrt(variance_D + self.recipe.epsilon)
-        return ((x - mean_D) * slope_D + bias_D).astype(x_BHWD.dtype)
-
-    def _move_on(self, name: str, batch_D: jax.Array) -> None:
-        running_D = self.variable("batch_stats", name, jnp.zeros_like, batch_D)
-        running_D.value += self.recipe.share * (batch_D - running_D.value)
-
-
 class Convolution(nn.Module):  # type: ignore[misc]  # flax is untyped here
-    """A convolution without bias, followed by batch normalisation."""
+    """A convolution without bias, followed by batch normalisation: Flax's own layers."""
 
     recipe: Recipe
     layer: resnet50.Convolution
@@ -117,12 +90,27 @@ class Convolution(nn.Module):  # type: ignore[misc]  # flax is untyped here
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         """The normalised convolution, BHWD."""
-        layer, numerics = self.layer, self.recipe.numerics
-        shape = (layer.kernel_size, layer.kernel_size, layer.in_channels, layer.out_channels)
-        kernel_HWCD = self.param("kernel", NO_VALUES, shape, numerics.master)
-        kernel_HWCD = kernel_HWCD.astype(numerics.compute)
-        x_BHWD = self.recipe.convolve(x_BHWC, kernel_HWCD, stride=layer.stride)
-        return BatchNorm(self.recipe, name="bn")(x_BHWD)
+        layer, recipe = self.layer, self.recipe
+        master, compute, _ = recipe.numerics
+        x_BHWD = nn.Conv(
+            layer.out_channels,
+            (layer.kernel_size, layer.kernel_size),
+            strides=layer.stride,
+            padding=(layer.kernel_size - 1) // 2,
+            use_bias=False,
+            dtype=compute,
+            param_dtype=master,
+            conv_general_dilated=recipe.convolve,
+            name="conv",
+        )(x_BHWC)
+        return nn.BatchNorm(
+            use_running_average=False,
+            momentum=1 - recipe.share,  # Flax's momentum is the old value's weight
+            epsilon=recipe.epsilon,
+            dtype=compute,
+            param_dtype=master,
+            name="bn",
+        )(x_BHWD)
 
 
 class Stem(nn.Module):  # type: ignore[misc]  # flax is untyped here
@@ -197,27 +185,39 @@ class ResNet50Training:
         constants = problem.hyperparameters
         self._framework = framework
         self._numerics = NUMERICS[problem.case.way.precision]
-        on_cpu = problem.case.place.device == "cpu"
+        self._share = constants["batch_norm_momentum"]
+        self._batch_size = problem.case.work.batch_size
+        self._layers = resnet50.network(problem.parameters)
         recipe = Recipe(
             self._numerics,
-            convolve_on_cpu if on_cpu else convolve,
+            convolve_as_product if problem.case.way.recipe == RECIPE_TUNED else CONVOLVE,
             constants["batch_norm_epsilon"],
-            constants["batch_norm_momentum"],
+            self._share,
         )
-        self._model = ResNet50(recipe, resnet50.network(problem.parameters))
+        self._model = ResNet50(recipe, self._layers)
         self._optimizer = _optimizer(constants)
         self._train_step = jax.jit(self._traced_step, donate_argnums=0)
         self._state: State | None = None
+        self._initial: dict[str, np.ndarray] = {}
+        self._num_steps = 0
         self._batches: list[tuple[Any, Any]] = []
         self._turns = itertools.cycle(self._batches)
         self._loss: Any = None
 
     def load(self, weights: Arrays) -> None:
         """Take canonical weights and statistics; reset the optimizer's state."""
-        values = {name: self._put_master(array) for name, array in weights.items()}
-        parameters = _nested({n: v for n, v in values.items() if not resnet50.is_statistic(n)})
-        statistics = _nested({n: v for n, v in values.items() if resnet50.is_statistic(n)})
-        self._state = State(parameters, statistics, jax.jit(self._optimizer.init)(parameters))
+        self._initial = {
+            n: a.astype(np.float64) for n, a in weights.items() if resnet50.is_statistic(n)
+        }
+        self._num_steps = 0
+        values = {_path(name): self._put_master(array) for name, array in weights.items()}
+        statistics = {_path(name): values.pop(_path(name)) for name in self._initial}
+        parameters = traverse_util.unflatten_dict(values)
+        self._state = State(
+            parameters,
+            traverse_util.unflatten_dict(statistics),
+            jax.jit(self._optimizer.init)(parameters),
+        )
 
     def feed(self, batches: Sequence[Arrays]) -> None:
         """Copy these batches to the device; the next step uses the first, then they take turns."""
@@ -231,6 +231,7 @@ class ResNet50Training:
         Waiting for the loss waits for the whole step: one program's results are ready together.
         """
         images_BHWC, labels_B = next(self._turns)
+        self._num_steps += 1
         self._state, self._loss = self._train_step(self._state, images_BHWC, labels_B)
         return self._loss
 
@@ -242,8 +243,14 @@ class ResNet50Training:
             "optimizer": optax.tree.get(self._state.optimizer, "trace"),
             "statistics": self._state.statistics,
         }
-        named = traverse_util.flatten_dict({"loss": self._loss, **groups}, sep="/")
-        return {name: self._framework.get(value) for name, value in named.items()}
+        arrays = {"loss": self._framework.get(self._loss)}
+        for group, tree in groups.items():
+            for path, value in traverse_util.flatten_dict(tree).items():
+                arrays[f"{group}/{_canonical_name(path)}"] = self._framework.get(value)
+        for layer in self._layers.convolutions():
+            name = f"statistics/{layer.name}/bn/variance"
+            arrays[name] = self._unbiased(layer, arrays[name])
+        return arrays
 
     def inspect(self) -> Effective:
         """Dtypes, layout and FLOP of the step, from its trace."""
@@ -264,6 +271,17 @@ class ResNet50Training:
             layout="NHWC",
             flop_per_step=count_flop(self._train_step, self._state, images_BHWC, labels_B),
         )
+
+    def _unbiased(self, layer: resnet50.Convolution, variance_D: np.ndarray) -> np.ndarray:
+        """The running variance as if it averaged the unbiased variances of the batches.
+
+        Differs: Flax averages the biased variances, which lack the factor n / (n - 1). Because the
+        average is linear, the steps' contribution to it is rescaled here, outside of the steps.
+        """
+        num_samples = self._batch_size * layer.output_size**2
+        kept = (1 - self._share) ** self._num_steps
+        remainder_D = self._initial[f"{layer.name}/bn/variance"] * kept
+        return remainder_D + (variance_D - remainder_D) * (num_samples / (num_samples - 1))
 
     def _put_master(self, array: np.ndarray) -> Any:
         return self._framework.put(array.astype(self._numerics.master))
@@ -305,7 +323,7 @@ def _optimizer(constants: Mapping[str, float]) -> optax.GradientTransformation:
 
 def _decayed(parameters: Any) -> Any:
     return traverse_util.path_aware_map(
-        lambda path, _: resnet50.is_decayed("/".join(path)), parameters
+        lambda path, _: resnet50.is_decayed(_canonical_name(path)), parameters
     )
 
 
@@ -314,5 +332,17 @@ def _dtype_name(tree: Any) -> str:
     return str(jax.tree.leaves(tree)[0].dtype)
 
 
-def _nested(values: Mapping[str, Any]) -> Any:
-    return traverse_util.unflatten_dict(values, sep="/")
+def _path(name: str) -> tuple[str, ...]:
+    """The path in Flax's tree: a/kernel is a/conv/kernel there, and a variance is called var."""
+    *module, leaf = name.split("/")
+    if leaf == "kernel" and module != ["head"]:
+        module.append("conv")
+    return (*module, "var" if leaf == "variance" else leaf)
+
+
+def _canonical_name(path: Sequence[str]) -> str:
+    """The inverse of `_path`; the stem is called stem/conv in both."""
+    *module, leaf = path
+    if leaf == "kernel" and module != ["head"]:
+        module.pop()
+    return "/".join((*module, "variance" if leaf == "var" else leaf))

@@ -9,7 +9,7 @@ Shapes: B batch, H height, W width, C channels in, D channels out, V classes. Im
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 import keras
 from keras import layers
@@ -37,6 +37,9 @@ class Recipe:
     share: float = 0.0
     """Weight of the new batch in the running statistics; 0 for inference, which keeps them."""
 
+    convolution: Callable[..., layers.Layer] = layers.Conv2D
+    """Makes a convolution from the arguments of Keras's own."""
+
     @property
     def has_channels_first(self) -> bool:
         """Whether layers take BCHW."""
@@ -53,7 +56,7 @@ class Recipe:
         padding = "valid" if conv.stride > 1 else "same"
         if conv.stride > 1 and margin > 0:
             x_BHWC = self.pad(margin, x_BHWC)
-        x_BHWD = layers.Conv2D(
+        x_BHWD = self.convolution(
             conv.out_channels,
             conv.kernel_size,
             strides=conv.stride,

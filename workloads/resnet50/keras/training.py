@@ -1,26 +1,33 @@
 """ResNet-50 training in Keras 3, for every backend: Keras's layers, optimizer and train step.
 
-Keras's own layouts are the canonical ones: nothing is transposed.
+Keras's own layouts are the canonical ones: nothing is transposed. The tuned recipe computes some
+convolutions as matmuls.
 
 Shapes: B batch, H height, W width, C channels, D channels out. Images are BHWC.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
+from benchmarks.contract.case import TUNED as RECIPE_TUNED
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.keras.framework import KerasFramework
 from benchmarks.frameworks.keras.model import TrainedModel, image_layout
 from workloads.resnet50 import network as resnet50
 from workloads.resnet50.keras.network import Recipe, canonical_variables, layer_name, model_of
+from workloads.resnet50.keras.products import ProductConv2D
 
 IMPLEMENTS = {"resnet50_train"}
+TUNED = {"resnet50_train": "1x1 convolutions, and of small images, as matmuls"}
+TUNED_ON = {"resnet50_train": {"cpu"}}
 
 # A power of two scales exactly; 128 is what NVIDIA's ResNet-50 recipes use with fp16.
 LOSS_SCALES = {"fp16": 128.0}
@@ -46,6 +53,9 @@ class ResNet50Training:
             share=constants["batch_norm_momentum"],
             image_format=keras.config.image_data_format(),
         )
+        if problem.case.way.recipe == RECIPE_TUNED:
+            product = partial(ProductConv2D, max_size=framework.product_size)
+            recipe = dataclasses.replace(recipe, convolution=product)
         self._model = model_of(self._network, recipe, batch_size=work.batch_size, kind=TrainedModel)
         self._variables = canonical_variables(self._model, self._network)
         self._optimizer = _optimizer(constants, LOSS_SCALES.get(problem.case.way.precision))

@@ -1,7 +1,8 @@
 """ResNet-50 training in PyTorch, in its fastest idiom.
 
-Tuned: the memory format for each device and precision, batch normalisation without its counter of
-batches, in-place activations, a fused optimizer, and in `compiled` one graph from images to loss.
+Settings: the memory format for each device and precision, batch normalisation without its counter
+of batches, in-place activations, a fused optimizer, and in `compiled` one graph from images to
+loss. The tuned recipe computes convolutions of small images as matmuls.
 
 Shapes: B batch, H height, W width, C channels in, D channels out.
 """
@@ -18,13 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.contract.case import TUNED as RECIPE_TUNED
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name
 from workloads.resnet50 import network as resnet50
 from workloads.resnet50.pytorch import network
+from workloads.resnet50.pytorch.products import ProductConvolution
 
 IMPLEMENTS = {"resnet50_train"}
+TUNED = {"resnet50_train": "convolutions with outputs up to 8 px as matmuls"}
+TUNED_ON = {"resnet50_train": {"cpu"}}
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LOSS_SCALE = 128.0
@@ -36,11 +41,12 @@ def build(problem: Problem, framework: Framework) -> ResNet50Training:
     return ResNet50Training(problem, framework)
 
 
-def convolution_class(*, device: str, precision: str) -> type[nn.Conv2d]:
-    """Torch's convolution; for bf16 on a CPU without bf16 convolutions, `RoundedConvolution`."""
+def convolution_class(*, device: str, precision: str, is_tuned: bool) -> type[nn.Conv2d]:
+    """Torch's convolution, or the tuned one; both rounded for bf16 on a CPU without bf16 units."""
     is_emulated = network.emulates_bf16(device=device, precision=precision)
-    chosen: type[nn.Conv2d] = RoundedConvolution if is_emulated else nn.Conv2d
-    return chosen
+    if is_tuned:
+        return RoundedProductConvolution if is_emulated else ProductConvolution
+    return RoundedConvolution if is_emulated else nn.Conv2d
 
 
 class RoundedConvolution(nn.Conv2d):  # type: ignore[misc]  # torch is untyped here
@@ -53,13 +59,14 @@ class RoundedConvolution(nn.Conv2d):  # type: ignore[misc]  # torch is untyped h
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """The convolution in bf16, BDHW."""
         with torch.autocast("cpu", enabled=False):
-            y_BDHW = F.conv2d(
-                x_BCHW.bfloat16().float(),
-                self.weight.bfloat16().float(),
-                stride=self.stride,
-                padding=self.padding,
+            y_BDHW = self._conv_forward(
+                x_BCHW.bfloat16().float(), self.weight.bfloat16().float(), None
             )
         return y_BDHW.bfloat16()
+
+
+class RoundedProductConvolution(RoundedConvolution, ProductConvolution):
+    """The same, computed as matmuls if its output is small."""
 
 
 class ConvolutionNorm(nn.Module):  # type: ignore[misc]  # torch is untyped here
@@ -194,7 +201,11 @@ class ResNet50Training:
 
     def _empty_model(self, problem: Problem) -> network.ResNet50:
         case = problem.case
-        convolution = convolution_class(device=case.place.device, precision=case.way.precision)
+        convolution = convolution_class(
+            device=case.place.device,
+            precision=case.way.precision,
+            is_tuned=case.way.recipe == RECIPE_TUNED,
+        )
         make = partial(ConvolutionNorm, constants=problem.hyperparameters, convolution=convolution)
         with torch.device("meta"):  # `load` sets the weights: draw none
             model = network.ResNet50(resnet50.network(problem.parameters), make)

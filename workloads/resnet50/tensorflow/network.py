@@ -30,6 +30,8 @@ class Convolutions:
     """Whether a separate operation pads the images with zeros."""
     widens_products: bool = False
     """Whether operands and result are bf16, but multiplication and accumulation are in float32."""
+    operation: Callable[..., Any] = tf.nn.conv2d
+    """Computes a convolution; one of `products` in the tuned recipe of training."""
 
     def convolve(self, conv: resnet50.Convolution, x_BHWC: Any, kernel_HWCD: Any) -> Any:
         """The convolution with (kernel_size - 1) // 2 zeros on each side, BHWD in x's dtype.
@@ -48,7 +50,7 @@ class Convolutions:
             x_BHWC, padding = tf.pad(x_BHWC, _margins(margin)), "VALID"
         elif conv.stride > 1:
             padding = _margins(margin)
-        x_BHWD = tf.nn.conv2d(x_BHWC, kernel_HWCD, strides=conv.stride, padding=padding)
+        x_BHWD = self.operation(x_BHWC, kernel_HWCD, strides=conv.stride, padding=padding)
         return tf.cast(x_BHWD, dtype)
 
 

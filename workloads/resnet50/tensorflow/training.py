@@ -1,6 +1,7 @@
 """ResNet-50 training in TensorFlow: raw operations, one function for the whole step, no Keras.
 
-All three executions run the same Python: `eager` calls it, `graph` and `compiled` trace it.
+All three executions run the same Python: `eager` calls it, `graph` and `compiled` trace it. The
+tuned recipe computes convolutions of small images as matmuls, in XLA also every 1x1 convolution.
 Keras splits batch normalisation into several operations here; TensorFlow has a fused one.
 
 Shapes: B batch, H height, W width, C channels in, D channels out. Images are BHWC, kernels HWCD,
@@ -9,6 +10,7 @@ which are TensorFlow's own layouts, so that nothing is transposed.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -17,10 +19,12 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.contract.case import TUNED as RECIPE_TUNED
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.tensorflow.adapter import count_flop
 from workloads.resnet50 import network as resnet50
+from workloads.resnet50.tensorflow import products
 from workloads.resnet50.tensorflow.network import (
     activations_of,
     convolutions_for,
@@ -29,6 +33,8 @@ from workloads.resnet50.tensorflow.network import (
 )
 
 IMPLEMENTS = {"resnet50_train"}
+TUNED = {"resnet50_train": "convolutions of small images as matmuls"}
+TUNED_ON = {"resnet50_train": {"cpu"}}
 
 
 class Numerics(NamedTuple):
@@ -65,6 +71,10 @@ class ResNet50Training:
         self._hyperparameters = problem.hyperparameters
         self._numerics = NUMERICS[problem.case.way.precision]
         self._convolutions = convolutions_for(problem.case)
+        if problem.case.way.recipe == RECIPE_TUNED:
+            is_xla = problem.case.way.execution == "compiled"
+            operation = products.convolve_in_xla if is_xla else products.convolve_in_onednn
+            self._convolutions = dataclasses.replace(self._convolutions, operation=operation)
         self._train_step = _executed(self._train_step_in_python, problem.case.way.execution)
         self._parameters: dict[str, Any] = {}
         self._statistics: dict[str, Any] = {}

@@ -1,7 +1,8 @@
 """The decoder in JAX and Flax linen: the dtypes of each precision, and the trained layers.
 
-Tuned: projections of one input are one matmul, and cuDNN's attention runs if possible. Flax keeps
-trained weights under `params`, and those that LoRA freezes under `frozen`.
+Projections of one input are one matmul, and cuDNN's attention runs if possible. The tuned recipe
+computes attention in blocks of queries. Flax keeps trained weights under `params`, and those that
+LoRA freezes under `frozen`.
 
 Shapes: B batch, T positions, S positions that are seen, D width, H heads, K head dimension, F width
 of the MLP, V vocabulary, R rank, I inputs and O outputs of a projection. Kernels here are OI, since
@@ -29,7 +30,7 @@ NO_VALUES = nn.initializers.zeros
 """Stands in for an initializer: `load` sets every value, and Flax only compares the shapes."""
 
 MAX_QUERIES = 256
-"""Queries per block of attention; keys after a block's last query are left out of its matmuls."""
+"""Queries per block of attention if tuned; keys after a block's last query are left out of it."""
 
 
 class Numerics(NamedTuple):
@@ -84,17 +85,20 @@ def attend(
     key_BTHK: jax.Array,
     value_BTHK: jax.Array,
     *,
-    max_queries: int = MAX_QUERIES,
+    max_queries: int | None = None,
 ) -> jax.Array:
     """Causal attention by matmuls, BTHK; each block of queries uses only the keys that it can see.
 
-    XLA has no kernel that skips masked positions. Without the blocks a step of size small at 1024
-    positions takes a seventh longer on the CPU (jaxlib 0.10.2).
+    By default all queries are one block. XLA has no kernel that skips masked positions. Without the
+    tuned recipe's blocks a step of size small at 1024 positions takes a seventh longer on the CPU
+    (jaxlib 0.10.2).
     """
     query, key, value = (x.swapaxes(1, 2) for x in (query_BTHK, key_BTHK, value_BTHK))
+    num_queries = query.shape[2]
+    block = max_queries or num_queries
     blocks = []
-    for start in range(0, query.shape[2], max_queries):
-        end = start + max_queries
+    for start in range(0, num_queries, block):
+        end = start + block
         seen = key[:, :, :end], value[:, :, :end]
         blocks.append(_attend_block(query[:, :, start:end], *seen, start=start))
     return jnp.concatenate(blocks, axis=2).swapaxes(1, 2)

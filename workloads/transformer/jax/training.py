@@ -17,11 +17,13 @@ import numpy as np
 import optax
 from flax import traverse_util
 
+from benchmarks.contract.case import TUNED as RECIPE_TUNED
 from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem, Program, Reading
 from benchmarks.frameworks.jax.adapter import count_flop
 from workloads.transformer import network
 from workloads.transformer.jax.network import (
+    MAX_QUERIES,
     Decoder,
     Recipe,
     attend,
@@ -31,6 +33,11 @@ from workloads.transformer.jax.network import (
 )
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
+TUNED = {
+    "transformer_finetune": "attention in blocks of 256 queries",
+    "transformer_lora": "attention in blocks of 256 queries",
+}
+TUNED_ON = {"transformer_finetune": {"cpu"}, "transformer_lora": {"cpu"}}
 
 
 class State(NamedTuple):
@@ -64,7 +71,7 @@ class DecoderTraining:
             problem.parameters,
             numerics,
             problem.hyperparameters,
-            attend=attend_by_cudnn if has_cudnn else attend,
+            attend=_attention(has_cudnn=has_cudnn, is_tuned=way.recipe == RECIPE_TUNED),
             recompute=dict(way.options)["recompute"] == "full",
         )
         self._held = dict(canonical(self._recipe))
@@ -134,8 +141,7 @@ class DecoderTraining:
         """
         assert self._state is not None, "inspect before load"
         batch, parameters = self._batches[0], self._state.parameters
-        attend_at_once = partial(attend, max_queries=batch.tokens_BT.shape[1])
-        plain = Decoder(dataclasses.replace(self._recipe, attend=attend_at_once, recompute=False))
+        plain = Decoder(dataclasses.replace(self._recipe, attend=attend, recompute=False))
         gradients_of = jax.grad(partial(loss_of, plain))
         arguments = (parameters, self._frozen, batch)
         _, seen = jax.eval_shape(
@@ -186,6 +192,13 @@ def loss_of(model: Decoder, parameters: Any, frozen: Any, batch: Batch) -> jax.A
     logits_BTV = model.apply({"params": parameters, "frozen": frozen}, batch.tokens_BT)
     losses_BT = optax.softmax_cross_entropy_with_integer_labels(logits_BTV, batch.labels_BT)
     return losses_BT.mean()
+
+
+def _attention(*, has_cudnn: bool, is_tuned: bool) -> Callable[..., jax.Array]:
+    """The attention of a recipe: cuDNN's if possible, else by matmuls, when tuned in blocks."""
+    if has_cudnn:
+        return attend_by_cudnn
+    return partial(attend, max_queries=MAX_QUERIES) if is_tuned else attend
 
 
 def _optimizer(constants: Mapping[str, float]) -> optax.GradientTransformation:

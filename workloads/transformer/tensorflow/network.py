@@ -1,6 +1,7 @@
 """The decoder in TensorFlow, from a batch to its loss: raw operations, no Keras.
 
-Tuned: projections of the same input are one matmul, and queries and keys are rotated together.
+Projections of the same input are one matmul, and queries and keys are rotated together. The tuned
+recipe pads the matmuls of weight gradients.
 
 Shapes: B batch, T positions, N all positions of a batch (B T), D width, H heads, K head dimension,
 F width of the MLP, V vocabulary, R rank, I inputs and O outputs of a projection. Activations are
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.contract.case import TUNED
 from benchmarks.contract.program import Problem
 from benchmarks.frameworks.tensorflow.adapter import multiplies_bf16
 from workloads.transformer import network
@@ -149,7 +151,7 @@ class Decoder:
         self._epsilon = constants["rms_norm_epsilon"]
         self._rotation = rotation_of(problem, self.numerics.wide)
         self._mask_TT = causal_mask(length, self.numerics.wide)
-        self._is_on_cpu = place.device == "cpu"
+        self._pads_gradients = way.recipe == TUNED
 
     def canonical(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Each variable's name with the canonical names of the arrays in it, side by side."""
@@ -226,7 +228,7 @@ class Decoder:
         if numerics.widens_products:
             x_NI, weight_IO = tf.cast(x_NI, numerics.wide), tf.cast(weight_IO, numerics.wide)
         row_bytes = weight_IO.shape[-1] * weight_IO.dtype.size
-        pads = self._is_on_cpu and variable.trainable and row_bytes % ALIASED_BYTES == 0
+        pads = self._pads_gradients and variable.trainable and row_bytes % ALIASED_BYTES == 0
         return tf.cast((multiply_padded if pads else tf.matmul)(x_NI, weight_IO), numerics.compute)
 
     def _normalised(self, name: str, x_ND: Any) -> Any:

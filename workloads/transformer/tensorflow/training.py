@@ -1,7 +1,7 @@
 """The decoder's fine-tune in TensorFlow: one function for the whole step, no Keras.
 
 All three executions run the same Python: `eager` calls it, `graph` and `compiled` trace it.
-Tuned: Adam is TensorFlow's own operation.
+Adam is TensorFlow's own operation.
 
 Shapes: B batch, T positions.
 """
@@ -23,6 +23,10 @@ from workloads.transformer import network
 from workloads.transformer.tensorflow.network import Decoder
 
 IMPLEMENTS = {"transformer_finetune", "transformer_lora"}
+TUNED = {
+    "transformer_finetune": "padded matmuls of weight gradients whose rows alias in the caches"
+}
+TUNED_ON = {"transformer_finetune": {"cpu"}}
 
 
 def build(problem: Problem, framework: Framework) -> DecoderTraining:
