@@ -17,6 +17,8 @@ BATCH_SHARE = 0.3
 batches."""
 NEAR = 4
 """A step had another step's batch if its loss is this many times nearer to that one's."""
+MANY = 0.5
+"""Share of the steps that are far off if they had other batches: a state drifts far off late."""
 MOST = 0.8
 """Share of the steps that are far off that other batches must explain."""
 
@@ -31,7 +33,7 @@ def causes_of_losses(
     far = np.flatnonzero(np.abs(own - right) > BATCH_SHARE * right.std())
     limit = tolerance.get("losses", 0.0)
     off = np.flatnonzero(np.abs(own - right) > limit * np.abs(right))
-    other = _other_batches(own, right, far) if far.size else []
+    other = _other_batches(own, right, far) if far.size >= MANY * own.size else []
     if other or not off.size or off[0] in far:
         return other
     if off[0] == 0:

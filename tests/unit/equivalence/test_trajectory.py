@@ -54,6 +54,13 @@ def test_a_state_that_is_off_changes_the_losses_less_than_batches_do(first, word
     assert words in cause
 
 
+def test_a_state_that_drifts_into_another_batchs_loss_is_not_taken_for_that_batch():
+    own = [loss + 1e-4 * max(0, step - 1) for step, loss in enumerate(RIGHT)]
+    own[-1] = RIGHT[3]
+    [cause] = causes_of_losses(own, RIGHT, TOLERANCE)
+    assert "the state, not the batches: the losses part at step 3" in cause
+
+
 def test_losses_that_agree_and_losses_of_unknown_batches_have_no_cause():
     assert causes_of_losses(RIGHT, RIGHT, TOLERANCE) == []
     assert (
