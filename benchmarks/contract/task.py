@@ -15,6 +15,7 @@ from typing import Callable, ClassVar, NamedTuple
 import numpy as np
 
 from benchmarks.contract.case import Case, Work
+from benchmarks.contract.mistake import OtherConstant
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.protocol import MeasuringProtocol
 
@@ -85,6 +86,11 @@ def _no_known_mistakes(
     return iter(())
 
 
+def _no_other_constants(work: Work, weights: Arrays, batch: Arrays) -> Iterator[OtherConstant]:
+    del work, weights, batch
+    return iter(())
+
+
 FreeRunning = Callable[[Work, Arrays, Arrays, np.ndarray, np.ndarray, Tolerance], np.ndarray]
 HandedOut = Callable[[Work, Arrays, Arrays, np.ndarray, Tolerance], np.ndarray]
 
@@ -111,6 +117,9 @@ class Inference(TaskSpec):
     )
     """Maps (work, weights, batch) to (description, logits RBV) of known mistakes. If a program's
     logits match one of them, it is reported as the likely cause. NumPy only."""
+    other_constants: Callable[[Work, Arrays, Arrays], Iterator[OtherConstant]] = _no_other_constants
+    """Maps (work, weights, batch) to constants that a program may have with another value. If a
+    value of one explains a program's logits, it is reported as the likely cause. NumPy only."""
     recompute: Callable[[Work, Arrays, Arrays], np.ndarray] | None = None
     """Maps (work, weights, batch) to the logits RBV of all its requests, computed without any state
     between them: a program that keeps a cache must give the same. NumPy, float64."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.contract.case import Case, Option, Work
 from benchmarks.contract.framework import Capabilities
+from benchmarks.contract.mistake import OtherConstant, Outcome
 from benchmarks.contract.optimizer import Optimizer
 from benchmarks.contract.program import (
     Arrays,
@@ -54,6 +55,11 @@ Values = Union[tuple[Option, ...], range]
 
 
 def _no_known_mistakes(work: Work, initial: Arrays, batch: Arrays) -> Iterator[tuple[str, Any]]:
+    del work, initial, batch
+    return iter(())
+
+
+def _no_other_constants(work: Work, initial: Arrays, batch: Arrays) -> Iterator[OtherConstant]:
     del work, initial, batch
     return iter(())
 
@@ -123,12 +129,16 @@ class WorkloadSpec:
     """Parameters whose gradients are comparable in reduced precision too, despite rounding."""
     every_value_of: tuple[str, ...] = ()
     """Options that take all of their values, instead of the default, if none is requested."""
-    known_mistakes: Callable[[Work, Arrays, Arrays], Iterator[tuple[str, float]]] = (
+    known_mistakes: Callable[[Work, Arrays, Arrays], Iterator[tuple[str, float | Outcome]]] = (
         _no_known_mistakes
     )
-    """Maps (work, initial weights, batch) to (description, loss of step 1) of known mistakes in the
-    forward pass. If a program's wrong loss equals one of them, it is reported as the likely cause.
-    NumPy only."""
+    """Maps (work, initial weights, batch) to (description, outcome) of known mistakes in the
+    forward pass. An outcome is the loss of step 1, alone or with `stable_gradients`. If a program's
+    wrong step 1 equals one of them, it is reported as the likely cause. NumPy only."""
+    other_constants: Callable[[Work, Arrays, Arrays], Iterator[OtherConstant]] = _no_other_constants
+    """Maps (work, initial weights, batch) to constants of the forward pass that a program may have
+    with another value. If a value of one explains a program's step 1, it is reported as the likely
+    cause. NumPy only."""
 
     def default_option(self, name: str, size: str) -> Option:
         """The default of an option at this size."""

@@ -13,20 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.contract.evidence import Check, ParityVerdict
+from benchmarks.contract.mistake import OtherConstant
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.task import Tolerance
 from benchmarks.equivalence.checks import check, first_failure
 from benchmarks.equivalence.norms import ratio, relative
+from benchmarks.equivalence.suspects import NEAR, Explained
 from benchmarks.equivalence.verdict import judge
 
 KnownMistakes = Callable[[str], Iterable[tuple[str, np.ndarray]]]
 """Maps a batch's name to (description, logits RBV) of known mistakes."""
+OtherConstants = Callable[[str], Iterable[OtherConstant]]
+"""Maps a batch's name to constants that may have another value."""
 
 MIN_WEIGHTS_SHARE = 0.9
 """Smallest size of an exported model, as a share of its weights' bytes; folding removes a few."""
-NEAR = 4
-"""A known mistake is likely if the logits are this many times nearer to its logits than to the
-right ones, and than the norm of its logits."""
 SAME_ANSWER = "the input does not matter: different requests have the same answer"
 LATE_ANSWER = "each answer belongs to the request before"
 STALE_STATE = (
@@ -38,6 +39,22 @@ STALE_STATE = (
 def _nothing(name: str) -> Iterator[tuple[str, np.ndarray]]:
     del name
     return iter(())
+
+
+def _no_constants(name: str) -> Iterator[OtherConstant]:
+    del name
+    return iter(())
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """The mistakes that the workload can compute for a batch."""
+
+    mistakes: KnownMistakes = _nothing
+    constants: OtherConstants = _no_constants
+    coarsest: float = 0.0
+    """If the launch's own matmuls are coarser than named, the tolerance of the coarsest precision:
+    an error within it is theirs. Else 0: no difference is blamed on the precision."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +77,9 @@ def judge_answers(
     tolerance: Tolerance,
     *,
     identity: str | None = None,
-    known_mistakes: KnownMistakes = _nothing,
-    coarsest: float = 0.0,
+    suspects: Suspects = Suspects(),
 ) -> ParityVerdict:
-    """The verdict on these answers, with the likely causes if they differ from the oracle's.
-
-    `coarsest` is the tolerance of the coarsest precision: an error within it may come from matmuls
-    of a coarser precision.
-    """
+    """The verdict on these answers, with the likely causes if they differ from the oracle's."""
     names = [name for name in own.logits if name in oracle]
     missing = [n for n in names if own.logits[n].shape != oracle[n].shape]
     if missing or not names:
@@ -77,7 +89,7 @@ def judge_answers(
     failed = first_failure(checks)
     if failed is None:
         return judge(checks, oracle=identity)
-    causes = likely_causes(own, oracle, tolerance, known_mistakes=known_mistakes, coarsest=coarsest)
+    causes = likely_causes(own, oracle, tolerance, suspects)
     return judge(
         checks,
         oracle=identity,
@@ -115,9 +127,7 @@ def likely_causes(
     own: Answers,
     oracle: Arrays,
     tolerance: Tolerance,
-    *,
-    known_mistakes: KnownMistakes = _nothing,
-    coarsest: float = 0.0,
+    suspects: Suspects = Suspects(),
 ) -> Iterator[str]:
     """The mistakes that explain these answers, the likeliest first."""
     num_bytes = own.artefact_bytes
@@ -143,34 +153,45 @@ def likely_causes(
     if off[0] != names[0] and len(names) > 1:
         yield STALE_STATE
         return
-    found = list(_nearest_mistakes(own.logits[off[0]], oracle[off[0]], known_mistakes(off[0])))
+    first = off[0]
+    if not np.isfinite(own.logits[first]).all():
+        return
+    explained = Explained({"logits": own.logits[first]}, {"logits": oracle[first]}, {"logits": 1.0})
+    mistakes = [*suspects.mistakes(first), *_in_the_output(own.logits[first], oracle[first])]
+    found = explained.causes(
+        ((mistake, {"logits": logits}) for mistake, logits in mistakes), suspects.constants(first)
+    )
     if found:
         yield from found
         return
-    error = relative(own.logits[off[0]], oracle[off[0]])
-    if error <= coarsest:
+    if relative(own.logits[first], oracle[first]) <= suspects.coarsest:
         yield "precision: matmuls of a coarser precision than named (TF32, bf16 or integers)"
-    first = _first_off(own.logits[off[0]], oracle[off[0]], limit)
-    if first:
+    num_right = _first_off(own.logits[first], oracle[first], limit)
+    if num_right:
         yield (
-            f"the state between requests: the first {first} of a sequence are right, and the next"
-            " one is off"
+            f"the state between requests: the first {num_right} of a sequence are right, and the"
+            " next one is off"
         )
 
 
-def _nearest_mistakes(
-    own: np.ndarray, right: np.ndarray, known_mistakes: Iterable[tuple[str, np.ndarray]]
-) -> Iterator[str]:
-    """The mistakes that explain nearly all of the difference, the nearest first."""
-    distance = float(np.linalg.norm(_off(own, right)))
-    found = [
-        (float(np.linalg.norm(_off(own, wrong))), mistake, float(np.linalg.norm(wrong)))
-        for mistake, wrong in known_mistakes
-    ]
-    near = sorted(
-        (one, mistake) for one, mistake, whole in found if NEAR * one < min(distance, whole)
-    )
-    yield from (mistake for _, mistake in near)
+def _in_the_output(own: np.ndarray, right: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Mistakes after the network, each with the logits RBV that it leads to."""
+    right = np.asarray(right, np.float64)
+    shifted = right - right.max(-1, keepdims=True)
+    sums = np.exp(shifted).sum(-1, keepdims=True)
+    yield "the answers are probabilities (softmax), not logits", np.exp(shifted) / sums
+    yield "the answers are logarithms of probabilities, not logits", shifted - np.log(sums)
+    square = float(np.square(right).sum())
+    factor = float((np.asarray(own, np.float64) * right).sum()) / square if square else 1.0
+    yield f"every logit is {factor:.4g} times the expected one", factor * right
+    yield "the classes are shifted by one", np.roll(right, 1, -1)
+    yield "the classes are shifted by one, the other way", np.roll(right, -1, -1)
+    for index, word in ((-1, "last"), (0, "first")):
+        value = own[..., index].flat[0]
+        if (own[..., index] == value).all():
+            dropped = right.copy()
+            dropped[..., index] = value
+            yield f"the {word} class is dropped: its logit is always {value:.4g}", dropped
 
 
 def _first_off(own: np.ndarray, right: np.ndarray, limit: float) -> int:

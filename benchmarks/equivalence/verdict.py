@@ -63,7 +63,9 @@ NAMES = {
 
 
 COUNTS = ("changed", "parameters", "frozen", "frozen_after", "finite", "distinct", "untold")
-"""Checks whose error is a count: of tensors, batches or models."""
+"""Checks whose error is a count: of tensors, batches or models. Their subject is the cause."""
+UNKNOWN = "cause unknown"
+"""What a verdict says if no known mistake explains the difference."""
 
 
 def judge(
@@ -90,6 +92,8 @@ def judge(
         parts.append(f"first to differ: {first_difference}")
     if causes:
         parts.append(f"likely: {causes[0]}")
+    elif failed.name not in COUNTS:
+        parts.append(UNKNOWN)
     return ParityVerdict(
         FAIL, tuple(checks), "; ".join(parts), first_difference, tuple(causes), oracle=oracle
     )

@@ -50,6 +50,8 @@ class LaunchContext:
         self.capabilities: Capabilities | None = None
         self.evidence = Evidence()
         self.phase = "start"
+        self.products_are_exact = True
+        """Whether the framework's matmul and convolution are as exact as the precision asks."""
 
     @functools.cached_property
     def spec(self) -> WorkloadSpec:
@@ -91,6 +93,7 @@ class LaunchContext:
             for one in checks
             if one.error is not None
         }
+        self.products_are_exact = first_failure(checks) is None
         return checks
 
     def build(self, replaced: Mapping[str, float] | None = None) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.parity.planted_programs import fed_with, in_another_order, only_every_second
 from tests.parity.planting import replace_in, replace_in_copy
 
 IMPLEMENTATION = "workloads.resnet50.{}.training"
@@ -19,6 +20,9 @@ SCALED = "stage2/block1/conv2/kernel"
 
 CONSTANTS = {
     "epsilon": {"batch_norm_epsilon": 1e-3},
+    "smaller_epsilon": {"batch_norm_epsilon": 1e-6},
+    "near_epsilon": {"batch_norm_epsilon": 1.01e-5},
+    "faster": {"learning_rate": 1.01e-2},
     "swapped_momentum": {"batch_norm_momentum": 0.9},
     "no_decay": {"weight_decay": 0.0},
     "no_update": {"learning_rate": 0.0},
@@ -58,7 +62,25 @@ class ConstantBatch:
         self.program.feed([self.batch] * len(batches))
 
 
-WRAPPERS = {"transposed_dense": TransposedDense, "constant_batch": ConstantBatch}
+def _halved(batch: Any) -> Any:
+    return {**batch, "images": batch["images"].astype(np.float16).astype(np.float32)}
+
+
+def _of_the_next(batch: Any) -> Any:
+    return {**batch, "labels": np.roll(batch["labels"], 1)}
+
+
+WRAPPERS = {
+    "transposed_dense": TransposedDense,
+    "constant_batch": ConstantBatch,
+    "images_in_fp16": lambda program: fed_with(program, _halved),
+    "labels_of_others": lambda program: fed_with(program, _of_the_next),
+    "batch_order": in_another_order,
+}
+
+
+LAST_BLOCK = "stage4/block3/conv1"
+SMOOTHING = 1e-3
 
 
 def v1_strides() -> dict[str, Any]:
@@ -231,3 +253,182 @@ def jax_scaled_gradient(implementation: Any) -> None:
         return optax.chain(optax.masked(optax.scale(1.01), chosen), own(constants))
 
     replace_in(implementation, _optimizer=optimizer)
+
+
+def pytorch_label_smoothing(implementation: Any) -> None:
+    from functools import partial
+
+    import torch.nn.functional as F
+
+    smoothed = partial(F.cross_entropy, label_smoothing=SMOOTHING)
+    replace_in_copy(implementation, "F", cross_entropy=smoothed)
+
+
+def jax_label_smoothing(implementation: Any) -> None:
+    import jax
+
+    own = implementation.optax.softmax_cross_entropy_with_integer_labels
+
+    def smoothed(logits, labels):
+        uniform = -jax.nn.log_softmax(logits).mean(-1)
+        return (1 - SMOOTHING) * own(logits, labels) + SMOOTHING * uniform
+
+    replace_in_copy(implementation, "optax", softmax_cross_entropy_with_integer_labels=smoothed)
+
+
+def pytorch_summed_gradient(implementation: Any) -> None:
+    """The gradient of the losses' sum, though their mean is reported."""
+    import torch.nn.functional as F
+
+    def cross_entropy(logits, labels):
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        return losses.sum() + (losses.mean() - losses.sum()).detach()
+
+    replace_in_copy(implementation, "F", cross_entropy=cross_entropy)
+
+
+def jax_summed_gradient(implementation: Any) -> None:
+    import jax
+
+    own = implementation.optax.softmax_cross_entropy_with_integer_labels
+
+    def summed(logits, labels):
+        losses = own(logits, labels)
+        return len(losses) * losses + jax.lax.stop_gradient(losses - len(losses) * losses)
+
+    replace_in_copy(implementation, "optax", softmax_cross_entropy_with_integer_labels=summed)
+
+
+def pytorch_no_last_rectifier(implementation: Any) -> None:
+    import torch.nn.functional as F
+
+    network = implementation.network
+
+    class WithoutRectifier(network.Bottleneck):
+        def forward(self, x):
+            y = F.relu(self.second(F.relu(self.first(x))))
+            return self.third(y) + (x if self.projection is None else self.projection(x))
+
+    own = network.ResNet50.__init__
+
+    def init(self, *arguments, **named):
+        own(self, *arguments, **named)
+        self.blocks[-1].__class__ = WithoutRectifier
+
+    network.ResNet50.__init__ = init
+
+
+def jax_no_last_rectifier(implementation: Any) -> None:
+    import jax
+
+    own = implementation.bottleneck
+
+    def bottleneck(block, x, convolve):
+        if block.convolutions[0].name != LAST_BLOCK:
+            return own(block, x, convolve)
+        first, second, third = block.convolutions
+        y = jax.nn.relu(convolve(second, jax.nn.relu(convolve(first, x))))
+        return convolve(third, y) + x
+
+    replace_in(implementation, bottleneck=bottleneck)
+
+
+def pytorch_head_in_fp16(implementation: Any) -> None:
+    import torch.nn.functional as F
+    from torch import nn
+
+    class Half(nn.Linear):
+        def forward(self, x):
+            return F.linear(x.half(), self.weight.half(), self.bias.half()).to(x.dtype)
+
+    own = implementation.network.ResNet50.__init__
+
+    def init(self, *arguments, **named):
+        own(self, *arguments, **named)
+        self.head.__class__ = Half
+
+    implementation.network.ResNet50.__init__ = init
+
+
+def jax_head_in_fp16(implementation: Any) -> None:
+    import jax.numpy as jnp
+
+    own = implementation.nn.Dense
+    replace_in_copy(
+        implementation,
+        "nn",
+        Dense=lambda size, **named: own(size, **{**named, "dtype": jnp.float16}),
+    )
+
+
+def pytorch_nesterov(implementation: Any) -> None:
+    _change_groups(implementation, lambda group: {"nesterov": True})
+
+
+def _change_groups(implementation: Any, changes: Any) -> None:
+    own = implementation.ResNet50Training._fresh_optimizer
+
+    def fresh(self):
+        optimizer = own(self)
+        for group in optimizer.param_groups:
+            group.update(changes(group))
+        return optimizer
+
+    implementation.ResNet50Training._fresh_optimizer = fresh
+
+
+def jax_nesterov(implementation: Any) -> None:
+    own = implementation.optax.trace
+    replace_in_copy(implementation, "optax", trace=lambda decay: own(decay, nesterov=True))
+
+
+def pytorch_decoupled_decay(implementation: Any) -> None:
+    import torch
+
+    class Decoupled(torch.optim.SGD):
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.data.mul_(1 - group["lr"] * group["own_decay"])
+            return super().step(closure)
+
+    own = implementation.ResNet50Training._fresh_optimizer
+
+    def fresh(self):
+        optimizer = own(self)
+        for group in optimizer.param_groups:
+            group.update(own_decay=group["weight_decay"], weight_decay=0.0)
+        optimizer.__class__ = Decoupled
+        return optimizer
+
+    implementation.ResNet50Training._fresh_optimizer = fresh
+
+
+def jax_decoupled_decay(implementation: Any) -> None:
+    import optax
+
+    def optimizer(constants):
+        return optax.chain(
+            optax.trace(decay=constants["momentum"]),
+            optax.add_decayed_weights(constants["weight_decay"], mask=implementation._decayed),
+            optax.scale(-constants["learning_rate"]),
+        )
+
+    replace_in(implementation, _optimizer=optimizer)
+
+
+def pytorch_skipped_updates(implementation: Any) -> None:
+    only_every_second(implementation.ResNet50Training)
+
+
+def pytorch_kept_gradients(implementation: Any) -> None:
+    """Gradients are never cleared but by a load: each step adds its own."""
+    own = implementation.ResNet50Training._fresh_optimizer
+
+    def fresh(self):
+        optimizer = own(self)
+        optimizer.zero_grad()
+        optimizer.zero_grad = lambda set_to_none=True: None
+        return optimizer
+
+    implementation.ResNet50Training._fresh_optimizer = fresh

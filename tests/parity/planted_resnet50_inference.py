@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tests.parity import planted_resnet50
+from tests.parity.planted_programs import fed_with, loaded_with
 from tests.parity.planting import replace_in, replace_in_copy
 
 KERAS_EPSILON = 1e-3
@@ -98,7 +99,49 @@ def untold(program: Any) -> Any:
     return program
 
 
+def _answered_with(program: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """Change the logits, as they are read and as they are handed out."""
+    step, read = program.step, program.read
+
+    def changed_step() -> Any:
+        answer = step()
+        values = change(np.asarray(answer))
+        if hasattr(answer, "new_tensor"):
+            return answer.new_tensor(values)
+        import jax.numpy as jnp
+
+        return jnp.asarray(values)
+
+    program.step = changed_step
+    program.read = lambda: {"logits": change(read()["logits"])}
+    return program
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def _without_the_last(logits: np.ndarray) -> np.ndarray:
+    changed = logits.copy()
+    changed[..., -1] = 0
+    return changed
+
+
+def _images(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Any], Any]:
+    return lambda program: fed_with(program, lambda one: {"images": change(one["images"])})
+
+
+def _in_fp16(weights: Any) -> Any:
+    return {n: np.asarray(weights[n]).astype(np.float16).astype(np.float32) for n in weights}
+
+
 WRAPPERS: Mapping[str, Callable[[Any], Any]] = {
+    "images_in_steps": _images(lambda images: np.round(images * 32) / np.float32(32)),
+    "images_scaled": _images(lambda images: images * np.float32(1.001)),
+    "weights_in_fp16": lambda program: loaded_with(program, _in_fp16),
+    "softmaxed": lambda program: _answered_with(program, _softmax),
+    "last_class_dropped": lambda program: _answered_with(program, _without_the_last),
     "reversed_channels": reversed_channels,
     "unloaded_statistics": unloaded_statistics,
     "constant_request": constant_request,
@@ -108,15 +151,18 @@ WRAPPERS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def epsilon() -> Mapping[str, Any]:
-    """Fold batch normalisation with Keras's epsilon."""
+def _folded_with(epsilon: float) -> Mapping[str, Any]:
+    """Fold batch normalisation with this epsilon."""
     from workloads.resnet50 import inference_spec as spec
 
     own = spec.folded
-    return {"folded": lambda arrays, _epsilon: own(arrays, KERAS_EPSILON)}
+    return {"folded": lambda arrays, _epsilon: own(arrays, epsilon)}
 
 
-MATHEMATICS: Mapping[str, Callable[[], Mapping[str, Any]]] = {"epsilon": epsilon}
+MATHEMATICS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
+    "epsilon": lambda: _folded_with(KERAS_EPSILON),
+    "smaller_epsilon": lambda: _folded_with(1e-6),
+}
 
 
 def pytorch_v1_strides(implementation: Any) -> None:

@@ -7,6 +7,14 @@ import math
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
+from tests.parity.planted_programs import (
+    SwappedGate,
+    fed_with,
+    in_another_order,
+    only_every_second,
+)
 from tests.parity.planting import replace_in, replace_in_copy
 
 IMPLEMENTATION = "workloads.transformer.{}.training"
@@ -14,7 +22,12 @@ IMPLEMENTATION = "workloads.transformer.{}.training"
 
 CONSTANTS = {
     "norm_epsilon": {"rms_norm_epsilon": 1e-6},
+    "near_norm_epsilon": {"rms_norm_epsilon": 1.1e-5},
+    "rope_base": {"rotary_base": 10001.0},
     "beta2": {"beta2": 0.999},
+    "near_beta2": {"beta2": 0.951},
+    "adam_epsilon": {"epsilon": 1.1e-5},
+    "faster": {"learning_rate": 1.01e-3},
     "no_update": {"learning_rate": 0.0},
     "lora_unscaled": {"lora_alpha": 16.0},
     "no_decay": {"weight_decay": 0.0},
@@ -64,10 +77,22 @@ class ChangedLabel:
         self.program.feed(changed)
 
 
+def _shifted(batch: Any) -> Any:
+    return {**batch, "labels": np.roll(batch["labels"], -1, 1)}
+
+
+def _own(batch: Any) -> Any:
+    return {**batch, "labels": batch["tokens"]}
+
+
 WRAPPERS = {
     "head_tied": TiedHead,
     "constant_batch": ConstantBatch,
     "label_changed": ChangedLabel,
+    "labels_shifted": lambda program: fed_with(program, _shifted),
+    "labels_unshifted": lambda program: fed_with(program, _own),
+    "batch_order": in_another_order,
+    "gate_swapped": SwappedGate,
 }
 
 
@@ -282,3 +307,144 @@ def jax_decay_in_gradient(implementation: Any) -> None:
         )
 
     replace_in_copy(implementation, "optax", adamw=adamw)
+
+
+def pytorch_no_decay_of_embedding(implementation: Any) -> None:
+    """Weight decay on kernels alone."""
+
+    def is_decayed(name):
+        return not name.endswith("/scale") and name not in ("embedding/table", "table")
+
+    replace_in_copy(implementation, "network", is_decayed=is_decayed)
+
+
+jax_no_decay_of_embedding = pytorch_no_decay_of_embedding
+
+
+def pytorch_scores_by_dimension(implementation: Any) -> None:
+    network = network_of(implementation)
+    own = network.F.scaled_dot_product_attention
+
+    def attend(query, key, value, *, is_causal):
+        return own(query, key, value, is_causal=is_causal, scale=1 / query.shape[-1])
+
+    replace_in_copy(network, "F", scaled_dot_product_attention=attend)
+
+
+def jax_scores_by_dimension(implementation: Any) -> None:
+    network = network_of(implementation)
+    own = network._attend_block
+
+    def attend_block(query, key, value, *, start):
+        return own(query * query.shape[-1] ** -0.5, key, value, start=start)
+
+    replace_in(network, _attend_block=attend_block)
+
+
+def pytorch_logits_in_bf16(implementation: Any) -> None:
+    decoder = network_of(implementation).Decoder
+    own = decoder.forward
+
+    def forward(self, *arguments):
+        logits = own(self, *arguments)
+        return logits.bfloat16().to(logits.dtype)
+
+    replace_in(decoder, forward=forward)
+
+
+def jax_logits_in_bf16(implementation: Any) -> None:
+    import jax.numpy as jnp
+    import optax
+
+    def loss_of(model, parameters, frozen, batch):
+        logits = model.apply({"params": parameters, "frozen": frozen}, batch.tokens_BT)
+        logits = logits.astype(jnp.bfloat16).astype(logits.dtype)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels_BT).mean()
+
+    replace_in(implementation, loss_of=loss_of)
+
+
+def jax_softmax_in_bf16(implementation: Any) -> None:
+    import jax.numpy as jnp
+
+    network = network_of(implementation)
+    own = network.nn.softmax
+
+    def softmax(scores):
+        return own(scores.astype(jnp.bfloat16)).astype(scores.dtype)
+
+    replace_in_copy(network, "nn", softmax=softmax)
+
+
+def pytorch_late_correction(implementation: Any) -> None:
+    """Adam's count of steps begins at 1."""
+    import torch
+
+    own = implementation.DecoderTraining._fresh_optimizer
+
+    def fresh(self):
+        optimizer = own(self)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                optimizer.state[parameter] = {
+                    "step": torch.tensor(1.0),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+        return optimizer
+
+    replace_in(implementation.DecoderTraining, _fresh_optimizer=fresh)
+
+
+def jax_late_correction(implementation: Any) -> None:
+    import optax
+
+    own = implementation.optax.adamw
+
+    def adamw(*arguments, **named):
+        right = own(*arguments, **named)
+
+        def init(parameters):
+            first, *others = right.init(parameters)
+            return (first._replace(count=first.count + 1), *others)
+
+        return optax.GradientTransformation(init, right.update)
+
+    replace_in_copy(implementation, "optax", adamw=adamw)
+
+
+def pytorch_clipped(implementation: Any) -> None:
+    """Gradients are clipped to a norm of 1."""
+    import torch
+
+    class Clipped(torch.optim.AdamW):
+        def step(self, closure=None):
+            parameters = [one for group in self.param_groups for one in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            return super().step(closure)
+
+    own = implementation.DecoderTraining._fresh_optimizer
+
+    def fresh(self):
+        optimizer = own(self)
+        optimizer.__class__ = Clipped
+        return optimizer
+
+    replace_in(implementation.DecoderTraining, _fresh_optimizer=fresh)
+
+
+def jax_clipped(implementation: Any) -> None:
+    import optax
+
+    own = implementation.optax.adamw
+    replace_in_copy(
+        implementation,
+        "optax",
+        adamw=lambda *arguments, **named: optax.chain(
+            optax.clip_by_global_norm(1.0), own(*arguments, **named)
+        ),
+    )
+
+
+def pytorch_skipped_updates(implementation: Any) -> None:
+    only_every_second(implementation.DecoderTraining)

@@ -12,12 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from tests.parity.planted_programs import loaded_with, swap_gate_and_up
 from tests.parity.planting import replace_in, replace_in_copy
 
 IMPLEMENTATION = "workloads.transformer.{}.inference"
 """The module of a framework's program."""
 
-CONSTANTS: Mapping[str, Mapping[str, float]] = {"norm_epsilon": {"rms_norm_epsilon": 1e-6}}
+CONSTANTS: Mapping[str, Mapping[str, float]] = {
+    "norm_epsilon": {"rms_norm_epsilon": 1e-6},
+    "near_norm_epsilon": {"rms_norm_epsilon": 1.1e-5},
+    "rope_base": {"rotary_base": 10001.0},
+}
 
 
 def kept_prompt(program: Any) -> Any:
@@ -110,6 +115,7 @@ WRAPPERS: Mapping[str, Callable[[Any], Any]] = {
     "kept_prompt": kept_prompt,
     "stale_token": stale_token,
     "second_best": second_best,
+    "gate_swapped": lambda program: loaded_with(program, swap_gate_and_up),
 }
 MATHEMATICS: Mapping[str, Callable[[], Mapping[str, Any]]] = {}
 
@@ -219,5 +225,69 @@ def jax_no_causal_mask(implementation: Any) -> None:
 
     def attend(query: Any, keys: Any, values: Any, sees: Any) -> Any:
         return own(query, keys, values, sees | (query.shape[1] > 1))
+
+    replace_in(implementation, attend_by_products=attend)
+
+
+def pytorch_scores_by_dimension(implementation: Any) -> None:
+    """Divide attention scores by the head's dimension, not by its root."""
+    own = implementation.F.scaled_dot_product_attention
+
+    def attend(query: Any, key: Any, value: Any, **named: Any) -> Any:
+        return own(query, key, value, **named, scale=1 / query.shape[-1])
+
+    replace_in_copy(implementation, "F", scaled_dot_product_attention=attend)
+
+
+def pytorch_forgotten_first(implementation: Any) -> None:
+    """Let decoded tokens not see the first token."""
+
+    def decode(self: Any, position: int) -> Any:
+        window = self._window(slice(position, position + 1), seen=slice(1, position + 1))
+        return self._answer(self.tokens_B, window)
+
+    replace_in(implementation.Decoder, decode=decode)
+
+
+def pytorch_cache_in_bf16(implementation: Any) -> None:
+    """Keep keys and values in bfloat16."""
+    own = implementation.F.scaled_dot_product_attention
+
+    def attend(query: Any, key: Any, value: Any, **named: Any) -> Any:
+        key, value = (one.bfloat16().to(one.dtype) for one in (key, value))
+        return own(query, key, value, **named)
+
+    replace_in_copy(implementation, "F", scaled_dot_product_attention=attend)
+
+
+def jax_scores_by_dimension(implementation: Any) -> None:
+    """Divide attention scores by the head's dimension, not by its root."""
+    own = implementation.attend_by_products
+
+    def attend(query: Any, keys: Any, values: Any, sees: Any) -> Any:
+        return own(query * query.shape[-1] ** -0.5, keys, values, sees)
+
+    replace_in(implementation, attend_by_products=attend)
+
+
+def jax_forgotten_first(implementation: Any) -> None:
+    """Let decoded tokens not see the first token."""
+    own = implementation.attend_by_products
+
+    def attend(query: Any, keys: Any, values: Any, sees: Any) -> Any:
+        return own(query, keys, values, sees if query.shape[1] > 1 else sees.at[:, 0].set(False))
+
+    replace_in(implementation, attend_by_products=attend)
+
+
+def jax_cache_in_bf16(implementation: Any) -> None:
+    """Keep keys and values in bfloat16."""
+    import jax.numpy as jnp
+
+    own = implementation.attend_by_products
+
+    def attend(query: Any, keys: Any, values: Any, sees: Any) -> Any:
+        keys, values = (one.astype(jnp.bfloat16).astype(one.dtype) for one in (keys, values))
+        return own(query, keys, values, sees)
 
     replace_in(implementation, attend_by_products=attend)

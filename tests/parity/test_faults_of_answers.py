@@ -11,7 +11,13 @@ import pytest
 from tests.parity.faults import Fault, parameters
 
 NAMED = {
-    "epsilon": "epsilon of batch normalisation",
+    "epsilon": "epsilon of batch normalisation: 0.001 in place of 1e-05",
+    "smaller_epsilon": "epsilon of batch normalisation: 1e-06 in place of 1e-05",
+    "images_in_steps": "the images are rounded to multiples of 1/32",
+    "images_scaled": "scale of the images: 1.001 in place of 1",
+    "weights_in_fp16": "the weights are rounded to float16",
+    "softmaxed": "the answers are probabilities (softmax), not logits",
+    "last_class_dropped": "the last class is dropped: its logit is always 0",
     "v1_strides": "the stride of a block is in its first 1x1 convolution (v1)",
     "same_padding": "SAME pads a strided window on one side",
     "reversed_channels": "the images' channels are reversed",

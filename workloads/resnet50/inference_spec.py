@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.contract.case import RECIPE, RECIPES, Case, Work
 from benchmarks.contract.framework import Capabilities
+from benchmarks.contract.mistake import OtherConstant
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.task import NUM_REQUESTS, NUM_WITHHELD, Inference
@@ -30,7 +31,14 @@ from workloads.resnet50.network import (
     num_parameters,
 )
 from workloads.resnet50.network import weights as initial_weights
-from workloads.resnet50.reference import suspected_logits
+from workloads.resnet50.reference import (
+    COARSE_DTYPES,
+    MAX_SUSPECTED_FLOP,
+    Forward,
+    in_dtype,
+    suspected_constants,
+    suspected_logits,
+)
 
 HYPERPARAMETERS = {"batch_norm_epsilon": BATCH_NORM_EPSILON}
 
@@ -147,10 +155,36 @@ def answer_error(answer: np.ndarray, read: Arrays) -> float:
 
 def known_mistakes(work: Work, arrays: Arrays, request: Arrays) -> Iterator[tuple[str, np.ndarray]]:
     """Descriptions of known mistakes, each with the logits RBV that it leads to."""
+    if flop_per_request(work) > MAX_SUSPECTED_FLOP:
+        return
     epsilon = HYPERPARAMETERS["batch_norm_epsilon"]
-    layers = network(SIZES[work.size])
-    for mistake, logits in suspected_logits(layers, arrays, request["images"], epsilon=epsilon):
+    layers, images = network(SIZES[work.size]), request["images"]
+    for mistake, logits in suspected_logits(layers, arrays, images, epsilon=epsilon):
         yield mistake, logits[None]
+    for dtype in COARSE_DTYPES:
+        wrong = _folded_in(dtype, arrays, epsilon)
+        yield (
+            f"the folded weights are rounded to {dtype}",
+            Forward(0.0).logits(layers, wrong, images)[None],
+        )
+
+
+def _folded_in(dtype: str, arrays: Arrays, epsilon: float) -> dict[str, np.ndarray]:
+    """Arrays that compute as folded ones in this dtype do, by a normalisation that only adds."""
+    found = {name: in_dtype(array, dtype) for name, array in folded(arrays, epsilon)}
+    for name in [name.rpartition("/")[0] for name in arrays if name.endswith("/bn/scale")]:
+        bias = found.pop(f"{name.rpartition('/')[0]}/bias")
+        found[f"{name}/bias"] = bias
+        found[f"{name}/mean"] = np.zeros_like(bias)
+        found[f"{name}/scale"] = found[f"{name}/variance"] = np.ones_like(bias)
+    return found
+
+
+def other_constants(work: Work, arrays: Arrays, request: Arrays) -> Iterator[OtherConstant]:
+    """Constants that may have another value."""
+    if flop_per_request(work) <= MAX_SUSPECTED_FLOP:
+        layers, epsilon = network(SIZES[work.size]), HYPERPARAMETERS["batch_norm_epsilon"]
+        yield from suspected_constants(layers, arrays, request["images"], epsilon=epsilon)
 
 
 TOLERANCES = {
@@ -222,6 +256,7 @@ SPECS = {
             per_batch=lambda work: 1,
             answer_error=answer_error,
             known_mistakes=known_mistakes,
+            other_constants=other_constants,
             num_weight_bytes=num_weight_bytes,
         ),
     ),

@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.contract.case import RECIPE, RECIPES, Case, Work
 from benchmarks.contract.framework import Capabilities
+from benchmarks.contract.mistake import OtherConstant, Outcome
 from benchmarks.contract.optimizer import SGD
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
@@ -27,6 +28,13 @@ from workloads.resnet50.network import (
     network,
     num_parameters,
     weights,
+)
+from workloads.resnet50.reference import MAX_SUSPECTED_FLOP
+from workloads.resnet50.training_reference import (
+    FirstStep,
+    right_step,
+    suspected_constants,
+    suspected_steps,
 )
 
 HYPERPARAMETERS = {
@@ -94,6 +102,31 @@ def train_memory_bytes(case: Case, _: Capabilities) -> int:
     states = 4 * 4 * num_parameters(parameters)
     bytes_per_value = PRECISIONS[case.way.precision].num_bytes
     return states + 4 * bytes_per_value * outputs * work.batch_size + 2**30
+
+
+def flop_per_step(work: Work) -> int:
+    """FLOP of one step."""
+    return work.batch_size * train_flop_per_image(SIZES[work.size])
+
+
+def known_mistakes(work: Work, initial: Arrays, first: Arrays) -> Iterator[tuple[str, Outcome]]:
+    """Descriptions of known mistakes of the forward pass, each with its step 1."""
+    if flop_per_step(work) <= MAX_SUSPECTED_FLOP:
+        yield from suspected_steps(_right_step(work, initial, first))
+
+
+def other_constants(work: Work, initial: Arrays, first: Arrays) -> Iterator[OtherConstant]:
+    """Constants of the forward pass that may have another value."""
+    if flop_per_step(work) <= MAX_SUSPECTED_FLOP:
+        yield from suspected_constants(_right_step(work, initial, first))
+
+
+def _right_step(work: Work, initial: Arrays, first: Arrays) -> FirstStep:
+    return right_step(
+        *(network(SIZES[work.size]), {**initial}, first),
+        epsilon=HYPERPARAMETERS["batch_norm_epsilon"],
+        momentum=HYPERPARAMETERS["batch_norm_momentum"],
+    )
 
 
 TOLERANCES = {
@@ -201,7 +234,7 @@ SPECS = {
         weights=weights,
         batch=batch,
         items_per_step=lambda work: work.batch_size,
-        flop_per_step=lambda work: work.batch_size * train_flop_per_image(SIZES[work.size]),
+        flop_per_step=flop_per_step,
         flop_convention=(
             "convolutions and the dense layer, forward and both gradients, 2 for a multiply-add"
         ),
@@ -214,5 +247,7 @@ SPECS = {
         proxies=("small", "slice"),
         stable_gradients=("head/kernel", "head/bias"),
         per_replica_statistics=True,
+        known_mistakes=known_mistakes,
+        other_constants=other_constants,
     ),
 }

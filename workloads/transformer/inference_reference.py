@@ -2,7 +2,7 @@
 
 They are right, or have one known mistake: if a program's wrong logits match a mistake's, it is
 reported as the likely cause. Whole sequences are computed at once: a fault of a cache is modelled
-by the positions that each position attends to. NumPy only.
+by the positions that each position attends to. NumPy and the contract only.
 
 Shapes: B batch, P positions of the prompt, N new tokens, T = P + N positions, R requests, D width,
 H heads, K head dimension, F width of the MLP, V vocabulary.
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from benchmarks.contract.mistake import OtherConstant, Outcome, rounded
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -52,6 +54,16 @@ class Mathematics:
     """Whether decoding begins with the prompt's last token once more."""
     row: int = -1
     """The position of the prompt whose logits are used."""
+    forgets_first: bool = False
+    """Whether decoded tokens do not attend to the prompt's first one."""
+    cache_bits: int | None = None
+    """Significant bits to which keys and values are rounded; None: all kept."""
+    score_power: float = 0.5
+    """Attention scores are divided by this power of the head's dimension."""
+    is_swapped: bool = False
+    """Whether the MLP's gate and up are swapped: the rectified one is up."""
+    operand_bits: int | None = None
+    """Significant bits to which the operands of every projection are rounded; None: all kept."""
 
 
 MISTAKES: Mapping[str, Mapping[str, Any]] = {
@@ -59,8 +71,16 @@ MISTAKES: Mapping[str, Mapping[str, Any]] = {
         "pairs": "interleaved"
     },
     "RoPE is left out": {"pairs": "none"},
-    "epsilon of RMSNorm: 1e-6 in place of 1e-5": {"rms_norm_epsilon": 1e-6},
     "the head is tied to the embedding": {"is_tied": True},
+    "attention scores are not divided by the root of the head's dimension": {"score_power": 0.0},
+    "attention scores are divided by the head's dimension, not by its root": {"score_power": 1.0},
+    "the MLP's gate and up are swapped": {"is_swapped": True},
+    "the program rounds the operands of every projection to 11 significant bits, as TF32 does": {
+        "operand_bits": 11
+    },
+    "the program rounds the operands of every projection to 8 significant bits, as bfloat16 does": {
+        "operand_bits": 8
+    },
     "causal mask: there is none in the prompt": {"is_causal": False},
     "causal mask off by one: a token of the prompt sees the next one": {"future": 1},
     "causal mask off by one: a token does not see itself": {"future": -1, "decoded_future": -1},
@@ -84,6 +104,11 @@ DECODE_MISTAKES: Mapping[str, Mapping[str, Any]] = {
     "KV cache: slots not yet written are attended to (mask)": {"sees_empty": True},
     "KV cache: the slot after a token's own is attended to (mask)": {"decoded_future": 1},
     "causal mask off by one: a decoded token does not see itself": {"decoded_future": -1},
+    "KV cache: decoded tokens do not see the prompt's first one": {"forgets_first": True},
+    "KV cache: keys and values are kept in bfloat16": {"cache_bits": 8},
+    "KV cache: keys and values are kept with 11 significant bits, as float16 has": {
+        "cache_bits": 11
+    },
     "decode lags by one token: it begins with the prompt's last once more": {"lags": True},
 }
 
@@ -100,6 +125,28 @@ def suspected_logits(
         wrong = dataclasses.replace(right, **changes)
         if wrong.row + batch["tokens"].shape[1] >= 0:
             yield mistake, logits(parameters, wrong, weights, batch)
+
+
+EPSILONS = (1e-6, 1e-8)
+"""Other epsilons of RMSNorm that are common."""
+ROTARY_BASES = (500000.0, 1000000.0)
+"""Other bases of RoPE that are common: those of Llama 3 and of long contexts."""
+
+
+def suspected_constants(
+    parameters: Mapping[str, int], right: Mathematics, weights: Arrays, batch: Arrays
+) -> Iterator[OtherConstant]:
+    """The constants that may have another value."""
+
+    def constant(name: str, field: str, others: tuple[float, ...]) -> OtherConstant:
+        def outcome(value: float) -> Outcome:
+            wrong = dataclasses.replace(right, **{field: value})  # type: ignore[arg-type]
+            return {"logits": logits(parameters, wrong, weights, batch)}
+
+        return OtherConstant(name, getattr(right, field), outcome, others)
+
+    yield constant("epsilon of RMSNorm", "rms_norm_epsilon", EPSILONS)
+    yield constant("base of RoPE", "rotary_base", ROTARY_BASES)
 
 
 class OwnAnswers(NamedTuple):
@@ -207,16 +254,16 @@ def logits(
         name = f"layer{layer}"
         y_BTD = _normalised(x_BTD, weights[f"{name}/attention_norm/scale"], how)
         query, key, value = (
-            _projected(f"{name}/attention/{part}", y_BTD, weights).reshape(*shape_BTHK)
+            _projected(f"{name}/attention/{part}", y_BTD, weights, how).reshape(*shape_BTHK)
             for part in ("query", "key", "value")
         )
         mixed_BTD = _attended(query, key, value, sequence, how).reshape(x_BTD.shape)
-        x_BTD = x_BTD + _projected(f"{name}/attention/output", mixed_BTD, weights)
+        x_BTD = x_BTD + _projected(f"{name}/attention/output", mixed_BTD, weights, how)
         y_BTD = _normalised(x_BTD, weights[f"{name}/mlp_norm/scale"], how)
-        x_BTD = x_BTD + _mlp(f"{name}/mlp", y_BTD, weights)
+        x_BTD = x_BTD + _mlp(f"{name}/mlp", y_BTD, weights, how)
     rows = slice(num_prompt, None) if is_decode else [how.row % num_prompt]
     x_BRD = _normalised(x_BTD[:, rows], weights["final_norm/scale"], how)
-    return np.asarray((x_BRD @ head_DV).swapaxes(0, 1))
+    return np.asarray(_product(x_BRD, head_DV, how).swapaxes(0, 1))
 
 
 class Sequence(NamedTuple):
@@ -237,6 +284,7 @@ def _sequence(num_prompt: int, num_all: int, how: Mathematics) -> Sequence:
     prompt_TT = ((key_T <= query_T1 + how.future) | (not how.is_causal)) & is_prompt_T
     decoded_TT = (key_T <= query_T1 + how.decoded_future) | how.sees_empty
     decoded_TT &= is_prompt_T | (key_T == query_T1) | how.is_kept
+    decoded_TT &= (key_T > 0) | (not how.forgets_first)
     sees_TT = np.where(is_prompt_T1, prompt_TT, decoded_TT)
     sees_TT[0, 0] = True  # nothing else to attend to
     empty_TT = (key_T > query_T1) | (not how.is_written)
@@ -253,8 +301,14 @@ def _normalised(x_BTD: np.ndarray, scale_D: np.ndarray, how: Mathematics) -> np.
     return normalised * np.asarray(scale_D, np.float64)
 
 
-def _projected(name: str, x_BTD: np.ndarray, weights: Arrays) -> np.ndarray:
-    return np.asarray(x_BTD @ np.asarray(weights[f"{name}/kernel"], np.float64))
+def _projected(name: str, x_BTD: np.ndarray, weights: Arrays, how: Mathematics) -> np.ndarray:
+    return _product(x_BTD, weights[f"{name}/kernel"], how)
+
+
+def _product(x: np.ndarray, kernel: np.ndarray, how: Mathematics) -> np.ndarray:
+    if how.operand_bits is not None:
+        x, kernel = rounded(x, how.operand_bits), rounded(kernel, how.operand_bits)
+    return np.asarray(x @ np.asarray(kernel, np.float64))
 
 
 def _attended(
@@ -267,7 +321,9 @@ def _attended(
     """The attention output of every position and head, BTHK."""
     query = _rotated(query_BTHK, sequence.rotated_by, how).transpose(0, 2, 1, 3)
     key = _rotated(key_BTHK, sequence.rotated_by, how).transpose(0, 2, 3, 1)
-    scores_BHTT = query @ key / np.sqrt(query.shape[-1])
+    if how.cache_bits is not None:
+        key, value_BTHK = rounded(key, how.cache_bits), rounded(value_BTHK, how.cache_bits)
+    scores_BHTT = query @ key / query.shape[-1] ** how.score_power
     scores_BHTT = np.where(sequence.empty, 0, scores_BHTT)
     scores_BHTT = np.where(sequence.sees, scores_BHTT, -np.inf)
     scores_BHTT = np.exp(scores_BHTT - scores_BHTT.max(-1, keepdims=True))
@@ -292,8 +348,10 @@ def _rotated(x_BTHK: np.ndarray, positions_T: np.ndarray, how: Mathematics) -> n
     return np.stack(turned, -1).reshape(x_BTHK.shape)
 
 
-def _mlp(name: str, x_BTD: np.ndarray, weights: Arrays) -> np.ndarray:
+def _mlp(name: str, x_BTD: np.ndarray, weights: Arrays, how: Mathematics) -> np.ndarray:
     """SwiGLU, Shazeer (2020)."""
-    gate_BTF = _projected(f"{name}/gate", x_BTD, weights)
-    up_BTF = _projected(f"{name}/up", x_BTD, weights)
-    return _projected(f"{name}/down", gate_BTF / (1 + np.exp(-gate_BTF)) * up_BTF, weights)
+    gate_BTF = _projected(f"{name}/gate", x_BTD, weights, how)
+    up_BTF = _projected(f"{name}/up", x_BTD, weights, how)
+    if how.is_swapped:
+        gate_BTF, up_BTF = up_BTF, gate_BTF
+    return _projected(f"{name}/down", gate_BTF / (1 + np.exp(-gate_BTF)) * up_BTF, weights, how)

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.contract.case import RECIPE, RECIPES, Case, Work
 from benchmarks.contract.framework import Capabilities
+from benchmarks.contract.mistake import OtherConstant
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.task import NUM_REQUESTS, Inference, Tolerance
@@ -148,9 +149,20 @@ def answer_error(answer: np.ndarray, read: Arrays) -> float:
     return float((below / np.sqrt(np.square(logits).mean(-1))).max())
 
 
+MAX_SUSPECTED_FLOP = 5e10
+"""No mistake is computed if a batch takes more FLOP: a batch in NumPy would take seconds."""
+
+
 def known_mistakes(work: Work, weights: Arrays, one: Arrays) -> Iterator[tuple[str, np.ndarray]]:
     """Descriptions of known mistakes, each with the logits RBV that it leads to."""
-    return reference.suspected_logits(SIZES[work.size], RIGHT, weights, one)
+    if flop_per_prompt(work) <= MAX_SUSPECTED_FLOP:
+        yield from reference.suspected_logits(SIZES[work.size], RIGHT, weights, one)
+
+
+def other_constants(work: Work, weights: Arrays, one: Arrays) -> Iterator[OtherConstant]:
+    """Constants that may have another value."""
+    if flop_per_prompt(work) <= MAX_SUSPECTED_FLOP:
+        yield from reference.suspected_constants(SIZES[work.size], RIGHT, weights, one)
 
 
 def recompute(work: Work, weights: Arrays, one: Arrays) -> np.ndarray:
@@ -247,6 +259,7 @@ SPECS = {
             per_batch=per_batch,
             answer_error=answer_error,
             known_mistakes=known_mistakes,
+            other_constants=other_constants,
             recompute=recompute,
             free_running=free_running,
             handed_out=handed_out,

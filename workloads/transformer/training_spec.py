@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.contract.case import RECIPE, RECIPES, Work
+from benchmarks.contract.mistake import OtherConstant, Outcome
 from benchmarks.contract.optimizer import AdamW
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.workload import WorkloadSpec
@@ -30,7 +31,7 @@ from workloads.transformer.network import (
     num_multiplying,
     sequence_length,
 )
-from workloads.transformer.training_reference import suspected_losses
+from workloads.transformer.training_reference import suspected_constants, suspected_steps
 from workloads.transformer.training_tolerances import TOLERANCES
 from workloads.transformer.weights import canonical_weights, generator
 
@@ -103,9 +104,20 @@ def lora_flop(work: Work) -> int:
     return work.batch_size * length * per_token
 
 
-def known_mistakes(work: Work, initial: Arrays, first: Arrays) -> Iterator[tuple[str, float]]:
-    """Descriptions of known mistakes of the forward pass, each with the loss that it leads to."""
-    return suspected_losses(SIZES[work.size], LORA_HYPERPARAMETERS, initial, first)
+MAX_SUSPECTED_FLOP = 5e10
+"""No mistake is computed if a step takes more FLOP: a step in NumPy would take seconds."""
+
+
+def known_mistakes(work: Work, initial: Arrays, first: Arrays) -> Iterator[tuple[str, Outcome]]:
+    """Descriptions of known mistakes of the forward pass, each with its step 1."""
+    if finetune_flop(work) <= MAX_SUSPECTED_FLOP:
+        yield from suspected_steps(SIZES[work.size], LORA_HYPERPARAMETERS, initial, first)
+
+
+def other_constants(work: Work, initial: Arrays, first: Arrays) -> Iterator[OtherConstant]:
+    """Constants of the forward pass that may have another value."""
+    if finetune_flop(work) <= MAX_SUSPECTED_FLOP:
+        yield from suspected_constants(SIZES[work.size], LORA_HYPERPARAMETERS, initial, first)
 
 
 ATTENTION_CONVENTION = "12 L D T of attention, no causal discount, no recompute"
@@ -139,6 +151,7 @@ def _spec(name: str, *, lora: bool) -> WorkloadSpec:
         proxies=("small", "slice"),
         stable_gradients=("head/kernel",),
         known_mistakes=known_mistakes,
+        other_constants=other_constants,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.contract.evidence import FAIL, PASS, UNPROVEN
 from benchmarks.equivalence import answers
-from benchmarks.equivalence.answers import Answers, judge_answers, likely_causes
+from benchmarks.equivalence.answers import Answers, Suspects, judge_answers, likely_causes
 
 TOLERANCE = {"logits": 1e-5, "logits_worst": 1e-5}
 GENERATOR = np.random.default_rng(0)
@@ -19,6 +19,12 @@ def off(factor=1.0, *, batch="batch64", request=slice(None)):
     logits = {name: one.copy() for name, one in ORACLE.items()}
     logits[batch][request] *= factor
     return logits
+
+
+def noisy(size):
+    """The oracle's logits with an error of this relative size that is like no mistake."""
+    drawn = np.random.default_rng(1)
+    return {n: one * (1 + size * drawn.standard_normal(one.shape)) for n, one in ORACLE.items()}
 
 
 def judged(logits, *, tolerance=TOLERANCE, answer_error=0.0, **options):
@@ -78,10 +84,12 @@ def test_what_is_not_finite_fails(bad):
 
 
 def test_a_mistake_whose_logits_they_are_is_named():
-    wrong = {"twice": ORACLE["batch64"] * 2, "thrice": ORACLE["batch64"] * 3}
-    verdict = judged(off(2.0001), known_mistakes=lambda name: wrong.items())
-    assert verdict.causes == ("twice",)
-    assert judged(off(0.3), known_mistakes=lambda name: wrong.items()).causes == ()
+    sine, cosine = np.sin(ORACLE["batch64"]), np.cos(ORACLE["batch64"])
+    wrong = {"sine": sine, "cosine": cosine}
+    suspects = Suspects(lambda name: wrong.items())
+    verdict = judged({**ORACLE, "batch64": sine * 1.0001}, suspects=suspects)
+    assert verdict.causes == ("sine",)
+    assert judged(noisy(0.3), suspects=suspects).causes == ()
 
 
 def test_different_requests_with_one_answer_are_named():
@@ -98,7 +106,8 @@ def test_answers_that_come_one_request_late_are_named():
 def test_a_mistake_must_be_near_for_its_size():
     """Zeros are nearer to small logits than to the right ones, and are none of either."""
     small = {"small": ORACLE["batch64"] * 0.1}
-    assert judged(off(0.0), known_mistakes=lambda name: small.items()).causes == ()
+    suspects = Suspects(lambda name: small.items())
+    assert judged(off(0.0), suspects=suspects).causes == ()
 
 
 def test_a_later_sequence_that_is_off_alone_tells_of_state():
@@ -111,8 +120,36 @@ def test_a_sequence_that_goes_astray_tells_where():
 
 
 def test_an_error_of_a_coarser_precision_is_called_so():
-    assert "precision" in judged(off(1 + 1e-3), coarsest=1e-2).causes[0]
-    assert not judged(off(1.5), coarsest=1e-2).causes
+    suspects = Suspects(coarsest=1e-2)
+    assert "precision" in judged(noisy(1e-3), suspects=suspects).causes[0]
+    assert not judged(noisy(0.5), suspects=suspects).causes
+
+
+def test_without_a_cause_the_verdict_says_so_and_never_blames_the_precision():
+    verdict = judged(noisy(1e-3))
+    assert (verdict.causes, verdict.reason.rpartition("; ")[2]) == ((), "cause unknown")
+
+
+def _softmax(logits):
+    powers = np.exp(logits)
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def _without_the_last(logits):
+    return np.concatenate([logits[..., :-1], np.zeros_like(logits[..., :1])], -1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_softmax, "the answers are probabilities (softmax), not logits"),
+        (_without_the_last, "the last class is dropped: its logit is always 0"),
+        (lambda logits: np.roll(logits, 1, -1), "the classes are shifted by one"),
+        (lambda logits: 0.5 * logits, "every logit is 0.5 times the expected one"),
+    ],
+)
+def test_a_mistake_after_the_network_is_named(change, words):
+    assert judged({name: change(one) for name, one in ORACLE.items()}).causes == (words,)
 
 
 def test_a_model_without_its_weights_is_named_first():

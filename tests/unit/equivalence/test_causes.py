@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.equivalence.causes import Trace, first_difference, likely_causes
+from benchmarks.contract.mistake import OtherConstant
+from benchmarks.equivalence.causes import first_difference, likely_causes
 from benchmarks.equivalence.checks import (
     first_failure,
     mismatches,
@@ -17,6 +18,8 @@ from benchmarks.equivalence.checks import (
     step_errors,
     trajectory_check,
 )
+from benchmarks.equivalence.suspects import Explained
+from benchmarks.equivalence.trace import NO_SUSPECTS, Suspects, Trace
 
 NAMES = (
     "stem/conv",
@@ -44,7 +47,11 @@ def gradients(initial, read):
             yield name, read[f"optimizer/{name}"] - decay
 
 
-SPEC = SimpleNamespace(gradients=gradients, stable_gradients=("head/kernel", "head/bias"))
+SPEC = SimpleNamespace(
+    gradients=gradients,
+    stable_gradients=("head/kernel", "head/bias"),
+    hyperparameters={"learning_rate": RATE, "momentum": 0.9},
+)
 
 
 @pytest.fixture
@@ -93,14 +100,14 @@ class Step:
         return found
 
 
-def diagnosed(initial, fault, tolerance=TOLERANCE):
+def diagnosed(initial, fault, tolerance=TOLERANCE, suspects=NO_SUSPECTS):
     """The failing check, the first difference and the causes of a step with this fault."""
     oracle, faulty = Step(initial).read(), Step(initial)
     fault(faulty)
     read = faulty.read()
     errors = step_errors(SPEC, initial, read, oracle)
     checks = step_checks(errors, tolerance, stable=SPEC.stable_gradients)
-    trace = Trace(SPEC, initial, read, oracle, errors, tolerance)
+    trace = Trace(SPEC, initial, read, oracle, errors, tolerance, suspects)
     return first_failure(checks), first_difference(errors, tolerance), likely_causes(trace)
 
 
@@ -133,10 +140,11 @@ def scaled(name, factor):
     return fault
 
 
-def dropped_label(step):
+def changed_label(step):
     step.loss *= 0.9
-    step.gradients["head/bias"][7] += 0.125
-    step.gradients["head/kernel"] = step.gradients["head/kernel"] + 0.1
+    for name in ("head/bias", "head/kernel"):
+        step.gradients[name][..., 7] += 0.125
+        step.gradients[name][..., 3] -= 0.125
 
 
 def transposed_head(step):
@@ -154,12 +162,9 @@ def biased_variance(step):
 FAULTS = {
     "momentum of batch normalisation: the running statistics moved 9 times": set_to(share=0.9),
     "biased variance": biased_variance,
-    "padding (SAME pads": forward_from("stage1/block1/conv2", 0.5),
-    "stride or transposed kernel of the 1x1": forward_from("stage1/block1/conv1", 0.5),
-    "epsilon of batch normalisation: stage1/block1/conv1/bn": forward_from("stage1", 1e-3),
-    "precision: the first layer is off by": forward_from("stem", 1e-4),
-    "labels: a label is dropped": dropped_label,
-    "transposed dense kernel head/kernel": transposed_head,
+    "padding, stride or kernel of the 3x3": forward_from("stage1/block1/conv2", 0.5),
+    "stride or kernel of the 1x1": forward_from("stage1/block1/conv1", 0.5),
+    "labels: a label is changed": changed_label,
     "weight decay is missing on stem/conv/kernel and 3 more (0.01 of": set_to(decay=0.0),
     "weight decay is applied to": set_to(decayed=lambda name: True),
     "every gradient is 0.1 times the expected one: dampened": set_to(factor=0.1),
@@ -167,6 +172,7 @@ FAULTS = {
         "stage1/block1/conv1/kernel", 1.01
     ),
     "learning rate: the update is 2 times": set_to(rate=2 * RATE),
+    "Nesterov's momentum: the update is 1.9 = 1 + momentum times": set_to(rate=1.9 * RATE),
     "the step does not update stem/conv/kernel": set_to(rate=0.0),
 }
 
@@ -176,6 +182,57 @@ def test_a_planted_fault_is_caught_and_named(words, initial):
     failed, _, causes = diagnosed(initial, FAULTS[words])
     assert failed is not None
     assert any(words in cause for cause in causes), causes
+
+
+@pytest.mark.parametrize(
+    "fault", [forward_from("stage1", 1e-3), forward_from("stem", 1e-4), transposed_head]
+)
+def test_what_no_mistake_explains_has_no_cause(fault, initial):
+    failed, _, causes = diagnosed(initial, fault)
+    assert (failed is None, causes) == (False, [])
+
+
+def test_precision_is_a_cause_only_if_the_products_are_not_exact(initial):
+    fault, coarse = forward_from("stem", 1e-4), Suspects(products_are_exact=False)
+    assert "precision: the first layer" in diagnosed(initial, fault, suspects=coarse)[2][0]
+    assert diagnosed(initial, fault)[2] == []
+
+
+def outcome_of(fault):
+    """The loss and the last layer's gradients that a fault leads to."""
+
+    def computed(initial):
+        step = Step(initial)
+        fault(step)
+        last = {name: step.gradients[name] for name in SPEC.stable_gradients}
+        return {"loss": np.array(step.loss), **last}
+
+    return computed
+
+
+def test_a_mistake_is_named_if_its_computed_step_equals_this_one(initial):
+    def mistakes():
+        yield "a changed label", outcome_of(changed_label)(initial)
+        yield "transposed", outcome_of(transposed_head)(initial)
+
+    _, _, causes = diagnosed(initial, transposed_head, suspects=Suspects(mistakes))
+    assert causes == ["transposed"]
+
+
+def test_a_constant_is_solved_for(initial):
+    def bent_by(strength):
+        def fault(step):
+            bent = {name: np.sin(strength * g) for name, g in step.gradients.items()}
+            step.gradients, step.loss = bent, 4.0 * strength
+
+        return fault
+
+    def constants():
+        yield OtherConstant("bend", 1.0, lambda one: outcome_of(bent_by(one))(initial))
+
+    own, right = (outcome_of(bent_by(strength))(initial) for strength in (1.05, 1.0))
+    found = Explained(own, right, dict.fromkeys(right, 1e-6)).causes((), constants())
+    assert found == ["bend: 1.05 in place of 1"]
 
 
 @pytest.mark.parametrize(

@@ -137,12 +137,26 @@ def test_decay_is_for_matrices():
 
 
 @pytest.mark.parametrize("own", [FINETUNE, LORA])
-def test_every_known_mistake_has_a_loss_of_its_own(own):
+def test_every_known_mistake_has_an_outcome_of_its_own(own):
     arrays, batch = dict(own.weights(work(own))), own.batch(work(own), 0)
+    right = reference.last_layer(
+        network.SIZES["tiny"], reference.Mathematics(), arrays, batch
+    ).outcome()
+    found = {"right": right, **dict(own.known_mistakes(work(own), arrays, batch))}
+    names = {*reference.MISTAKES, *(reference.LORA_MISTAKES if own is LORA else ())}
+    assert names < set(found)
+    limit = 10 * own.tolerances["fp32"]["stable_gradient"]
+    for name, one in found.items():
+        for other_name, other in found.items():
+            off = np.linalg.norm(one["head/kernel"] - other["head/kernel"])
+            gap = off / np.linalg.norm(right["head/kernel"])
+            assert name == other_name or gap > limit, (name, other_name)
+
+
+def test_constants_are_those_of_the_forward_pass_and_right_by_default():
+    arrays, batch = dict(FINETUNE.weights(work())), FINETUNE.batch(work(), 0)
     right = reference.loss(network.SIZES["tiny"], reference.Mathematics(), arrays, batch)
-    losses = [right, *dict(own.known_mistakes(work(own), arrays, batch)).values()]
-    assert len(losses) == len(reference.MISTAKES) + 1 + (
-        len(reference.LORA_MISTAKES) if own is LORA else 0
-    )
-    gaps = np.diff(np.sort(losses)) / right
-    assert gaps.min() > 1e-7
+    found = {one.name: one for one in FINETUNE.other_constants(work(), arrays, batch)}
+    assert set(found) == {"epsilon of RMSNorm", "base of RoPE", "label smoothing"}
+    for one in found.values():
+        assert float(one.outcome(one.right)["loss"]) == pytest.approx(right, rel=1e-12)

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.evidence import UNPROVEN, Check, FirstStep, ParityVerdict
+from benchmarks.contract.mistake import OtherConstant
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import RequestProgram
 from benchmarks.contract.task import NUM_REQUESTS, WITHHELD, Inference
 from benchmarks.equivalence.answers import (
     Answers,
+    Suspects,
     judge_answers,
     likely_causes,
 )
@@ -95,19 +97,12 @@ class InferenceChecker:
         context, folder = self._context, self._context.oracle_folder
         if folder is None:
             return ParityVerdict(UNPROVEN, reason=NO_ORACLE)
-        coarsest = (
-            limits.get("logits", 0.0)
-            for name, limits in context.spec.tolerances.items()
-            # A quantised one's are so wide that they would explain any error.
-            if not PRECISIONS[name].is_quantised
-        )
         return judge_answers(
             answers,
             oracle_files.load_answers(folder),
             context.tolerance,
             identity=folder.name,
-            known_mistakes=self._known_mistakes,
-            coarsest=max(coarsest, default=0.0),
+            suspects=Suspects(self._known_mistakes, self._other_constants, self._coarsest()),
         )
 
     def evidence(self, answers: Answers) -> FirstStep:
@@ -222,6 +217,18 @@ class InferenceChecker:
 
     def _known_mistakes(self, name: str) -> Iterator[tuple[str, np.ndarray]]:
         return self._requests.known_mistakes(self._context.launch.case.work, *self._inputs(name))
+
+    def _other_constants(self, name: str) -> Iterator[OtherConstant]:
+        return self._requests.other_constants(self._context.launch.case.work, *self._inputs(name))
+
+    def _coarsest(self) -> float:
+        """The largest error that this launch's own matmuls may explain."""
+        if self._context.products_are_exact:
+            return 0.0
+        tolerances = self._context.spec.tolerances.items()
+        # A quantised precision's tolerances are so wide that they would explain any error.
+        known = [one for name, one in tolerances if not PRECISIONS[name].is_quantised]
+        return max((one.get("logits", 0.0) for one in known), default=0.0)
 
     def _inputs(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """The weights, and the batch of this name."""

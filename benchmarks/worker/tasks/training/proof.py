@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from benchmarks.contract.optimizer import Optimizer
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.task import Tolerance
 from benchmarks.contract.workload import WorkloadSpec
-from benchmarks.equivalence.causes import Trace, first_difference, likely_causes
+from benchmarks.equivalence.causes import first_difference, likely_causes
 from benchmarks.equivalence.checks import (
     check,
     first_failure,
@@ -35,15 +35,13 @@ from benchmarks.equivalence.own_update import (
     sample_of,
     update_causes,
 )
+from benchmarks.equivalence.trace import NO_SUSPECTS, Suspects, Trace
 from benchmarks.equivalence.verdict import judge
 from benchmarks.worker.oracle_files import OPTIMIZER_PREFIX, Oracle
 from benchmarks.worker.tasks.protocol import NO_ORACLE
 
 CAUSES = {
     "other_batch": "`feed` does not put the given batch first, or ignores it",
-    "losses": "batches do not rotate, or momentum is dampened or not reset",
-    "momentum": "momentum is dampened, or it is Nesterov's",
-    "second_momentum": "the second moment's decay (beta2)",
     "frozen": "frozen base weights are in the optimizer, or are decayed",
     "frozen_after": "frozen base weights are in the optimizer, or are decayed",
 }
@@ -94,12 +92,9 @@ def prove_first_step(
     oracle: Oracle,
     tolerance: Tolerance,
     *,
-    known_mistakes: Callable[[], Iterable[tuple[str, float]]] = tuple,
+    suspects: Suspects = NO_SUSPECTS,
 ) -> ParityVerdict:
-    """The verdict on step 1, with the likely causes if it differs from the oracle.
-
-    `known_mistakes` yields (description, loss of step 1) of known mistakes.
-    """
+    """The verdict on step 1, with the likely causes if it differs from the oracle."""
     missing = mismatches(read, oracle.step1)
     parameters = Check("parameters", float(len(missing)), 0.0, next(iter(missing), None))
     if missing:
@@ -110,7 +105,7 @@ def prove_first_step(
     checks = [parameters, *of_step, *frozen_checks(initial, read)]
     if first_failure(of_step) is None:
         return judge(checks, oracle=oracle.identity)
-    trace = Trace(spec, initial, read, oracle.step1, errors, tolerance, known_mistakes)
+    trace = Trace(spec, initial, read, oracle.step1, errors, tolerance, suspects)
     return judge(
         checks,
         oracle=oracle.identity,

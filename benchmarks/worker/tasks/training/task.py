@@ -26,6 +26,8 @@ from benchmarks.equivalence.checks import (
     trajectory_check,
 )
 from benchmarks.equivalence.own_update import sample_of
+from benchmarks.equivalence.trace import Suspects
+from benchmarks.equivalence.trajectory import causes_of_losses
 from benchmarks.equivalence.verdict import judge
 from benchmarks.worker import oracle_files
 from benchmarks.worker.context import LaunchContext, LaunchFailedError, require
@@ -49,6 +51,8 @@ two thirds of a step. Both are blocks of as many steps, and the fastest of five 
 MAX_SHARE_OF_SINGLE = 1.5
 """The largest share of a single step's time that each of several in a row may take. A step whose
 work goes on after its outputs are ready seems short alone, and the next one waits for it."""
+FOLLOWED = ("losses", "momentum", "second_momentum")
+"""The checks of ten consecutive steps."""
 
 
 def create(context: LaunchContext) -> TrainingTask:
@@ -141,7 +145,7 @@ class TrainingTask:
             whole.checks += self._inspected()
         if whole.verdict is None or whole.verdict.status != FAIL:
             self._go_on(first, whole)
-        return final_verdict(whole.verdict, whole.checks, proof.CAUSES)
+        return final_verdict(whole.verdict, whole.checks, {**proof.CAUSES, **whole.causes})
 
     def _load(self, *, first_batch: int = 0) -> None:
         """Load the canonical weights, and feed the batches rotated to begin at `first_batch`."""
@@ -164,11 +168,16 @@ class TrainingTask:
         folder = self._context.oracle_folder
         return None if folder is None else oracle_files.load(folder, identity=folder.name)
 
-    def _known_mistakes(self) -> Iterator[tuple[str, float]]:
-        """(description, loss of step 1) of the spec's known mistakes in the forward pass."""
-        context = self._context
-        work, first = context.launch.case.work, context.batches()[0]
-        return context.spec.known_mistakes(work, context.initial(), first)
+    def _suspects(self) -> Suspects:
+        """The mistakes in step 1 that the workload can compute."""
+        context, spec = self._context, self._context.spec
+        work = context.launch.case.work
+        return Suspects(
+            mistakes=lambda: spec.known_mistakes(work, context.initial(), context.batches()[0]),
+            constants=lambda: spec.other_constants(work, context.initial(), context.batches()[0]),
+            products_are_exact=context.products_are_exact,
+            work=work,
+        )
 
     def _read_finite(self, when: str) -> Arrays:
         """The arrays that the program holds; LaunchFailedError if a value is not finite."""
@@ -186,7 +195,7 @@ class TrainingTask:
             read,
             oracle,
             context.tolerance,
-            known_mistakes=self._known_mistakes,
+            suspects=self._suspects(),
         )
 
     def _check_end(self) -> None:
@@ -363,6 +372,10 @@ class TrainingTask:
         if context.keep_folder is not None:
             oracle_files.keep_followed(context.keep_folder, read)
         whole.checks += self._followed_checks(read, losses)
+        oracle = self._oracle()
+        if oracle is not None and oracle.losses:
+            causes = causes_of_losses(losses, oracle.losses, context.tolerance)
+            whole.causes = {name: cause for name in FOLLOWED for cause in causes[:1]}
         return losses
 
     def _followed_checks(self, read: Arrays, losses: Sequence[float]) -> Iterator[Check]:
@@ -387,3 +400,5 @@ class _WholeProof:
     checks: list[Check]
     verdict: ParityVerdict | None = None
     """The verdict on step 1; None if this program computes the oracle."""
+    causes: dict[str, str] = dataclasses.field(default_factory=dict)
+    """The likely mistake if step 1 is right and this check fails."""

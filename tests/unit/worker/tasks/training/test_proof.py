@@ -165,11 +165,11 @@ def test_products_that_are_coarser_than_their_name_do_not_pass(bits: int, passes
 
 
 def test_causes_of_the_first_step_come_before_those_of_later_checks() -> None:
-    failed = [Check("losses", 1.0, 1e-3)]
+    failed = [Check("frozen_after", 1.0, 0.0)]
     off = ParityVerdict(FAIL, causes=("padding",))
     assert final_verdict(off, failed, proof.CAUSES).causes == ("padding",)
     right = ParityVerdict(PASS)
-    assert "momentum is dampened" in final_verdict(right, failed, proof.CAUSES).causes[0]
+    assert "frozen base weights" in final_verdict(right, failed, proof.CAUSES).causes[0]
     assert final_verdict(right, [], proof.CAUSES).causes == ()
 
 
