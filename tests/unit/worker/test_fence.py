@@ -314,6 +314,55 @@ def test_no_load_has_a_fence_that_returns_early_pass(
     assert all(accused or doubted for accused, doubted in found)
 
 
+class StoppedFramework(QueuedFramework):
+    """Its process is stopped for 6 s, before its call or its clock's reading of number `at`."""
+
+    def __init__(self, *, honest: bool, at: int, on_host: bool) -> None:
+        super().__init__(honest=honest)
+        self.at, self.on_host, self.num_calls = at, on_host, 0
+
+    def count(self) -> None:
+        self.num_calls += 1
+        if self.num_calls == self.at:
+            if self.on_host and self.done_s > self.now_s:  # its threads are stopped with it
+                self.done_s += 6.0
+            self.now_s += 6.0
+
+    def clock(self) -> float:
+        self.count()
+        return self.now_s
+
+    def enqueue(self, seconds: float) -> None:
+        self.count()
+        super().enqueue(seconds)
+
+    def finish(self) -> np.ndarray:
+        self.count()
+        return super().finish()
+
+
+@pytest.mark.parametrize("on_host", [True, False])
+def test_no_stop_by_somebody_else_has_a_fence_judged_wrongly(
+    on_host: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fence, "_operands", lambda _, size: (range(size), range(size)))
+    for honest in (True, False):
+        at, num_calls = 0, 1
+        while at < num_calls:  # each of the test's moments, until it ends before the stop
+            at += 1
+            framework = StoppedFramework(honest=honest, at=at, on_host=on_host)
+            ruled_by(framework, monkeypatch)
+            monkeypatch.setattr(fence.time, "perf_counter", framework.clock)
+            report = fence.check_matmul(framework)
+            program = QueuedProgram(framework)
+            tested = honest and fence.check_program(program, framework, num_steps=3)
+            num_calls = framework.num_calls
+            assert (report.failure is None) is honest, (at, report)
+            assert report.doubt is None, (at, report)
+            assert not tested or (tested.failure, tested.doubt) == (None, None), (at, tested)
+        assert at > 100
+
+
 class StretchedFramework(QueuedFramework):
     """An honest queue whose long chains take `factor` times as long."""
 
