@@ -75,7 +75,7 @@ def _busy(machine: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[Find
         BUSY,
         f"other processes take {share:.0%} of our {num_cores} cores"
         f" (at most {most_foreign_share(num_cores):.0%} while measuring)",
-        "stop them (top shows them), or give dyno idle cores: taskset -c 2,3 dyno run",
+        "stop them (top shows them), or give dyno idle cores with taskset -c",
     )
 
 
