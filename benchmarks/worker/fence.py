@@ -182,13 +182,15 @@ def check_matmul(framework: Framework) -> FenceReport:
 
     The fence passes if it never returned before half of the work was done (a quarter in the tries
     without reading back). Tries that seem to show that it did are repeated, since only minima
-    count; an undetermined attempt is repeated with matmuls whose size is chosen again.
+    count. An undetermined attempt is repeated, and one with work that was chosen too small is too:
+    its rate would be no roofline.
     """
     tried = _attempt(_choose_work(framework))
     for _ in range(MAX_ATTEMPTS - 1):
-        if tried.doubt is None:
+        again = _chosen_again(tried.work, tried.times)
+        if tried.failure or (tried.doubt is None and again is tried.work):
             break
-        tried = _attempt(_chosen_again(tried.work, tried.times))
+        tried = _attempt(again)
     work, times = tried.work, tried.times
     once_s = min(*times.singles, min(times.doubles) / 2)
     return FenceReport(
