@@ -253,6 +253,22 @@ def test_too_small_a_product_is_not_believed_to_be_enough(monkeypatch: pytest.Mo
     assert report.failure is not None
 
 
+def test_a_test_that_passes_with_too_small_a_product_is_repeated_for_the_roofline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    framework = ruled_by(QueuedFramework(honest=True), monkeypatch)
+    choose, measured = fence._choose_work, fence._time_products
+    preempted = fence._Times([0.004] * 5, [0.008] * 5, [0.021] * 4, [0.021] * 4, [0.0] * 4)
+    small = fence._Work(framework, 512, *fence._operands(framework, 512), length=1)
+    works, times = iter([small]), iter([preempted])
+    monkeypatch.setattr(fence, "_choose_work", lambda *args: next(works, None) or choose(*args))
+    monkeypatch.setattr(fence, "_time_products", lambda one: next(times, None) or measured(one))
+    report = fence.check_matmul(framework)
+    assert (report.failure, report.doubt) == (None, None)
+    assert report.matmul_size == 1024
+    assert report.roof_flop_per_s == pytest.approx(PRODUCT_FLOP_PER_S, rel=1e-3)
+
+
 class OverloadedFramework(QueuedFramework):
     """Products and readings on a machine with many times more processes than cores.
 
