@@ -1,7 +1,8 @@
 """The status of each cell of a plan, and the records that count for it.
 
 A repeated run retries failures. A failure counts until newer launches of the same identity follow;
-then only those count. Records of `interrupted` launches never count.
+then only those count. Records of `interrupted` and `disturbed` launches never count. Newer is what
+was appended to the store later, whatever the clock said.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.contract.plan import Cell, Plan
-from benchmarks.contract.record import Record
+from benchmarks.contract.record import WITHOUT_VERDICT, Record
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,10 @@ class Outcome:
 
 
 def outcomes(plan: Plan, records: Iterable[Record]) -> dict[str, Outcome]:
-    """The outcome of each case_id of the plan, in the plan's order."""
+    """The outcome of each case_id of the plan, in the plan's order.
+
+    The records are in the order in which they were appended (`Store.records`).
+    """
     by_key: Mapping[str, list[Record]] = defaultdict(list)
     for record in records:
         if not plan.fresh or record.run_id == plan.run_id:
@@ -50,16 +54,16 @@ def outcomes(plan: Plan, records: Iterable[Record]) -> dict[str, Outcome]:
 
 
 def outcome(cell: Cell, records: Sequence[Record]) -> Outcome:
-    """The outcome of one cell, from all records with its result_key."""
-    ordered = sorted(records, key=lambda record: record.started_at)
-    finished = [record for record in ordered if record.status != "interrupted"]
+    """The outcome of one cell, from all records with its result_key, in their order."""
+    finished = [record for record in records if record.status not in WITHOUT_VERDICT]
     if not finished:
-        return _unmeasured(cell, ordered)
-    failed = [record for record in finished if record.status not in ("ok", "unproven")]
+        return _unmeasured(cell, records)
+    failed = [i for i, record in enumerate(finished) if record.status not in ("ok", "unproven")]
     if not failed:
         return _measured(cell, finished)
-    last = failed[-1]
-    retried = tuple(record for record in finished if _follows(record, last))
+    last = finished[failed[-1]]
+    later = finished[failed[-1] + 1 :]  # a replica in the failure's own cohort is no new attempt
+    retried = tuple(record for record in later if _cohort(record) != _cohort(last))
     if retried:
         return _measured(cell, retried)
     return Outcome(
@@ -82,16 +86,14 @@ def _measured(cell: Cell, records: Sequence[Record]) -> Outcome:
     return Outcome(cell, "unproven", records[-1].reason, records=tuple(records))
 
 
-def _follows(record: Record, failure: Record) -> bool:
-    """Whether a record is a later attempt, and not a replica in the failure's own cohort."""
-    same_cohort = (record.run_id, record.cohort_id) == (failure.run_id, failure.cohort_id)
-    return record.started_at > failure.started_at and not same_cohort
+def _cohort(record: Record) -> tuple[str, str]:
+    return record.run_id, record.cohort_id
 
 
-def _unmeasured(cell: Cell, interrupted: Sequence[Record]) -> Outcome:
+def _unmeasured(cell: Cell, without_verdict: Sequence[Record]) -> Outcome:
     if cell.action == "skip":
         return Outcome(cell, cell.kind or "unsupported", cell.reason)
-    last = interrupted[-1] if interrupted else None
+    last = without_verdict[-1] if without_verdict else None
     reason = (last.reason if last else None) or "not measured yet; the same command continues"
     log = f"{last.run_id}/{last.log}" if last and last.log else None
-    return Outcome(cell, "interrupted", reason, log)
+    return Outcome(cell, last.status if last else "interrupted", reason, log)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from benchmarks.contract.framework import Capabilities
 
 
+WATCHED_S = 1.0
+"""Seconds for which the load of other processes is watched."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options and examples."""
     parser.description = (
@@ -41,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; exit code 6 if no framework can be used."""
+    """Print the report; exit code 6 if no framework can be used, or if the machine is busy."""
     report = examine(args.extend)
     if args.json:
         print(to_text(report))  # noqa: T201 - its result
@@ -49,17 +53,18 @@ def run(args: argparse.Namespace) -> int:
         from benchmarks.presentation.doctor import render_report
 
         render_report(report)
-    return EXIT_OK if report.num_usable else EXIT_ENVIRONMENT
+    return EXIT_OK if report.is_ready else EXIT_ENVIRONMENT
 
 
 def examine(extensions: Iterable[Path] = ()) -> Report:
     """The report on this machine and on every framework in the catalog."""
-    from benchmarks.host import lock, machine
+    from benchmarks.host import disturbance, lock, machine
     from benchmarks.planning import catalog, interpreters
     from benchmarks.running.preparation import lock_folder
 
     config = MachineConfig()
     identity, state = machine.fingerprint(), machine.state()  # before the probes cause load
+    state["foreign_cpu_share"] = disturbance.foreign_share(WATCHED_S)
     holder = lock.holder(lock_folder(config))
     known = catalog.discover(tuple(extensions))
     resolved = interpreters.resolve(known, config, known.frameworks, keep=False)

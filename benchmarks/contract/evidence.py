@@ -97,6 +97,9 @@ class FenceReport:
     roof_flop_per_s: float
     """Rate of the fastest matmul: the measured roofline at this precision."""
     failure: str | None
+    """How the fence was seen to return early, or None."""
+    doubt: str | None = None
+    """Why the test is undetermined, or None."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ Schema history (SCHEMA_VERSION):
        fence.num_products (it was 1) and with effective.integer_products as a text.
        batch_size counts the items of all devices; before, the items of one device, so that an
        older record of several devices is refused
-    5  a block's elapsed_ns, preparation_ns and runnable_ns, evidence.later_steps; status
-       invalid_report
+    5  sequence: the place among the store's records; before, only a wall clock's label. A block's
+       elapsed_ns, preparation_ns and runnable_ns, evidence.later_steps. Statuses `disturbed` and
+       `invalid_report`, flag STOPPED
 
 Standard library only. Raw samples are stored; every summary is computed from them again.
 """
@@ -41,9 +42,15 @@ STATUSES = (
     "invalid_report",
     "unproven",
     "suspect",
+    "disturbed",
     "interrupted",
 )
-"""How a launch can end. Each but `ok` and `interrupted` becomes the status of its cell."""
+"""How a launch can end. Each but `ok` and those that are WITHOUT_VERDICT fails its cell."""
+
+DISTURBED = "disturbed"
+"""The machine was too busy for the launch's self-tests."""
+WITHOUT_VERDICT = (DISTURBED, "interrupted")
+"""Statuses that say nothing about the case: the launch does not count, and is made again."""
 
 PLAN_REASONS = (
     "have",
@@ -60,6 +67,7 @@ INVALIDATING_FLAGS = (
     "CPU_QUOTA",
     "RECOMPILED",
     "SUSPENDED",
+    "STOPPED",
     "SWAP",
     "THROTTLED",
     "FOREIGN_GPU",
@@ -77,7 +85,10 @@ runs one after another in the order A B B A.
 GLOBAL_BATCH_SINCE = 4
 """The first schema in which batch_size counts the items of all devices."""
 
-_ADDED_FIELDS: Mapping[int, Mapping[str, Any]] = {2: {"resident": TOGETHER}}
+_ADDED_FIELDS: Mapping[int, Mapping[str, Any]] = {
+    2: {"resident": TOGETHER},
+    5: {"sequence": None},
+}
 """For each version the fields that it added, with their value for every earlier record."""
 
 
@@ -155,6 +166,9 @@ class Record:
     """The machine: CPU, memory, accelerators, kernel, load."""
     resident: str = TOGETHER
     """together: in turns with the cohort's other launches; serial: alone, one after another."""
+    sequence: int | None = None
+    """Its number among the records of its store, which gives it when it appends: this orders
+    records. None if it is not stored yet, or was before schema 5."""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -203,6 +217,9 @@ def record_from_json(data: Mapping[str, Any]) -> Record:
     for name, known in (("status", STATUSES), ("resident", tuple(LAUNCHES_PER_CASE))):
         if data[name] not in known:
             raise ValueError(f"{name}={data[name]!r}: expected one of {', '.join(known)}")
+    sequence = data["sequence"]
+    if sequence is not None and (type(sequence) is not int or sequence < 1):
+        raise ValueError(f"sequence={sequence!r}: expected an integer of 1 or more, or none")
     try:
         record = Record(**{**data, **_typed(data)})
     except (KeyError, TypeError, AttributeError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from benchmarks.host.readiness import Finding
+from benchmarks.host.readiness import BUSY, Finding
 
 
 @dataclass(frozen=True)
@@ -41,3 +41,13 @@ class Report:
     def num_usable(self) -> int:
         """Frameworks that can be measured."""
         return sum(framework.usable for framework in self.frameworks)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether other load would disturb a measurement."""
+        return any(finding.severity == BUSY for finding in self.findings)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a measurement can begin."""
+        return self.num_usable > 0 and not self.is_busy

@@ -48,16 +48,17 @@ class Watch:
         self._cpus = _our_cpus()
         self._begin = self._read()
 
-    def conditions(self, done: BlockDone) -> Conditions:
-        """The disturbances since the start, with those that the worker reports."""
+    def conditions(self, done: BlockDone, *, was_stopped: bool = False) -> Conditions:
+        """The disturbances since the start, with those that the worker reports.
+
+        `was_stopped` says whether somebody else stopped the worker.
+        """
         end = self._read()
         elapsed_ns = end.clock_ns - self._begin.clock_ns
         share = _foreign_share(self._begin, end, elapsed_ns * len(self._cpus))
         throttled_ns = _difference(self._begin.throttled_ns, end.throttled_ns)
         flags = []
-        if share is not None and share > min(
-            MAX_FOREIGN_SHARE, MAX_FOREIGN_CORES / len(self._cpus)
-        ):
+        if share is not None and share > most_foreign_share(len(self._cpus)):
             flags.append("FOREIGN_LOAD")
         if throttled_ns is not None and throttled_ns > MAX_THROTTLED_SHARE * elapsed_ns:
             flags.append("CPU_QUOTA")
@@ -65,6 +66,8 @@ class Watch:
             flags.append("RECOMPILED")
         if done.suspended:
             flags.append("SUSPENDED")
+        if was_stopped:
+            flags.append("STOPPED")
         if _difference(self._begin.swapped_in, end.swapped_in):
             flags.append("SWAP")
         if self._num_on_accelerator:
@@ -82,6 +85,23 @@ class Watch:
             throttled_ns=machine.cgroup_throttled_ns(),
             swapped_in=cpu_time.num_pages_swapped_in(),
         )
+
+
+def most_foreign_share(num_cpus: int) -> float:
+    """The largest share of our CPUs' time that other processes may take."""
+    return min(MAX_FOREIGN_SHARE, MAX_FOREIGN_CORES / num_cpus)
+
+
+def foreign_share(seconds: float) -> float | None:
+    """The share of our CPUs' time that other processes take, watched for this many seconds."""
+    cpus, begin_ns = _our_cpus(), time.perf_counter_ns()
+    busy_ns, own_ns = cpu_time.busy_ns(cpus), time.process_time_ns()
+    time.sleep(seconds)
+    foreign_ns = _difference(busy_ns, cpu_time.busy_ns(cpus))
+    if foreign_ns is None:
+        return None
+    foreign_ns -= time.process_time_ns() - own_ns + 2 * CLOCK_TICK_NS
+    return max(0.0, foreign_ns / (len(cpus) * (time.perf_counter_ns() - begin_ns)))
 
 
 def accelerator_flags(states: Sequence[Mapping[str, Any]], num_ours: int) -> list[str]:

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.contract.units import GIB, in_gib
+from benchmarks.host.disturbance import most_foreign_share
 
+BUSY = "busy"
+SEVERITIES = (BUSY, "warn", "note")
+"""Severities of a finding; with one that is BUSY the machine is not ready."""
 MAX_IDLE_LOAD_PER_CORE = 0.2
 """Load average per core above which a machine is not idle."""
 MAX_IDLE_PRESSURE_PERCENT = 10.0
@@ -23,7 +27,7 @@ class Finding:
     """One condition of the machine that would disturb results."""
 
     severity: str
-    """warn: results are disturbed; note: good to know."""
+    """busy: not ready; warn: results are disturbed; note: good to know."""
     what: str
     hint: str | None = None
     """The remedy, if there is one."""
@@ -40,7 +44,7 @@ def findings(
     lock_holder: str | None,
     holders: Mapping[str, bool],
 ) -> list[Finding]:
-    """All findings, warnings first; an unknown fact is no finding.
+    """All findings, the most severe first; an unknown fact is no finding.
 
     Args:
         machine: `machine.fingerprint()`.
@@ -49,6 +53,7 @@ def findings(
         holders: the frameworks that can hold the oracle, and whether each can be used here.
     """
     found = [
+        *_busy(machine, state),
         *_other_run(lock_holder),
         *_holders(holders),
         *_load(machine, state),
@@ -59,7 +64,19 @@ def findings(
         *_accelerators(state),
         *_virtualisation(machine),
     ]
-    return sorted(found, key=lambda finding: finding.severity != "warn")
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _busy(machine: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[Finding]:
+    share, num_cores = state.get("foreign_cpu_share"), machine.get("num_cores")
+    if share is None or not num_cores or share <= most_foreign_share(num_cores):
+        return
+    yield Finding(
+        BUSY,
+        f"other processes take {share:.0%} of our {num_cores} cores"
+        f" (at most {most_foreign_share(num_cores):.0%} while measuring)",
+        "stop them (top shows them), or give dyno idle cores with taskset -c",
+    )
 
 
 def _other_run(lock_holder: str | None) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from benchmarks.contract.record import LAUNCHES_PER_CASE, Record
+from benchmarks.contract.record import LAUNCHES_PER_CASE, WITHOUT_VERDICT, Record
 from benchmarks.host.machine import fingerprint_key
 
 
@@ -29,11 +29,14 @@ class History:
     """The launches of earlier runs, read once.
 
     A failure counts until newer launches of the same identity follow it. From then on only those
-    count, as in the analysis. Interrupted launches never count.
+    count, as in the analysis. Interrupted and disturbed launches never count.
     """
 
     def __init__(self, records: Sequence[Record], *, fresh: bool = False) -> None:
-        """If the plan is fresh, earlier results do not count; launches' durations still do."""
+        """The history of records in the order in which they were appended (`Store.records`).
+
+        If the plan is fresh, earlier results do not count; launches' durations still do.
+        """
         self._counting: dict[str, list[Record]] = {}
         self._seconds: dict[_Launches, list[float]] = defaultdict(list)
         self._last_index: dict[str, int] = {}
@@ -89,26 +92,22 @@ class History:
 
 
 def _ends_failed(records: Iterable[Record]) -> bool:
-    finished = [record for record in records if record.status != "interrupted"]
+    finished = [record for record in records if record.status not in WITHOUT_VERDICT]
     return bool(finished) and not _counting(finished)
 
 
 def _counting(records: Iterable[Record]) -> list[Record]:
     """The launches that ended ok after the last failure, and not in its cohort."""
-    finished = sorted(
-        (record for record in records if record.status != "interrupted"),
-        key=lambda record: record.started_at,
-    )
-    failures = [record for record in finished if record.status != "ok"]
+    finished = [record for record in records if record.status not in WITHOUT_VERDICT]
+    failures = [i for i, record in enumerate(finished) if record.status != "ok"]
     if not failures:
         return finished
-    last = failures[-1]
-    later = [record for record in finished if record.started_at > last.started_at]
-    return [record for record in later if _cohort(record) != _cohort(last)]
+    last = finished[failures[-1]]
+    return [one for one in finished[failures[-1] + 1 :] if _cohort(one) != _cohort(last)]
 
 
 def _has_failed(record: Record) -> bool:
-    return record.status not in ("ok", "interrupted")
+    return record.status not in ("ok", *WITHOUT_VERDICT)
 
 
 def _part(record: Record) -> str:

@@ -43,13 +43,13 @@ class Runs(Protocol):
     """The part of the store that planning reads."""
 
     def runs(self) -> list[str]:
-        """The ids of all runs, oldest first."""
+        """The ids of all runs, the one written last at the end."""
 
     def read_plan(self, run_id: str) -> Plan:
         """The plan of a run."""
 
     def records(self) -> list[Record]:
-        """The records of all runs."""
+        """The records of all runs, in the order in which they were appended."""
 
 
 def make_plan(

@@ -23,8 +23,11 @@ def render_report(report: Report) -> None:
     console.print(_frameworks_table(report.frameworks))
     _show_findings(console, report)
     total = len(report.frameworks)
-    console.print(f"Ready: {report.num_usable} of {total} frameworks", markup=False)
-    if report.num_usable:
+    ready = "Not ready: busy;" if report.is_busy else "Ready:"
+    console.print(f"{ready} {report.num_usable} of {total} frameworks", markup=False)
+    if report.is_busy and report.num_usable:
+        console.print("Next:  stop the other load, then dyno doctor", markup=False)
+    elif report.num_usable:
         console.print("Next:  dyno plan", markup=False)
     else:
         console.print("Next:  scripts/setup", markup=False)
@@ -67,7 +70,7 @@ def _remark(report: FrameworkReport) -> str:
 
 
 def _show_findings(console: Console, report: Report) -> None:
-    warnings = [finding for finding in report.findings if finding.severity == "warn"]
+    warnings = [finding for finding in report.findings if finding.severity != "note"]
     if not warnings:
         console.print("ok    nothing seen that would disturb a measurement", markup=False)
     for finding in report.findings:

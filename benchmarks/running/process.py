@@ -10,6 +10,7 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -59,6 +60,8 @@ class Worker:
     def __init__(self, command: Command, guard: Guard) -> None:
         self.mark = command.mark
         self._guard = guard
+        self.was_stopped = False
+        """Whether somebody else stopped and continued the worker between `resume` and `stop`."""
         self._buffer = b""
         to_worker, self._write_fd = os.pipe()
         self._read_fd, from_worker = os.pipe()
@@ -99,10 +102,11 @@ class Worker:
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._buffer:
             remaining_s = deadline - time.monotonic()
+            if self._fill(max(0.0, min(remaining_s, TICK_S))):
+                continue  # even if it is late: we may have been stopped ourselves (Ctrl-Z)
             if remaining_s <= 0:
                 raise WorkerTimeoutError(f"no answer within {timeout_s:g} s")
-            if not self._fill(min(remaining_s, TICK_S)):
-                tick()
+            tick()
         line, self._buffer = self._buffer.split(b"\n", 1)
         try:
             return decode(line)
@@ -127,6 +131,7 @@ class Worker:
 
     def stop(self) -> None:
         """Stop the whole process tree, and return when each of its processes has stopped."""
+        self.was_stopped = _was_continued(self.pid)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while running := [process for process in self.tree() if not _is_halted(process)]:
             if time.monotonic() > deadline:
@@ -141,6 +146,7 @@ class Worker:
         for process in self.tree():
             with suppress(psutil.NoSuchProcess):
                 process.resume()
+        _was_continued(self.pid)  # our own resuming is no news
 
     def tree(self) -> list[psutil.Process]:
         """The worker and its descendants that are alive."""
@@ -203,6 +209,19 @@ class Worker:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
+
+
+def _was_continued(pid: int) -> bool:
+    """Whether our child was stopped and continued since this was asked last.
+
+    Its end is left to `Popen`. False if the system does not say (macOS).
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        return os.waitid(os.P_PID, pid, os.WCONTINUED | os.WNOHANG) is not None
+    except ChildProcessError:
+        return False
 
 
 def _is_halted(process: psutil.Process) -> bool:

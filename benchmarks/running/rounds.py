@@ -107,7 +107,7 @@ def _take_turn(live: SupervisedLaunch, turn: Turn, position: int, num_alive: int
         done, elapsed_ns = live.take_turn(turn)
     except LaunchEndedError:
         return True  # this launch has failed; the others' round still counts
-    conditions = watch.conditions(done)
+    conditions = watch.conditions(done, was_stopped=live.worker.was_stopped)
     live.blocks.append(
         Block(
             round=turn.round,

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from benchmarks.contract.case import Case
 from benchmarks.contract.message import LaunchRequest
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
-from benchmarks.contract.record import SERIAL
+from benchmarks.contract.record import DISTURBED, SERIAL, WITHOUT_VERDICT
 from benchmarks.contract.units import in_gib
 from benchmarks.host.machine import effective_cores, total_memory_bytes
 from benchmarks.planning.catalog import Catalog
@@ -158,8 +158,7 @@ def _run_at_once(cohort: _Cohort, launches: list[LaunchPlan]) -> None:
     cohort.lives = []
     with _recorded(cohort):
         _import(cohort, launches)
-        for _, live in cohort.lives:
-            _prepare(current, live)
+        _prepare_all(cohort)
         ready = [live for _, live in cohort.lives if live.is_alive]
         if ready and not current.stopping.requested:
             rules = current.plan.device_rules[ready[0].launch.settings.device]
@@ -191,7 +190,7 @@ def _record(cohort: _Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None
     record = record_of(current.plan, current.catalog, cohort.plan, launch, live)
     current.store.append(record)
     current.progress.record(record)
-    if record.status not in ("ok", "interrupted"):
+    if record.status not in ("ok", *WITHOUT_VERDICT):
         current.failed.add(launch.case_id)
     shutil.rmtree(live.launch.settings.scratch_folder, ignore_errors=True)
 
@@ -246,6 +245,19 @@ def _started(cohort: _Cohort, launch: LaunchPlan) -> SupervisedLaunch:
     except LaunchEndedError:
         pass
     return live
+
+
+def _prepare_all(cohort: _Cohort) -> None:
+    """Prepare every launch; one that is disturbed is launched once more, as the load may end."""
+    current = cohort.run
+    for launch, live in list(cohort.lives):
+        _prepare(current, live)
+        disturbed = live.failure is not None and live.failure.status == DISTURBED
+        if disturbed and not current.stopping.requested:
+            current.progress.note(f"{launch.case_id}: disturbed, launched again")
+            again = _started(cohort, launch)
+            _await_import(again)
+            _prepare(current, again)
 
 
 def _prepare(current: Run, live: SupervisedLaunch) -> None:

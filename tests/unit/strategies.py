@@ -55,6 +55,7 @@ CHECKED: dict[Any, st.SearchStrategy[Any]] = {
 CHECKED_FIELDS: dict[tuple[Any, str], st.SearchStrategy[Any]] = {
     (Record, "status"): st.sampled_from(STATUSES),
     (Record, "resident"): st.sampled_from(sorted(LAUNCHES_PER_CASE)),
+    (Record, "sequence"): st.none() | st.integers(1, 2**53),
     (Record, "schema_version"): st.just(SCHEMA_VERSION),
 }
 

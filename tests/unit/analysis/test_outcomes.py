@@ -11,10 +11,32 @@ CELL = Cell(CASE, "run", result_key=key_of(CASE))
 
 
 def test_all_launches_that_are_ok_count():
-    records = [record(CASE, 1), record(CASE, 0)]
-    found = outcome(CELL, records)
+    found = outcome(CELL, [record(CASE, 0), record(CASE, 1)])
     assert found.status == "ok"
     assert [r.cohort_id for r in found.records] == ["cohort0", "cohort1"]
+
+
+AHEAD, BACK = "2027-11-01T00:00:00Z", "2026-10-31T23:55:00Z"
+"""A clock that is a year ahead, and one that was set back by minutes."""
+
+
+def test_a_clock_that_was_ahead_does_not_keep_a_failure():
+    found = outcome(CELL, [failed(CASE, 0, "timeout", started_at=AHEAD), record(CASE, 1)])
+    assert (found.status, len(found.records)) == ("ok", 1)
+
+
+def test_a_clock_that_was_set_back_does_not_hide_a_failure():
+    found = outcome(CELL, [record(CASE, 0), failed(CASE, 1, "timeout", started_at=BACK)])
+    assert found.status == "timeout"
+
+
+def test_disturbed_launches_never_count_and_name_a_cell_that_has_no_others():
+    reason = "the fence could not be tested: the machine is too busy"
+    disturbed = failed(CASE, 1, "disturbed", reason=reason)
+    assert len(outcome(CELL, [record(CASE, 0), disturbed]).records) == 1
+    assert outcome(CELL, [failed(CASE, 0), disturbed]).status == "oom_host"
+    alone = outcome(CELL, [disturbed])
+    assert (alone.status, alone.reason, alone.log) == ("disturbed", reason, "run1/logs/1.log")
 
 
 def test_any_failed_launch_makes_the_cell_that_failure():
@@ -25,7 +47,7 @@ def test_any_failed_launch_makes_the_cell_that_failure():
 
 
 def test_the_last_of_several_failures_names_the_cell():
-    found = outcome(CELL, [failed(CASE, 1, "timeout"), failed(CASE, 0, "crashed")])
+    found = outcome(CELL, [failed(CASE, 0, "crashed"), failed(CASE, 1, "timeout")])
     assert found.status == "timeout"
 
 

@@ -69,6 +69,20 @@ def test_no_usable_framework_is_exit_6_and_says_what_to_do(
     assert "scripts/setup" in capsys.readouterr().out
 
 
+def test_a_busy_machine_is_exit_6_by_name_with_numbers_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what = "other processes take 48% of our 2 cores (at most 10% while measuring)"
+    busy = Finding("busy", what, "stop them")
+    report = dataclasses.replace(make_report(READY, MISSING), findings=(busy,))
+    assert run(monkeypatch, report) == 6
+    page = capsys.readouterr().out
+    assert f"busy  {what}\n      -> stop them" in page
+    assert "Not ready: busy; 1 of 2 frameworks" in page
+    assert max(map(len, page.splitlines())) <= 80
+    assert run(monkeypatch, report, "--json") == 6
+
+
 def test_json_is_one_document_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,7 +126,9 @@ def test_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     nothing = argparse.Namespace(frameworks={}, python_path=())
     monkeypatch.setattr(catalog, "discover", lambda _: nothing)
     monkeypatch.setattr(catalog, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(doctor, "WATCHED_S", 0.0)
     report = doctor.examine()
+    assert "foreign_cpu_share" in report.state
     assert report.frameworks == ()
     assert report.machine["num_cores"] >= 1
     assert list(tmp_path.iterdir()) == []

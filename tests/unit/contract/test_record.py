@@ -61,6 +61,8 @@ def test_step_seconds_keep_all_where_most_are_invalid() -> None:
         ({"schema_version": "1"}, "schema_version"),
         ({"surplus": 1}, "surplus"),
         ({"status": "fine"}, "status"),
+        ({"sequence": 0}, "sequence=0: expected an integer of 1 or more"),
+        ({"sequence": "7"}, "sequence='7'"),
         ({"resident": "apart"}, "expected one of together, serial"),
         ({"phases_s": {"build": float("inf")}}, "finite"),
         ({"evidence": {"loss": [float("nan")]}}, "finite"),
@@ -150,7 +152,7 @@ def test_reads_the_records_of_older_schemas(
 def test_defaults_of_older_schemas_hold_for_no_record_of_today() -> None:
     old = old_record("schema_3_first")
     with pytest.raises(ValueError, match="num_products"):
-        record_from_json({**old, "schema_version": SCHEMA_VERSION})
+        record_from_json({**old, "schema_version": SCHEMA_VERSION, "sequence": None})
 
 
 def test_refuses_an_old_record_whose_batch_counted_one_of_several_devices() -> None:

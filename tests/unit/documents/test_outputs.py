@@ -11,6 +11,7 @@ from benchmarks.contract.plan import Cell, Interpreter
 from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.documents.encoding import to_text
 from benchmarks.documents.parity import document as parity_document
+from benchmarks.host import disturbance
 from benchmarks.planning import catalog
 from benchmarks.storage.store import Store
 from tests.fakes import extension as fakes
@@ -97,13 +98,20 @@ def test_ls(printed, tmp_path):
     assert printed("ls", "claims", code=5)["rows"] == []
 
 
-@pytest.mark.usefixtures("resolved")
+@pytest.fixture
+def idle(monkeypatch):
+    """Nothing else runs on this machine."""
+    monkeypatch.setattr(disturbance, "foreign_share", lambda _: 0.0)
+
+
+@pytest.mark.usefixtures("resolved", "idle")
 def test_doctor(printed):
     found = printed("doctor")
     assert {one["name"]: one["usable"] for one in found["frameworks"]}["pytorch"]
     assert found["findings"]
 
 
+@pytest.mark.usefixtures("idle")
 def test_doctor_where_there_is_no_framework(printed, monkeypatch):
     nothing = argparse.Namespace(frameworks={}, python_path=())
     monkeypatch.setattr(catalog, "discover", lambda _: nothing)

@@ -72,6 +72,22 @@ def test_counters_that_must_not_move(counters: Counters, change: Any, flag: str)
     assert watch.conditions(QUIET).flags == (flag,)
 
 
+def test_a_stop_by_somebody_else_is_a_flag_of_its_own(counters: Counters) -> None:
+    assert disturbance.Watch(1).conditions(QUIET, was_stopped=True).flags == ("STOPPED",)
+
+
+@pytest.mark.parametrize("busy_cores", [0.0, 0.5, 2.0])
+def test_foreign_load_is_watched_for_a_while(
+    busy_cores: float, counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(seconds: float) -> None:
+        counters.clock, counters.parent = S, S // 100
+        counters.busy = round(busy_cores * S) + S // 100 + 2 * disturbance.CLOCK_TICK_NS
+
+    monkeypatch.setattr(disturbance.time, "sleep", sleep)
+    assert disturbance.foreign_share(1.0) == pytest.approx(busy_cores / 2)
+
+
 @pytest.mark.parametrize(
     ("done", "flag"),
     [

@@ -6,6 +6,7 @@ GIB = 2**30
 TWO = {"jax": True, "pytorch": True, "tensorflow": False}
 QUIET_MACHINE = {"num_cores": 8, "virtualised": False}
 QUIET_STATE = {
+    "foreign_cpu_share": 0.01,
     "load_average": [0.1, 2.0, 2.0],
     "cpu_pressure_percent": 0.5,
     "governor": "performance",
@@ -59,6 +60,23 @@ def test_warns_of_what_spoils_results_and_says_what_to_do(change: dict, what: st
     assert finding.severity == "warn"
     assert finding.what.startswith(what)
     assert finding.hint
+
+
+def test_a_busy_machine_is_not_ready_and_named_first() -> None:
+    busy = {**QUIET_STATE, "foreign_cpu_share": 0.48, "on_battery": True}
+    found = findings({**QUIET_MACHINE, "num_cores": 2}, busy, lock_holder=None, holders=TWO)
+    assert [finding.severity for finding in found] == ["busy", "warn"]
+    assert found[0].what == "other processes take 48% of our 2 cores (at most 10% while measuring)"
+    assert found[0].hint is not None
+    assert "taskset" in found[0].hint
+
+
+def test_on_many_cores_one_that_is_taken_makes_it_busy() -> None:
+    many = {**QUIET_MACHINE, "num_cores": 64}
+    for share, severities in ((0.01, []), (0.02, ["busy"])):
+        state = {**QUIET_STATE, "foreign_cpu_share": share}
+        found = findings(many, state, lock_holder=None, holders=TWO)
+        assert [finding.severity for finding in found] == severities
 
 
 def test_notes_come_after_warnings() -> None:

@@ -216,3 +216,31 @@ def await_count(mark: set[str], count: int) -> None:
     while len(marked_processes(mark)) != count:
         assert time.monotonic() < deadline, marked_processes(mark)
         time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not tell a parent")
+def test_a_stop_by_somebody_else_is_seen_and_our_own_is_not(guard: Guard, tmp_path: Path) -> None:
+    worker = start("say('ready'); time.sleep(60)", guard, tmp_path)
+    hear(worker)
+    for stopped_by_others in (False, True, False):
+        worker.stop()
+        worker.resume()
+        if stopped_by_others:
+            os.kill(worker.pid, signal.SIGSTOP)
+            while psutil.Process(worker.pid).status() != psutil.STATUS_STOPPED:
+                time.sleep(0.001)
+            os.kill(worker.pid, signal.SIGCONT)
+        worker.stop()
+        assert worker.was_stopped is stopped_by_others
+    worker.end(grace_s=0.0)
+
+
+def test_an_answer_that_was_sent_in_time_is_read_however_late(guard: Guard, tmp_path: Path) -> None:
+    script = "say('ready'); hear(); say('done'); os.kill(os.getpid(), signal.SIGSTOP)"
+    worker = start(script, guard, tmp_path)
+    hear(worker)
+    worker.send(Finish())
+    while psutil.Process(worker.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.001)
+    assert hear(worker, 0.0) == Phase("done")  # as after a Ctrl-Z that outlasted the limit
+    worker.end(grace_s=0.0)

@@ -151,3 +151,34 @@ def test_where_a_serial_launch_fails_the_other_case_is_launched_once(
     monkeypatch: pytest.MonkeyPatch, failing: str, launched: list[str]
 ) -> None:
     assert runs_of(SERIAL, monkeypatch, failing=failing)[4:] == [[one] for one in launched]
+
+
+@pytest.mark.parametrize(
+    ("endings", "num_launches"),
+    [(["ok"], 1), (["disturbed", "ok"], 2), (["disturbed", "disturbed"], 2), (["crashed"], 1)],
+)
+def test_a_disturbed_launch_is_launched_once_more(
+    endings: list[str], num_launches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    left = iter(endings)
+
+    def started(cohort: Any, launch: Any) -> Any:
+        cohort.lives.append((launch, SimpleNamespace(failure=None)))
+        return cohort.lives[-1][1]
+
+    def prepare(current: Any, live: Any) -> None:
+        status = next(left)
+        live.failure = None if status == "ok" else SimpleNamespace(status=status)
+
+    current = SimpleNamespace(
+        stopping=SimpleNamespace(requested=False), progress=SimpleNamespace(note=told.append)
+    )
+    cohort: Any = SimpleNamespace(run=current, lives=[])
+    started(cohort, SimpleNamespace(case_id="resnet50"))
+    monkeypatch.setattr(runner, "_started", started)
+    monkeypatch.setattr(runner, "_await_import", lambda live: None)
+    monkeypatch.setattr(runner, "_prepare", prepare)
+    runner._prepare_all(cohort)
+    assert len(cohort.lives) == num_launches
+    assert told == ["resnet50: disturbed, launched again"] * (num_launches - 1)

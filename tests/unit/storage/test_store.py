@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -31,13 +32,60 @@ def test_an_absent_store_has_no_runs(tmp_path: Path) -> None:
     assert Store(tmp_path / "absent").records() == []
 
 
-def test_lists_runs_oldest_first_whatever_the_order_of_creation(
+AHEAD_RUN_ID = "20271121-080000-quick-000000"
+"""Made while the clock was a year ahead."""
+
+
+def test_the_last_run_is_the_one_whose_plan_was_written_last(
     store: Store, make_plan: MakePlan
 ) -> None:
+    store.create_run(make_plan(AHEAD_RUN_ID))
     store.create_run(make_plan(LATER_RUN_ID))
+    (store.folder / "20281121-100000-no-plan").mkdir()
+    assert store.runs() == [RUN_ID, AHEAD_RUN_ID, LATER_RUN_ID]
+    store.create_run(make_plan())
+    assert store.runs() == [AHEAD_RUN_ID, LATER_RUN_ID, RUN_ID]
+
+
+@pytest.mark.parametrize("content", [None, "", "-1", "one", "9" * 40])
+def test_runs_of_an_older_store_come_first_by_name(
+    content: str | None, store: Store, make_plan: MakePlan
+) -> None:
     store.create_run(make_plan("20251121-080000-quick-000000"))
-    (store.folder / "20261121-100000-no-plan").mkdir()
-    assert store.runs() == ["20251121-080000-quick-000000", RUN_ID, LATER_RUN_ID]
+    store.create_run(make_plan(AHEAD_RUN_ID))
+    for name in ("20251121-080000-quick-000000", AHEAD_RUN_ID):
+        file = store.folder / name / "sequence"
+        file.unlink() if content is None else file.write_text(content)
+    assert store.runs() == ["20251121-080000-quick-000000", AHEAD_RUN_ID, RUN_ID]
+
+
+def test_records_come_in_the_order_of_appending_whatever_the_clock_says(
+    store: Store, make_plan: MakePlan, make_record: MakeRecord
+) -> None:
+    store.create_run(make_plan(AHEAD_RUN_ID))
+    store.append(make_record(0, AHEAD_RUN_ID, started_at="2027-11-21T08:00:00Z"))
+    store.append(make_record(1, started_at="2026-11-21T08:00:00Z"))
+    again = Store(store.folder)  # another process
+    again.append(make_record(2, AHEAD_RUN_ID, started_at="2026-11-21T07:55:00Z"))
+    found = [(record.launch_id, record.sequence) for record in store.records()]
+    assert found == [("launch-0", 1), ("launch-1", 2), ("launch-2", 3)]
+
+
+def test_records_without_a_number_come_first_by_their_clock_within_a_run_as_appended(
+    store: Store, make_plan: MakePlan, make_record: MakeRecord
+) -> None:
+    store.create_run(make_plan(AHEAD_RUN_ID))
+    for run_id, index, time in (
+        (RUN_ID, 0, "2026-11-21T08:00:00Z"),
+        (RUN_ID, 1, "2026-11-21T07:55:00Z"),  # the clock was set back
+        (AHEAD_RUN_ID, 2, "2027-11-21T08:00:00Z"),
+    ):
+        older = {**make_record(index, run_id, started_at=time).to_json(), "schema_version": 4}
+        del older["sequence"]
+        frames.append(store.folder / run_id / "records.jsonl", frames.encode(older))
+    store.append(make_record(3))
+    found = [(record.launch_id, record.sequence) for record in store.records()]
+    assert found == [("launch-0", None), ("launch-1", None), ("launch-2", None), ("launch-3", 1)]
 
 
 def test_reads_back_the_plan(store: Store, make_plan: MakePlan) -> None:
@@ -51,7 +99,7 @@ def test_creating_a_run_again_replaces_its_plan_and_keeps_its_records(
     store.create_run(make_plan(suite="documents"))
     assert store.read_plan(RUN_ID).suite == "documents"
     assert len(store.records(RUN_ID)) == 1
-    assert sorted(os.listdir(store.folder / RUN_ID)) == ["plan.json", "records.jsonl"]
+    assert sorted(os.listdir(store.folder / RUN_ID)) == ["plan.json", "records.jsonl", "sequence"]
 
 
 def test_a_plan_that_cannot_be_written_leaves_the_one_before(
@@ -65,7 +113,7 @@ def test_a_plan_that_cannot_be_written_leaves_the_one_before(
         with pytest.raises(StoreError, match="No space left on device"):
             store.create_run(make_plan(suite="documents"))
     assert store.read_plan(RUN_ID).suite == "quick"
-    assert os.listdir(store.folder / RUN_ID) == ["plan.json"]
+    assert sorted(os.listdir(store.folder / RUN_ID)) == ["plan.json", "sequence"]
 
 
 def test_reads_back_records_in_order_of_one_run_or_of_all(
@@ -77,8 +125,9 @@ def test_reads_back_records_in_order_of_one_run_or_of_all(
     own = [make_record(0), make_record(1, status="oom_host", reason="killed", phase="build")]
     for record in own:
         store.append(record)
+    own = [dataclasses.replace(record, sequence=2 + i) for i, record in enumerate(own)]
     assert store.records(RUN_ID) == own
-    assert store.records() == [*own, later]
+    assert store.records() == [dataclasses.replace(later, sequence=1), *own]
 
 
 def test_refuses_a_record_that_could_not_be_read_back(
