@@ -82,7 +82,7 @@ def adam_mistakes(trace: Trace) -> list[Adam]:
     found = [
         replace(
             right,
-            name="Adam's bias correction is one step late: step 1 is corrected as step 2",
+            name="Adam's bias correction is one step ahead: step 1 is corrected as step 2",
             first_correction=1 - first**2,
             second_correction=1 - second**2,
         ),

@@ -128,7 +128,7 @@ def _factor_text(trace: Trace, factor: float) -> str:
     momentum = trace.spec.hyperparameters.get("momentum", math.nan)
     if abs(factor - 1 - momentum) < 1e-3:
         return f"Nesterov's momentum: the update is {factor:.4g} = 1 + momentum times plain SGD's"
-    return f"learning rate: the update is {factor:.4g} times the expected one"
+    return f"learning rate: the weights move {factor:.4g} times as far as they should"
 
 
 def _other_beta2(trace: Trace, ratio: float) -> Iterator[str]:

@@ -376,7 +376,7 @@ def jax_softmax_in_bf16(implementation: Any) -> None:
     replace_in_copy(network, "nn", softmax=softmax)
 
 
-def pytorch_late_correction(implementation: Any) -> None:
+def pytorch_correction_ahead(implementation: Any) -> None:
     """Adam's count of steps begins at 1."""
     import torch
 
@@ -396,7 +396,7 @@ def pytorch_late_correction(implementation: Any) -> None:
     replace_in(implementation.DecoderTraining, _fresh_optimizer=fresh)
 
 
-def jax_late_correction(implementation: Any) -> None:
+def jax_correction_ahead(implementation: Any) -> None:
     import optax
 
     own = implementation.optax.adamw

@@ -91,7 +91,7 @@ def test_an_equal_step_has_no_causes(initial):
         ({"epsilon": 1e-7}, "update", "Adam's epsilon is 1e-07 in place of 1e-05"),
         ({"beta2": 0.999}, "second_moment", "beta2 of Adam: its second moment is 0.02 times"),
         ({"beta1": 0.8}, "gradient", "every gradient is 2 times the expected one: beta1 of Adam"),
-        ({"learning_rate": 2e-3}, "update", "learning rate: the update is 2 times"),
+        ({"learning_rate": 2e-3}, "update", "learning rate: the weights move 2 times"),
         (
             {"decayed": lambda name: True},
             "update",

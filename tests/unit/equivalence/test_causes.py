@@ -171,7 +171,7 @@ FAULTS = {
     "the gradient of stage1/block1/conv1/kernel is 1.01 times": scaled(
         "stage1/block1/conv1/kernel", 1.01
     ),
-    "learning rate: the update is 2 times": set_to(rate=2 * RATE),
+    "learning rate: the weights move 2 times": set_to(rate=2 * RATE),
     "Nesterov's momentum: the update is 1.9 = 1 + momentum times": set_to(rate=1.9 * RATE),
     "the step does not update stem/conv/kernel": set_to(rate=0.0),
 }
