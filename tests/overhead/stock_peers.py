@@ -23,6 +23,7 @@ import math
 import random
 import signal
 import statistics
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     args = parser.parse_intermixed_args()
     given = {one.partition("=")[0]: one for one in (*DEFAULT_AXES, *args.arguments) if "=" in one}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the processes that are stopped
     names = [args.base, *(one for one in args.arguments if "=" not in one)]
     options = Options(args.launches, args.rounds, args.block_s, args.clock)
     with tempfile.TemporaryDirectory() as folder:
