@@ -10,7 +10,7 @@ Shapes: B batch, H height, W width, C channels in, D channels out.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Callable
 
@@ -24,11 +24,10 @@ from benchmarks.contract.framework import Framework
 from benchmarks.contract.program import Arrays, Effective, Problem
 from benchmarks.frameworks.pytorch.adapter import TORCH_DEVICES, dtype_name
 from workloads.resnet50 import network as resnet50
-from workloads.resnet50.pytorch import network
-from workloads.resnet50.pytorch.products import ProductConvolution
+from workloads.resnet50.pytorch import network, products
 
 IMPLEMENTS = {"resnet50_train"}
-TUNED = {"resnet50_train": "convolutions with outputs up to 8 px as matmuls"}
+TUNED = {"resnet50_train": "convolutions with outputs up to 4 px as matmuls, SGD in memory order"}
 TUNED_ON = {"resnet50_train": {"cpu"}}
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -45,7 +44,7 @@ def convolution_class(*, device: str, precision: str, is_tuned: bool) -> type[nn
     """Torch's convolution, or the tuned one; both rounded for bf16 on a CPU without bf16 units."""
     is_emulated = network.emulates_bf16(device=device, precision=precision)
     if is_tuned:
-        return RoundedProductConvolution if is_emulated else ProductConvolution
+        return RoundedProductConvolution if is_emulated else products.ProductConvolution
     return RoundedConvolution if is_emulated else nn.Conv2d
 
 
@@ -65,7 +64,7 @@ class RoundedConvolution(nn.Conv2d):  # type: ignore[misc]  # torch is untyped h
         return y_BDHW.bfloat16()
 
 
-class RoundedProductConvolution(RoundedConvolution, ProductConvolution):
+class RoundedProductConvolution(RoundedConvolution, products.ProductConvolution):
     """The same, computed as matmuls if its output is small."""
 
 
@@ -118,6 +117,7 @@ class ResNet50Training:
         self._memory_format = network.memory_format(device=device, precision=way.precision)
         self._model = self._empty_model(problem)
         self._tensors = canonical(self._model)
+        self._updated = dict(self._parameters(is_tuned=way.recipe == RECIPE_TUNED))
         self._optimizer = self._fresh_optimizer()
         self._scaler = self._fresh_scaler()
         self._compute_loss = self._loss_of
@@ -146,6 +146,7 @@ class ResNet50Training:
         self._optimizer.zero_grad(set_to_none=True)  # before the forward: it frees the gradients
         loss = self._compute_loss(images_BCHW, labels_B)
         self._scaler.scale(loss).backward()
+        self._hand_over_gradients()
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._loss = loss.detach()
@@ -159,7 +160,8 @@ class ResNet50Training:
             if resnet50.is_statistic(name):
                 arrays[f"statistics/{name}"] = self._framework.get(tensor)
                 continue
-            momentum = self._optimizer.state[tensor]["momentum_buffer"]
+            momentum = self._optimizer.state[self._updated[name]]["momentum_buffer"]
+            momentum = products.as_kernel(momentum, tensor)
             arrays[f"weights/{name}"] = _to_canonical_layout(self._framework.get(tensor))
             arrays[f"optimizer/{name}"] = _to_canonical_layout(self._framework.get(momentum))
         return arrays
@@ -213,10 +215,25 @@ class ResNet50Training:
         model.to(dtype=self._dtype, memory_format=self._memory_format)
         return model
 
+    def _parameters(self, *, is_tuned: bool) -> Iterator[tuple[str, torch.Tensor]]:
+        """The parameters as the optimizer updates them; tuned, in the order of their memory."""
+        for name, tensor in self._tensors.items():
+            if resnet50.is_statistic(name):
+                continue
+            dense = products.in_memory_order(tensor.detach()) if is_tuned else tensor
+            yield name, tensor if dense.shape == tensor.shape else nn.Parameter(dense)
+
+    def _hand_over_gradients(self) -> None:
+        """Give the optimizer the gradients of parameters that it updates by another tensor."""
+        for name, updated in self._updated.items():
+            tensor = self._tensors[name]
+            if updated is not tensor:
+                updated.grad = products.in_memory_order(tensor.grad)
+                tensor.grad = None
+
     def _fresh_optimizer(self) -> torch.optim.Optimizer:
-        names = [name for name in self._tensors if not resnet50.is_statistic(name)]
-        decayed = [self._tensors[name] for name in names if resnet50.is_decayed(name)]
-        others = [self._tensors[name] for name in names if not resnet50.is_decayed(name)]
+        decayed = [one for name, one in self._updated.items() if resnet50.is_decayed(name)]
+        others = [one for name, one in self._updated.items() if not resnet50.is_decayed(name)]
         return torch.optim.SGD(
             [
                 {"params": decayed, "weight_decay": self._hyperparameters["weight_decay"]},
