@@ -93,8 +93,8 @@ class Capabilities:
     """Whether it can compute the oracle, in float64 on the CPU: it must be fast enough, and
     independent of the other frameworks that do (not a layer on one of them)."""
     has_own_clock: bool = False
-    """Whether its times are simulated, as those of fakes for tests: they are then not held against
-    the clock of the process that measures, and its rows say so."""
+    """Whether its times are simulated, as those of the fakes of our tests: they are then not held
+    against the clock of the process that measures."""
     unsupported: tuple[Unsupported, ...] = ()
     import_variables: tuple[tuple[str, str], ...] = ()
     """Environment variables that must be set for every import, also by a probe: they keep the

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Raised by every change to the timed code; results of different versions are not comparable."""
 
 NUM_FIRST_STEPS = 3
