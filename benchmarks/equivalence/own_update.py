@@ -31,6 +31,8 @@ MAX_ELEMENTS = 2**17
 MAX_TOTAL = 2**28
 """If the parameters have more elements, only every 8th tensor is fetched."""
 ONE_OF = 8
+LARGE = 1e-2
+"""Relative error of second moments that no rounding causes."""
 EXPLAINED = 0.1
 """Largest share of a difference that a cause may leave unexplained."""
 
@@ -183,6 +185,9 @@ def gradients(optimizer: Optimizer, before: States, after: States) -> dict[str, 
 
 def update_causes(optimizer: Optimizer, before: States, after: States, *, number: int) -> list[str]:
     """The mistakes that explain an update which does not follow from its moments."""
+    errors = own_errors(optimizer, before, after, number=number)
+    if global_error(errors.second_moments) > LARGE:
+        return ["the second moment does not follow from its gradients: another beta2"]
     made = made_changes(before, after)
     expected = changes(optimizer, before, after, number=number)
     still = [name for name, change in made.items() if not change.any() and expected[name].any()]

@@ -20,6 +20,8 @@ TURN_NS, REQUEST_NS = 5_000_000, 300_000
 """What a turn, and each request in it, may take beside: messages, and work between the clocks."""
 MAX_SHARE = 1.02
 """Largest share of the turn that they may take at all: the rest is for the two clocks."""
+SHORT = 4
+"""A turn of less than this many times TURN_NS is too short to count threads in."""
 SPARE_THREADS = 0.5
 """Threads beyond those asked for that may have work on average."""
 
@@ -70,8 +72,12 @@ def wrong_durations(blocks: Sequence[Block], *, prepares: bool) -> str | None:
 
 def too_many_threads(blocks: Sequence[Block], *, num_threads: int) -> str | None:
     """How many threads had work on average, if these are more than were asked for."""
-    seen = [block for block in _undisturbed(blocks) if block.runnable_ns is not None]
-    elapsed_ns = sum(_elapsed_ns(block) for block in seen)
+    seen = [
+        block
+        for block in _undisturbed(blocks)
+        if block.runnable_ns is not None and _elapsed_ns(block) >= SHORT * TURN_NS
+    ]
+    elapsed_ns = sum(_elapsed_ns(block) + TURN_NS for block in seen)
     if not elapsed_ns:
         return None
     num_busy = sum(block.runnable_ns or 0 for block in seen) / elapsed_ns

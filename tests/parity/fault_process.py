@@ -71,7 +71,7 @@ PROTOCOL = MeasuringProtocol(
     percentiles=[],
     min_warmup_steps=16,
     min_warmup_s=0.0,
-    max_warmup_s=1.0,
+    max_warmup_s=0.1,
     warmup_window=2,
 )
 """The shortest in which faults that begin after 15 steps, or in the fifth sequence, have begun."""

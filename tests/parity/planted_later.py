@@ -90,10 +90,12 @@ def write(program: Any, framework: str, changed: dict[str, np.ndarray]) -> None:
     import optax
     from flax import traverse_util
 
+    from workloads.resnet50.jax.training import _path
+
     state = program._state
     for group in ("weights", "optimizer"):
         own = {
-            name.partition("/")[2]: jax.numpy.asarray(array, jax.numpy.float32)
+            _path(name.partition("/")[2]): jax.numpy.asarray(array, jax.numpy.float32)
             for name, array in changed.items()
             if name.startswith(group)
         }
@@ -102,8 +104,7 @@ def write(program: Any, framework: str, changed: dict[str, np.ndarray]) -> None:
         old = state.parameters
         if group == "optimizer":
             old = optax.tree.get(state.optimizer, "trace")
-        flat = {**traverse_util.flatten_dict(old, sep="/"), **own}
-        new = traverse_util.unflatten_dict(flat, sep="/")
+        new = traverse_util.unflatten_dict({**traverse_util.flatten_dict(old), **own})
         if group == "weights":
             state = state._replace(parameters=new)
         else:

@@ -110,7 +110,7 @@ def prove_first_step(
         checks,
         oracle=oracle.identity,
         first_difference=first_difference(errors, tolerance),
-        causes=own.causes or likely_causes(trace),
+        causes=likely_causes(trace) or own.causes,
     )
 
 
