@@ -185,9 +185,6 @@ def gradients(optimizer: Optimizer, before: States, after: States) -> dict[str, 
 
 def update_causes(optimizer: Optimizer, before: States, after: States, *, number: int) -> list[str]:
     """The mistakes that explain an update which does not follow from its moments."""
-    errors = own_errors(optimizer, before, after, number=number)
-    if global_error(errors.second_moments) > LARGE:
-        return ["the second moment does not follow from its gradients: another beta2"]
     made = made_changes(before, after)
     expected = changes(optimizer, before, after, number=number)
     still = [name for name, change in made.items() if not change.any() and expected[name].any()]
@@ -195,6 +192,9 @@ def update_causes(optimizer: Optimizer, before: States, after: States, *, number
     if is_idle and number > 1:
         what = "nothing" if len(still) == len(before) else "the weights and not the moments"
         return [f"a step changes {what}: its work is left out"]
+    errors = own_errors(optimizer, before, after, number=number)
+    if global_error(errors.second_moments) > LARGE:
+        return ["the second moment does not follow from its gradients: another beta2"]
     if still:
         return [_unmoved(still, before)]
     error = distance(made, expected)
