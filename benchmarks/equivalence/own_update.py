@@ -31,7 +31,7 @@ MAX_ELEMENTS = 2**17
 MAX_TOTAL = 2**28
 """If the parameters have more elements, only every 8th tensor is fetched."""
 ONE_OF = 8
-LARGE = 1e-2
+LARGE = 5e-2
 """Relative error of second moments that no rounding causes."""
 EXPLAINED = 0.1
 """Largest share of a difference that a cause may leave unexplained."""

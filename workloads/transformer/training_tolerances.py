@@ -7,7 +7,7 @@ rounding and are similar in every framework, so that the tolerances are tight.
 OF_LATER_STEPS = {
     # A program against itself (equivalence.own_update, worker.tasks.training.continuation), beyond
     # what the rounding of stored weights and moments explains: 24 proofs in fp32 and bf16 were off
-    # by less than 1e-5, their second moments by 2.6e-7, in bf16_pure by 1e-2.
+    # by less than 1e-5, their second moments by 2.6e-7.
     "own_update": 1e-4,
     "own_update_tensor": 4e-4,
     "own_second_moment": 1e-3,
@@ -112,3 +112,5 @@ AGAINST_THE_ORACLE = {
 }
 
 TOLERANCES = {name: {**own, **OF_LATER_STEPS} for name, own in AGAINST_THE_ORACLE.items()}
+# Moments that are stored in bf16: ten times the worst of 10 proofs, 3.6e-3.
+TOLERANCES["bf16_pure"]["own_second_moment"] = 4e-2
