@@ -183,7 +183,9 @@ def gradients(optimizer: Optimizer, before: States, after: States) -> dict[str, 
     return {name: optimizer.gradient(name, before[name], after[name]) for name in before}
 
 
-def update_causes(optimizer: Optimizer, before: States, after: States, *, number: int) -> list[str]:
+def causes_of_update(
+    optimizer: Optimizer, before: States, after: States, *, number: int
+) -> list[str]:
     """The mistakes that explain an update which does not follow from its moments."""
     made = made_changes(before, after)
     expected = changes(optimizer, before, after, number=number)

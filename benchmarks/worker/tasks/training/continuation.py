@@ -27,6 +27,7 @@ from benchmarks.equivalence.own_update import (
     Sample,
     States,
     beyond,
+    causes_of_update,
     common_factor,
     distance,
     gradient_rounding,
@@ -35,7 +36,6 @@ from benchmarks.equivalence.own_update import (
     own_checks,
     own_errors,
     sample_of,
-    update_causes,
 )
 from benchmarks.equivalence.verdict import judge
 from benchmarks.worker.context import LaunchContext, LaunchFailedError
@@ -183,7 +183,7 @@ class _Proof:
             for one in found:
                 worst[one.name] = max(worst.get(one.name, one), one, key=_size)
             if first_failure(found) is not None and not causes:
-                causes = update_causes(self._optimizer, before, after, number=number)
+                causes = causes_of_update(self._optimizer, before, after, number=number)
         return list(worst.values()), causes
 
     def _batches_from(self, done: Continued) -> list[Batch]:

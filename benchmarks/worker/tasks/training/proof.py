@@ -30,10 +30,10 @@ from benchmarks.equivalence.checks import (
 from benchmarks.equivalence.norms import in_blocks, relative
 from benchmarks.equivalence.own_update import (
     States,
+    causes_of_update,
     own_checks,
     own_errors,
     sample_of,
-    update_causes,
 )
 from benchmarks.equivalence.trace import NO_SUSPECTS, Suspects, Trace
 from benchmarks.equivalence.verdict import judge
@@ -140,7 +140,7 @@ def own_step(
     checks = list(own_checks(own_errors(optimizer, before, after, number=number), tolerance))
     if first_failure(checks) is None:
         return OwnStep(checks, [])
-    return OwnStep(checks, update_causes(optimizer, before, after, number=number))
+    return OwnStep(checks, causes_of_update(optimizer, before, after, number=number))
 
 
 def unproven_step(
