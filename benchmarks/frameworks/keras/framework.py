@@ -121,6 +121,12 @@ class KerasFramework(ABC):
         del images
         return LAYOUTS[part.layers[-1].data_format]
 
+    def sgd(self, *, decay: float, is_decayed: Sequence[bool], **options: Any) -> Any:
+        """The SGD of `benchmarks.frameworks.keras.model`, in the backend's fastest variant."""
+        from benchmarks.frameworks.keras.model import SGD
+
+        return SGD(decay=decay, is_decayed=is_decayed, **options)
+
     def adamw(self, constants: Mapping[str, float], *, is_decayed: Sequence[bool]) -> Any:
         """The AdamW of `benchmarks.frameworks.keras.model`, in the backend's fastest variant."""
         from benchmarks.frameworks.keras.model import AdamW

@@ -1,4 +1,4 @@
-"""Keras's own part on any backend: its settings, a model that logs each step's loss, and AdamW.
+"""Keras's own part on any backend: its settings, a model that tells each loss, and optimizers.
 
 It imports keras, whose backend must be set in the environment before, and no other framework.
 """
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from benchmarks.frameworks.keras import LAST_LOSS
@@ -104,6 +105,58 @@ class TrainedModel(keras.Model):
         loss = self.loss(y, y_pred, sample_weight)
         self.last_loss.update_state(loss)
         return ops.sum([loss, *self.losses])
+
+
+class SGD(keras.optimizers.SGD):
+    """Keras's SGD, with decayed weights added to the gradients, so that decay is in the momentum.
+
+    The `weight_decay` of Keras's optimizers shrinks the weights without going through the momentum
+    (https://keras.io/api/optimizers/sgd/), and a layer's L2 penalty, with the same gradients, takes
+    further passes over the weights: 0.92 of the ResNet-50 step without them (small, batch 8,
+    TensorFlow on two Zen 4 cores).
+
+    Args:
+        decay: factor of the weights that is added to their gradients.
+        is_decayed: for each variable, in the order of `build`, whether it decays.
+        apply_momentum: the backend's operation that updates a variable and its velocity at once, if
+            it has one; it takes both, the gradient, the rate and the momentum.
+        options: those of `keras.optimizers.SGD`.
+    """
+
+    def __init__(
+        self,
+        *,
+        decay: float,
+        is_decayed: Sequence[bool],
+        apply_momentum: Callable[..., None] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self._decay = np.float64(decay)  # a Python number would be a float32 in TensorFlow
+        self._is_decayed = tuple(is_decayed)
+        self._apply_momentum = apply_momentum
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable and its velocity; not called on torch, where Keras updates lists."""
+        if self._apply_momentum is None:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        velocity = self.momentums[self._get_variable_index(variable)]
+        rate, momentum = (ops.cast(one, variable.dtype) for one in (learning_rate, self.momentum))
+        self._apply_momentum(variable, velocity.value, gradient, rate=rate, momentum=momentum)
+
+    def _backend_update_step(
+        self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
+    ) -> None:
+        """Decay, then update every variable as Keras does on this backend."""
+        pairs = zip(grads, trainable_variables, strict=True)
+        decayed = [self._with_decay(gradient, variable) for gradient, variable in pairs]
+        super()._backend_update_step(decayed, trainable_variables, learning_rate)
+
+    def _with_decay(self, gradient: Any, variable: Any) -> Any:
+        if not self._is_decayed[self._get_variable_index(variable)]:
+            return gradient
+        return gradient + ops.cast(self._decay, variable.dtype) * variable.value
 
 
 class Factors(NamedTuple):

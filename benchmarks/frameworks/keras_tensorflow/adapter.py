@@ -5,6 +5,7 @@ It imports tensorflow, the contract and the part that Keras's frameworks share.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -31,11 +32,28 @@ class Adapter(KerasFramework):
         del shape, dtype
         return None
 
+    def sgd(self, *, decay: float, is_decayed: Sequence[bool], **options: Any) -> Any:
+        """SGD that updates a variable and its velocity in one pass over memory."""
+        fused = {"apply_momentum": _apply_momentum}
+        return super().sgd(decay=decay, is_decayed=is_decayed, **fused, **options)
+
     def _training(self, model: Any) -> Training:
         return TensorFlowTraining(model)
 
     def _inference(self, model: Any) -> Inference:
         return TensorFlowInference(model)
+
+
+def _apply_momentum(
+    variable: Any, velocity: Any, gradient: Any, *, rate: Any, momentum: Any
+) -> None:
+    """Velocity = momentum * velocity - rate * gradient, variable += velocity; all of one dtype.
+
+    https://www.tensorflow.org/api_docs/python/tf/raw_ops/ResourceApplyKerasMomentum
+    """
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=variable.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=momentum
+    )
 
 
 class TensorFlowInference:

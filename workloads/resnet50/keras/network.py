@@ -32,8 +32,6 @@ class Recipe:
     epsilon: float
     image_format: str
     """Keras's data format of images."""
-    decay: float | None = None
-    """Weight decay; None for inference."""
     share: float = 0.0
     """Weight of the new batch in the running statistics; 0 for inference, which keeps them."""
 
@@ -64,7 +62,6 @@ class Recipe:
             data_format=self.image_format,
             use_bias=False,
             kernel_initializer="zeros",  # `load` sets the weights: draw none
-            kernel_regularizer=self.penalty(),
             name=layer_name(conv.name),
         )(x_BHWC)
         return layers.BatchNormalization(
@@ -73,15 +70,6 @@ class Recipe:
             epsilon=self.epsilon,
             name=layer_name(f"{conv.name}/bn"),
         )(x_BHWD)
-
-    def penalty(self) -> Any:
-        """The penalty on a kernel whose gradient is decay * kernel.
-
-        The optimizer's own `weight_decay` differs: it shrinks the weights without going through
-        the momentum, https://keras.io/api/optimizers/sgd/. An optimizer that adds the decayed
-        weights to the gradients was no faster than this penalty on any backend.
-        """
-        return None if self.decay is None else keras.regularizers.L2(self.decay / 2)
 
 
 def model_of(
@@ -105,7 +93,6 @@ def model_of(
     head = layers.Dense(
         network.num_classes,
         kernel_initializer="zeros",
-        kernel_regularizer=recipe.penalty(),
         name="head",
     )
     logits_BV = layers.Activation("linear", dtype=wide, name="logits")(head(average(x_BHWC)))

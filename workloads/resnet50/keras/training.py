@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -48,7 +48,6 @@ class ResNet50Training:
         self._batch_size = work.batch_size
         self._network = resnet50.network(problem.parameters)
         recipe = Recipe(
-            decay=constants["weight_decay"],
             epsilon=constants["batch_norm_epsilon"],
             share=constants["batch_norm_momentum"],
             image_format=keras.config.image_data_format(),
@@ -58,7 +57,21 @@ class ResNet50Training:
             recipe = dataclasses.replace(recipe, convolution=product)
         self._model = model_of(self._network, recipe, batch_size=work.batch_size, kind=TrainedModel)
         self._variables = canonical_variables(self._model, self._network)
-        self._optimizer = _optimizer(constants, LOSS_SCALES.get(problem.case.way.precision))
+        names = {id(variable): name for name, variable in self._variables.items()}
+        is_decayed = [
+            resnet50.is_decayed(names[id(variable)]) for variable in self._model.trainable_variables
+        ]
+        # NumPy's numbers, because TensorFlow treats a Python number as float32.
+        rate, momentum = (np.float64(constants[name]) for name in ("learning_rate", "momentum"))
+        self._optimizer = framework.sgd(
+            decay=constants["weight_decay"],
+            is_decayed=is_decayed,
+            # A function keeps the rate constant: a number would become a variable, which torch's
+            # update fetches from the device in each step.
+            learning_rate=lambda: rate,
+            momentum=momentum,
+            loss_scale_factor=LOSS_SCALES.get(problem.case.way.precision),
+        )
         self._training = framework.training(
             self._model,
             optimizer=self._optimizer,
@@ -147,18 +160,3 @@ class ResNet50Training:
         kept = (1 - self._constants["batch_norm_momentum"]) ** num_steps
         remainder_D = self._initial[f"{conv.name}/bn/variance"] * kept
         return remainder_D + (variance_D - remainder_D) * (num_samples / (num_samples - 1))
-
-
-def _optimizer(constants: Mapping[str, float], loss_scale: float | None) -> Any:
-    """SGD with momentum; weight decay comes from the kernels' penalties.
-
-    The constants are NumPy's, because TensorFlow treats a Python number as float32.
-    """
-    rate, momentum = (np.float64(constants[name]) for name in ("learning_rate", "momentum"))
-    return keras.optimizers.SGD(
-        # A function keeps the rate constant: a number would become a variable, which torch's update
-        # fetches from the device in each step.
-        learning_rate=lambda: rate,
-        momentum=momentum,
-        loss_scale_factor=loss_scale,
-    )
