@@ -88,6 +88,8 @@ class CellSummary:
     """The latency of its requests; None in training, and if nothing was timed."""
     rewrites: str | None = None
     """The operations that it rewrites, if its recipe is tuned."""
+    has_own_clock: bool = False
+    """Whether its times are its framework's word alone: no other clock confirmed them."""
 
 
 def measure(outcome: Outcome, launches: pd.DataFrame, metrics: Sequence[Metric]) -> Measured | None:

@@ -186,6 +186,7 @@ def _cells(
                 grade_reason=reason_for_f(basis) if basis and outcome.is_ok else None,
                 latency=latency_of(outcome.launches(), plan.protocol.percentiles),
                 rewrites=outcome.cell.rewrites,
+                has_own_clock=outcome.cell.has_own_clock,
             )
         )
     return tuple(cells)

@@ -47,6 +47,8 @@ class Cell:
     """How its mathematics differs from the workload's; if it does, the case is not compared."""
     rewrites: str | None = None
     """The operations that it rewrites, if its recipe is tuned."""
+    has_own_clock: bool = False
+    """Whether its times are its framework's word alone (`Capabilities.has_own_clock`)."""
 
 
 @dataclass(frozen=True)

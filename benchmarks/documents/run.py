@@ -107,6 +107,8 @@ class RunCell(Axes):
     parity_reason: str | None
     rewrites: str | None
     """The operations that a tuned case rewrites; null for an idiomatic one."""
+    has_own_clock: bool
+    """Whether the times are the framework's word alone, as those of a simulation."""
     effective: Mapping[str, str]
     percentiles: Mapping[str, float | bool | None] = field(
         metadata=flat(always=_latency_schemas(), pattern=PERCENTILE_KEYS)
@@ -196,6 +198,7 @@ def _cell(cell: CellSummary, metrics: tuple[Metric, ...]) -> RunCell:
         parity=cell.parity.status,
         parity_reason=cell.parity.reason,
         rewrites=cell.rewrites,
+        has_own_clock=cell.has_own_clock,
         effective=_effective(cell.parity.effective),
         **latency_fields(cell.latency),
     )

@@ -62,6 +62,7 @@ class Drafting:
             result_key=key,
             differs=implementation.differs,
             rewrites=implementation.rewrites if case.way.recipe == TUNED else None,
+            has_own_clock=capabilities.has_own_clock,
         )
 
     def fits(self, together: Sequence[Cell]) -> bool:

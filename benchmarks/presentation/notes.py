@@ -53,6 +53,7 @@ def notes(summary: RunSummary) -> list[str]:
         *_latency(summary),
         *_bases(summary),
         *counterpart_notes(summary),
+        *_own_clocks(summary),
         *_serial(summary),
         *_parity(summary),
         *_differences(summary),
@@ -98,6 +99,15 @@ def _latency(summary: RunSummary) -> Iterator[str]:
             reasons.setdefault(f"no p{percentile}, {reason}", []).append((cell, ""))
     for reason, concerned in reasons.items():
         yield f"{reason}: {_by_group(concerned)}"
+
+
+def _own_clocks(summary: RunSummary) -> Iterator[str]:
+    cells = [(one, "") for one in summary.cells if one.has_own_clock and one.measured]
+    if cells:
+        yield (
+            "times by the framework's own clock, which nothing was held against (simulated?):"
+            f" {_by_group(cells)}"
+        )
 
 
 def _serial(summary: RunSummary) -> Iterator[str]:

@@ -11,7 +11,7 @@ H heads, K head dimension, F width of the MLP, V vocabulary.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -172,17 +172,13 @@ def continued_logits(
     tried whose logit is within `timed` of the largest, in units of the row's rms, until the logits
     of all sequences are within `logits`; for each sequence, the nearest logits are returned.
     """
-    nearest_B = np.full(len(batch["tokens"]), np.inf)
-    nearest_RBV = np.full(own.logits.shape, np.nan)
-    for is_near_B, full_RBV in _sequences(parameters, how, weights, batch, own.answers, tolerance):
+
+    def errors(full_RBV: np.ndarray) -> np.ndarray:
         off_B = np.linalg.norm(own.logits - full_RBV, axis=(0, 2))
-        error_B = off_B / np.linalg.norm(full_RBV, axis=(0, 2))
-        is_nearer_B = is_near_B & (error_B < nearest_B)
-        nearest_B = np.where(is_nearer_B, error_B, nearest_B)
-        nearest_RBV[:, is_nearer_B] = full_RBV[:, is_nearer_B]
-        if (nearest_B <= tolerance.get("logits", 0)).all():
-            break
-    return nearest_RBV
+        return np.asarray(off_B / np.linalg.norm(full_RBV, axis=(0, 2)))
+
+    sequences = _sequences(parameters, how, weights, batch, own.answers, tolerance)
+    return _nearest(sequences, errors, tolerance.get("logits", 0))
 
 
 def handed_out_logits(
@@ -198,19 +194,33 @@ def handed_out_logits(
     As `continued_logits`, without the program's logits: for each sequence those are returned in
     which the answers lie nearest to the largest logits.
     """
-    nearest_B = np.full(len(batch["tokens"]), np.inf)
-    nearest_RBV: np.ndarray | None = None
-    for is_near_B, full_RBV in _sequences(parameters, how, weights, batch, answers_RB, tolerance):
-        nearest_RBV = np.full(full_RBV.shape, np.nan) if nearest_RBV is None else nearest_RBV
+
+    def errors(full_RBV: np.ndarray) -> np.ndarray:
         chosen_RB = np.take_along_axis(full_RBV, answers_RB[..., None], -1)[..., 0]
         below_RB = (full_RBV.max(-1) - chosen_RB) / np.sqrt(np.square(full_RBV).mean(-1))
-        error_B = below_RB.max(0)
-        is_nearer_B = is_near_B & (error_B < nearest_B)
-        nearest_B = np.where(is_nearer_B, error_B, nearest_B)
-        nearest_RBV[:, is_nearer_B] = full_RBV[:, is_nearer_B]
-        if (nearest_B <= tolerance.get("timed", 0)).all():
+        return np.asarray(below_RB.max(0))
+
+    sequences = _sequences(parameters, how, weights, batch, answers_RB, tolerance)
+    return _nearest(sequences, errors, tolerance.get("timed", 0))
+
+
+def _nearest(
+    sequences: Iterator[tuple[np.ndarray, np.ndarray]],
+    errors: Callable[[np.ndarray], np.ndarray],
+    enough: float,
+) -> np.ndarray:
+    """For each sequence the possible logits RBV of least error, NaN where none is possible.
+
+    Ends once every error is `enough` or less.
+    """
+    least_B, nearest_RBV = np.array(np.inf), np.array(np.nan)
+    for is_possible_B, full_RBV in sequences:
+        own_B = np.where(is_possible_B, errors(full_RBV), np.inf)
+        is_nearer_B = own_B < least_B
+        nearest_RBV = np.where(is_nearer_B[:, None], full_RBV, nearest_RBV)
+        least_B = np.minimum(own_B, least_B)
+        if (least_B <= enough).all():
             break
-    assert nearest_RBV is not None
     return nearest_RBV
 
 
