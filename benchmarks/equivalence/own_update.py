@@ -26,7 +26,7 @@ from benchmarks.equivalence.norms import (
     worst_tensor,
 )
 
-MAX_ELEMENTS = 2**17
+MAX_ELEMENTS = 2**14
 """Elements of each tensor that are looked at: evenly spread, in a larger tensor not all."""
 MAX_TOTAL = 2**28
 """If the parameters have more elements, only every 8th tensor is fetched."""

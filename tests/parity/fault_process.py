@@ -94,8 +94,15 @@ class FaultProcess:
     """A worker that proves one fault after another; to be closed."""
 
     def __init__(
-        self, group: Group, *, folder: Path, cache: Path, module: str = planting.__name__
+        self,
+        group: Group,
+        *,
+        folder: Path,
+        cache: Path,
+        module: str = planting.__name__,
+        execution: str | None = None,
     ) -> None:
+        execution = execution or planting.EXECUTIONS[group.framework]
         self._group = group
         self._module = module
         self._folder = folder
@@ -105,7 +112,7 @@ class FaultProcess:
             PlanRequest(
                 parity_cli.overrides_of(
                     *(f"framework={group.framework}", f"precision={group.precision}"),
-                    f"execution={planting.EXECUTIONS[group.framework]}",
+                    f"execution={execution}",
                     cache=cache,
                     workload=group.workload,
                 )
@@ -148,13 +155,15 @@ class FaultProcess:
                 return {"status": "fail", "reason": reason, "causes": []}
             assert isinstance(message, Phase)
 
-    def outcome(self, fault: str | None, *, phase: str | None, draw: int) -> Outcome:
+    def outcome(self, fault: str | None, *, phase: str | None, draw: int, seed: int = 0) -> Outcome:
         """How a launch of the program with this fault ends, or of the one without any.
 
         There is no oracle, so that step 1 is not compared: what is found later shows.
         """
         catalog, framework = self._catalog(fault)
-        proof = self._request(catalog, self._case(framework, phase), None)
+        case = self._case(framework, phase)
+        case = dataclasses.replace(case, work=dataclasses.replace(case.work, seed=seed))
+        proof = self._request(catalog, case, None)
         names = {one.name for one in dataclasses.fields(LaunchRequest)}
         same = {one.name: getattr(proof, one.name) for one in dataclasses.fields(ProofRequest)}
         request = LaunchRequest(

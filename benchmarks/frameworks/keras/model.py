@@ -149,7 +149,7 @@ class SGD(keras.optimizers.SGD):
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
     ) -> None:
         """Decay, then update every variable as Keras does on this backend."""
-        pairs = zip(grads, trainable_variables, strict=True)
+        pairs = zip(grads, trainable_variables)
         decayed = [self._with_decay(gradient, variable) for gradient, variable in pairs]
         super()._backend_update_step(decayed, trainable_variables, learning_rate)
 
