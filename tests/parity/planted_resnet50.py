@@ -253,7 +253,9 @@ def jax_scaled_gradient(implementation: Any) -> None:
     own = implementation._optimizer
 
     def chosen(tree):
-        return traverse_util.path_aware_map(lambda path, _: "/".join(path) == SCALED, tree)
+        return traverse_util.path_aware_map(
+            lambda path, _: implementation._canonical_name(path) == SCALED, tree
+        )
 
     def optimizer(constants):
         return optax.chain(optax.masked(optax.scale(1.01), chosen), own(constants))
