@@ -110,7 +110,8 @@ class AdamW(Optimizer):
     weight_decay: float = 0.0
     decays: Callable[[str], bool] = lambda _: True
     steps_ahead: float = 0
-    """Steps by which the bias correction is ahead; infinite: there is none."""
+    """Steps by which the bias correction is ahead, though it begins at that of step 1; infinite:
+    there is none; minus infinite: it stays that of step 1."""
     is_epsilon_inside: bool = False
     """Whether epsilon is added to the root before the bias correction."""
 
@@ -150,6 +151,9 @@ class AdamW(Optimizer):
             "Adam's bias correction is missing": dataclasses.replace(self, steps_ahead=math.inf),
             "Adam's bias correction is one step ahead": dataclasses.replace(self, steps_ahead=1),
             "Adam's bias correction is one step behind": dataclasses.replace(self, steps_ahead=-1),
+            "Adam's bias correction stays that of step 1": dataclasses.replace(
+                self, steps_ahead=-math.inf
+            ),
             "Adam's epsilon is added to the uncorrected root": dataclasses.replace(
                 self, is_epsilon_inside=True
             ),

@@ -29,6 +29,7 @@ OtherConstants = Callable[[str], Iterable[OtherConstant]]
 MIN_WEIGHTS_SHARE = 0.9
 """Smallest size of an exported model, as a share of its weights' bytes; folding removes a few."""
 SAME_ANSWER = "the input does not matter: different requests have the same answer"
+REPEATED_ANSWER = "some requests have the answer to an earlier one: their input is not used"
 LATE_ANSWER = "each answer belongs to the request before"
 STALE_STATE = (
     "state of the sequence before is left over (a stale KV cache, or a position that is not reset):"
@@ -144,7 +145,7 @@ def likely_causes(
         yield LATE_ANSWER
         return
     if num_alike:
-        yield SAME_ANSWER
+        yield SAME_ANSWER if num_alike == len(names) - 1 else REPEATED_ANSWER
         return
     limit = tolerance.get("logits", 0.0)
     off = [n for n in names if not relative(own.logits[n], oracle[n]) <= limit]
@@ -169,8 +170,8 @@ def likely_causes(
     num_right = _first_off(own.logits[first], oracle[first], limit)
     if num_right:
         yield (
-            f"the state between requests: the first {num_right} of a sequence are right, and the"
-            " next one is off"
+            "the state between requests, or what depends on their position: the first"
+            f" {num_right} of a sequence are right, and the next one is off"
         )
 
 

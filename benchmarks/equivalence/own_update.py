@@ -200,10 +200,12 @@ def causes_of_update(
     if still:
         return [_unmoved(still, before)]
     error = distance(made, expected)
-    for mistake, wrong in optimizer.mistakes().items():
-        if distance(made, changes(wrong, before, after, number=number)) < EXPLAINED * error:
-            return [mistake]
-    return _decay(before, made, expected) or _rate(made, expected)
+    found = [
+        mistake
+        for mistake, wrong in optimizer.mistakes().items()
+        if distance(made, changes(wrong, before, after, number=number)) < EXPLAINED * error
+    ]
+    return found or _decay(before, made, expected) or _rate(made, expected)
 
 
 def distance(own: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> float:

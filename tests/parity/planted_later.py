@@ -255,22 +255,33 @@ class HalfBatch(Wrapped):
         setattr(self.program, ring, itertools.cycle([*halves[begin:], *halves[:begin]]))
 
 
+def set_count_of_adam(program: Any, framework: str, count: int) -> None:
+    """Let the transformer's optimizer have made this many steps."""
+    if framework == "pytorch":
+        for state in program._optimizer.state.values():
+            state["step"].fill_(count)
+        return
+    import jax.numpy as jnp
+    import optax
+
+    state = program._state
+    found = optax.tree.set(state.optimizer, count=jnp.asarray(count, jnp.int32))
+    program._state = state._replace(optimizer=found)
+
+
 class NoBiasCorrection(Wrapped):
     """Adam's bias correction ends after step 1."""
 
     def after_step(self) -> None:
-        if self.num_steps != 1:
-            return
-        if self.framework == "pytorch":
-            for state in self.program._optimizer.state.values():
-                state["step"] += 10_000
-            return
-        import jax.numpy as jnp
-        import optax
+        if self.num_steps == 1:
+            set_count_of_adam(self.program, self.framework, 10_000)
 
-        state = self.program._state
-        count = jnp.asarray(10_000, jnp.int32)
-        self.program._state = state._replace(optimizer=optax.tree.set(state.optimizer, count=count))
+
+class CorrectionOfStep1(Wrapped):
+    """Adam's bias correction is in every step that of step 1."""
+
+    def after_step(self) -> None:
+        set_count_of_adam(self.program, self.framework, 0)
 
 
 class SlowClock(Wrapped):

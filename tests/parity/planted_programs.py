@@ -46,6 +46,19 @@ def only_every_second(training: Any) -> None:
     training._fresh_optimizer = fresh
 
 
+def never_cleared(training: Any) -> None:
+    """Let a class of PyTorch's programs clear gradients at a load alone: each step adds its own."""
+    own = training._fresh_optimizer
+
+    def fresh(self: Any) -> Any:
+        optimizer = own(self)
+        optimizer.zero_grad()
+        optimizer.zero_grad = lambda set_to_none=True: None
+        return optimizer
+
+    training._fresh_optimizer = fresh
+
+
 def swap_gate_and_up(weights: Any) -> Any:
     """The weights with each gate's kernel in up's place, and up's in its place."""
     other = {"gate": "up", "up": "gate"}

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tests.parity.planted_programs import fed_with, in_another_order, only_every_second
+from tests.parity.planted_programs import (
+    fed_with,
+    in_another_order,
+    never_cleared,
+    only_every_second,
+)
 from tests.parity.planting import replace_in, replace_in_copy
 
 IMPLEMENTATION = "workloads.resnet50.{}.training"
@@ -24,6 +29,7 @@ CONSTANTS = {
     "near_epsilon": {"batch_norm_epsilon": 1.01e-5},
     "faster": {"learning_rate": 1.01e-2},
     "swapped_momentum": {"batch_norm_momentum": 0.9},
+    "slow_momentum": {"batch_norm_momentum": 0.01},
     "no_decay": {"weight_decay": 0.0},
     "no_update": {"learning_rate": 0.0},
 }
@@ -247,7 +253,9 @@ def jax_scaled_gradient(implementation: Any) -> None:
     own = implementation._optimizer
 
     def chosen(tree):
-        return traverse_util.path_aware_map(lambda path, _: "/".join(path) == SCALED, tree)
+        return traverse_util.path_aware_map(
+            lambda path, _: implementation._canonical_name(path) == SCALED, tree
+        )
 
     def optimizer(constants):
         return optax.chain(optax.masked(optax.scale(1.01), chosen), own(constants))
@@ -422,13 +430,28 @@ def pytorch_skipped_updates(implementation: Any) -> None:
 
 
 def pytorch_kept_gradients(implementation: Any) -> None:
-    """Gradients are never cleared but by a load: each step adds its own."""
-    own = implementation.ResNet50Training._fresh_optimizer
+    never_cleared(implementation.ResNet50Training)
 
-    def fresh(self):
-        optimizer = own(self)
-        optimizer.zero_grad()
-        optimizer.zero_grad = lambda set_to_none=True: None
-        return optimizer
 
-    implementation.ResNet50Training._fresh_optimizer = fresh
+def pytorch_biased_variance(implementation: Any) -> None:
+    """The running variance averages what the batches are normalised with, divided by n."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    class Biased(nn.BatchNorm2d):
+        def forward(self, x):
+            with torch.no_grad():
+                variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance, self.momentum)
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+    replace_in_copy(implementation, "nn", BatchNorm2d=Biased)
+
+
+def jax_biased_variance(implementation: Any) -> None:
+    """The running variance is Flax's own."""
+    replace_in(
+        implementation.ResNet50Training, _unbiased=lambda self, layer, variance_D: variance_D
+    )

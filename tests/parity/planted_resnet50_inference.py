@@ -62,6 +62,26 @@ def stale_answer(program: Any) -> Any:
     return program
 
 
+def request_twice(program: Any) -> Any:
+    """Answer every second request with the answer to the one before."""
+    feed, step, state = program.feed, program.step, {"num_asked": 0, "answer": None}
+
+    def feed_anew(batches: Any) -> None:
+        state["num_asked"] = 0
+        feed(batches)
+
+    def step_or_repeat() -> Any:
+        state["num_asked"] += 1
+        if state["num_asked"] % 2:
+            state["answer"] = step()
+        else:
+            next(program._turns)
+        return state["answer"]
+
+    program.feed, program.step = feed_anew, step_or_repeat
+    return program
+
+
 def unfrozen(program: Any) -> Any:
     """TensorFlow 2.21 leaves the variables of a Keras 3 model out on this route, without a word."""
 
@@ -146,6 +166,7 @@ WRAPPERS: Mapping[str, Callable[[Any], Any]] = {
     "unloaded_statistics": unloaded_statistics,
     "constant_request": constant_request,
     "stale_answer": stale_answer,
+    "request_twice": request_twice,
     "unfrozen": unfrozen,
     "untold": untold,
 }

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from tests.parity.planted_later import CorrectionOfStep1
 from tests.parity.planted_programs import (
     SwappedGate,
     fed_with,
     in_another_order,
+    never_cleared,
     only_every_second,
 )
 from tests.parity.planting import replace_in, replace_in_copy
@@ -413,6 +415,23 @@ def jax_correction_ahead(implementation: Any) -> None:
     replace_in_copy(implementation, "optax", adamw=adamw)
 
 
+def pytorch_correction_later(implementation: Any) -> None:
+    correct_as_in_step_1(implementation, "pytorch")
+
+
+def jax_correction_later(implementation: Any) -> None:
+    correct_as_in_step_1(implementation, "jax")
+
+
+def correct_as_in_step_1(implementation: Any, framework: str) -> None:
+    """Adam's bias correction is computed once, for step 1."""
+    own = implementation.build
+    replace_in(
+        implementation,
+        build=lambda problem, adapter: CorrectionOfStep1(own(problem, adapter), framework),
+    )
+
+
 def pytorch_clipped(implementation: Any) -> None:
     """Gradients are clipped to a norm of 1."""
     import torch
@@ -448,3 +467,7 @@ def jax_clipped(implementation: Any) -> None:
 
 def pytorch_skipped_updates(implementation: Any) -> None:
     only_every_second(implementation.DecoderTraining)
+
+
+def pytorch_kept_gradients(implementation: Any) -> None:
+    never_cleared(implementation.DecoderTraining)

@@ -17,6 +17,8 @@ from tests.parity.planting import replace_in, replace_in_copy
 
 IMPLEMENTATION = "workloads.transformer.{}.inference"
 """The module of a framework's program."""
+NUM_MISSING = 4
+"""Positions of a sequence for which a short cache or table has no room."""
 
 CONSTANTS: Mapping[str, Mapping[str, float]] = {
     "norm_epsilon": {"rms_norm_epsilon": 1e-6},
@@ -60,6 +62,20 @@ def stale_token(program: Any) -> Any:
         return _like(tokens_B, answers)
 
     program.step = step_with_the_same
+    return program
+
+
+def stale_argmax(program: Any) -> Any:
+    """Hand out the tokens of the step before in the last quarter of a sequence."""
+    step, state = program.step, {"before": None}
+
+    def step_behind() -> Any:
+        is_late = program._next % program._per_batch >= 3 * program._per_batch // 4
+        tokens_B = step()
+        before, state["before"] = state["before"], np.array(tokens_B)
+        return _like(tokens_B, before) if is_late else tokens_B
+
+    program.step = step_behind
     return program
 
 
@@ -114,6 +130,7 @@ def _like(tokens_B: Any, values_B: np.ndarray) -> Any:
 WRAPPERS: Mapping[str, Callable[[Any], Any]] = {
     "kept_prompt": kept_prompt,
     "stale_token": stale_token,
+    "stale_argmax": stale_argmax,
     "second_best": second_best,
     "gate_swapped": lambda program: loaded_with(program, swap_gate_and_up),
 }
@@ -249,6 +266,30 @@ def pytorch_forgotten_first(implementation: Any) -> None:
     replace_in(implementation.Decoder, decode=decode)
 
 
+def pytorch_cache_truncated(implementation: Any) -> None:
+    """Let the cache be too short, and roll it over: the oldest slots are lost."""
+
+    def decode(self: Any, position: int) -> Any:
+        first = max(0, position + 1 - (len(self._slots_S) - NUM_MISSING))
+        window = self._window(slice(position, position + 1), seen=slice(first, position + 1))
+        return self._answer(self.tokens_B, window)
+
+    replace_in(implementation.Decoder, decode=decode)
+
+
+def pytorch_rope_table_short(implementation: Any) -> None:
+    """Rotate the last positions by the last row of a table that is too short."""
+    import torch
+
+    own = implementation.Decoder._rotation
+
+    def rotation(self: Any, length: int, base: float) -> Any:
+        for table_SK in own(self, length - NUM_MISSING, base):
+            yield torch.cat([table_SK, table_SK[-1:].expand(NUM_MISSING, -1)])
+
+    replace_in(implementation.Decoder, _rotation=rotation)
+
+
 def pytorch_cache_in_bf16(implementation: Any) -> None:
     """Keep keys and values in bfloat16."""
     own = implementation.F.scaled_dot_product_attention
@@ -278,6 +319,26 @@ def jax_forgotten_first(implementation: Any) -> None:
         return own(query, keys, values, sees if query.shape[1] > 1 else sees.at[:, 0].set(False))
 
     replace_in(implementation, attend_by_products=attend)
+
+
+def jax_cache_truncated(implementation: Any) -> None:
+    """Let the cache be too short: JAX writes what is beyond it to the last slot."""
+    own_length, own_rotation = implementation.spec.cache_length, implementation.rotation_of
+    replace_in_copy(
+        implementation, "spec", cache_length=lambda work: own_length(work) - NUM_MISSING
+    )
+    replace_in(
+        implementation,
+        rotation_of=lambda length, **named: own_rotation(length + NUM_MISSING, **named),
+    )
+
+
+def jax_rope_table_short(implementation: Any) -> None:
+    """Let RoPE's table be too short: JAX reads its last row for what is beyond it."""
+    own = implementation.rotation_of
+    replace_in(
+        implementation, rotation_of=lambda length, **named: own(length - NUM_MISSING, **named)
+    )
 
 
 def jax_cache_in_bf16(implementation: Any) -> None:

@@ -18,6 +18,8 @@ RESNET = {
     "smaller_epsilon": "epsilon of batch normalisation: 1e-06 in place of 1e-05",
     "near_epsilon": "epsilon of batch normalisation: 1.01e-05 in place of 1e-05",
     "swapped_momentum": "momentum of batch normalisation",
+    "slow_momentum": "momentum of batch normalisation: the running statistics moved 0.1 times",
+    "biased_variance": "biased variance (divided by n in place of n - 1)",
     "transposed_dense": "transposed dense kernel head/kernel",
     "v1_strides": "the stride of a block is in its first 1x1 convolution (v1)",
     "no_decay": "weight decay is missing on",
@@ -51,6 +53,7 @@ RESNET_IN_FP32 = {
         for name in (
             *("label_smoothing", "images_in_fp16", "no_last_rectifier", "head_in_fp16"),
             *("nesterov", "faster", "decoupled_decay", "summed_gradient", "batch_order"),
+            *("slow_momentum", "biased_variance"),
         )
     },
 }
@@ -66,6 +69,7 @@ FINETUNE = {
     "adam_epsilon": "Adam's epsilon is 1.1e-05 in place of 1e-05",
     "adam_epsilon_outside": "Adam's epsilon is added to the uncorrected root",
     "correction_ahead": "Adam's bias correction is one step ahead",
+    "correction_later": "Adam's bias correction stays that of step 1",
     "decay_on_norm": "weight decay is applied to layer0/attention_norm/scale",
     "mask_off_by_one": "the causal mask is off by one: each position sees the next one",
     "head_tied": "the head is tied to the embedding",
@@ -103,6 +107,9 @@ IN_ONE_FRAMEWORK = {
         "resnet50_train", "pytorch", "fp64", "kept_gradients"
     ): "gradients are added up from step to step",
     Fault("transformer_finetune", "pytorch", "fp64", "skipped_updates"): "its work is left out",
+    Fault(
+        "transformer_finetune", "pytorch", "fp64", "kept_gradients"
+    ): "gradients are added up from step to step",
     Fault("transformer_finetune", "jax", "fp32", "softmax_in_bf16"): UNKNOWN,
 }
 """Faults that only one framework invites, or that begin at another step in each."""

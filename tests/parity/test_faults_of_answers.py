@@ -23,6 +23,7 @@ NAMED = {
     "reversed_channels": "the images' channels are reversed",
     "unloaded_statistics": "the running statistics are not loaded",
     "constant_request": "the input does not matter",
+    "request_twice": "some requests have the answer to an earlier one",
     "stale_answer": "the returned token or logits are not those of this request",
 }
 """What the output says of each fault of PyTorch's and JAX's programs."""

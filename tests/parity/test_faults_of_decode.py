@@ -8,6 +8,10 @@ from tests.parity import parity_cli, planting
 from tests.parity.faults import Fault, parameters
 
 WORKLOAD = "transformer_infer"
+LATE = (
+    "what depends on their position: the first 4 of a sequence are right, and the next one is off"
+)
+"""What is said of faults that begin within a sequence."""
 NAMED = {
     ("decode", "rope_offset"): "RoPE: decode rotates one position too far",
     ("decode", "rope_at_zero"): "RoPE: decode rotates as at position 0 (the offset is missing)",
@@ -17,6 +21,9 @@ NAMED = {
     ("decode", "gate_swapped"): "the MLP's gate and up are swapped",
     ("decode", "scores_by_dimension"): "attention scores are divided by the head's dimension",
     ("decode", "forgotten_first"): "KV cache: decoded tokens do not see the prompt's first one",
+    ("decode", "cache_truncated"): LATE,
+    ("decode", "rope_table_short"): LATE,
+    ("decode", "stale_argmax"): "the returned token or logits are not those of this request",
     ("decode", "cache_in_bf16"): "KV cache: keys and values are kept in bfloat16",
     ("decode", "kept_prompt"): "state of the sequence before is left over (a stale KV cache",
     ("decode", "no_causal_mask"): "causal mask: there is none in the prompt",

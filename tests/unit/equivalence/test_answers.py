@@ -97,6 +97,14 @@ def test_different_requests_with_one_answer_are_named():
     assert judged({"batch64": one, "batch65": one}).causes == (answers.SAME_ANSWER,)
 
 
+def test_requests_that_are_answered_as_earlier_ones_are_named():
+    """Of four requests, two are answered twice."""
+    first, third = ORACLE["batch64"], ORACLE["batch65"]
+    right = {"a": first, "b": -first, "c": third, "d": -third}
+    own = Answers({"a": first, "b": first, "c": third, "d": third}, 0.0)
+    assert [*likely_causes(own, right, TOLERANCE)] == [answers.REPEATED_ANSWER]
+
+
 def test_answers_that_come_one_request_late_are_named():
     before, its_own = ORACLE["batch64"], ORACLE["batch65"]
     late = {"batch64": np.zeros_like(its_own), "batch65": before}

@@ -182,8 +182,9 @@ class _Proof:
             found = list(own_checks(errors, self._tolerance, prefix="later"))
             for one in found:
                 worst[one.name] = max(worst.get(one.name, one), one, key=_size)
-            if first_failure(found) is not None and not causes:
-                causes = causes_of_update(self._optimizer, before, after, number=number)
+            if first_failure(found) is not None:
+                own = causes_of_update(self._optimizer, before, after, number=number)
+                causes = [one for one in causes if one in own] or causes or own
         return list(worst.values()), causes
 
     def _batches_from(self, done: Continued) -> list[Batch]:
