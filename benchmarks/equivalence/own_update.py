@@ -69,10 +69,11 @@ class Sample:
         )
 
     def _elements(self, array: np.ndarray) -> np.ndarray:
-        flat = np.asarray(array).reshape(-1)
-        stride = -(-flat.size // MAX_ELEMENTS)
+        array = np.asarray(array)
+        stride = -(-array.size // MAX_ELEMENTS)
         stride += stride > 1 and stride % 2 == 0  # odd: it meets every column of an even width
-        return flat[self.seed % stride :: stride].astype(np.float64)
+        # `flat` copies what is chosen alone, where `reshape` copies a transposed array whole.
+        return array.flat[self.seed % stride :: stride].astype(np.float64)
 
 
 def sample_of(read: Arrays, initial: Arrays, *, seed: int) -> Sample:
