@@ -41,6 +41,12 @@ class Precision:
     None: another precision with as many significant bits has the same error."""
 
     @property
+    def stored_unit(self) -> float:
+        """The relative spacing of the numbers that weights and moments are stored as."""
+        is_wide = self.kind != PLAIN or self.num_bytes == 4  # tf32's values are those of fp32
+        return 2.0 ** (1 - (24 if is_wide else self.significant_bits))
+
+    @property
     def is_quantised(self) -> bool:
         """Whether only a whole model can have this precision."""
         return self.kind == QUANTISED

@@ -7,6 +7,7 @@ contract only.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -87,22 +88,27 @@ def sample_of(read: Arrays, initial: Arrays, *, seed: int) -> Sample:
     return Sample(tuple(sorted(chosen, key=order.__getitem__)), seed)
 
 
-def rounding_unit(array: np.ndarray) -> float:
+def rounding_unit(array: np.ndarray, coarsest: float = math.inf) -> float:
     """The relative spacing of the numbers that these float64 values were stored as.
 
-    Values that fit into bfloat16 or float32 were stored so.
+    Values that fit into bfloat16 or float32 were stored so; `coarsest` is the spacing in which they
+    may be stored, so that a program which rounds more than it says is allowed no more for it.
     """
     narrow = array.astype(np.float32)
     if not np.array_equal(narrow, array):
-        return float(np.finfo(np.float64).eps)
+        return min(coarsest, float(np.finfo(np.float64).eps))
     is_bf16 = not (narrow.view(np.uint32) & 0xFFFF).any()
-    return 2.0**-7 if is_bf16 and narrow.any() else float(np.finfo(np.float32).eps)
+    return min(coarsest, 2.0**-7 if is_bf16 and narrow.any() else float(np.finfo(np.float32).eps))
 
 
 def beyond(errors: Sequence[TensorError], allowed: Mapping[str, float]) -> list[TensorError]:
-    """These errors, each less the norm that rounding may have caused."""
+    """These errors, each less the norm that rounding may have caused; NaN and infinity remain."""
+
+    def rest(difference: float, part: float) -> float:
+        return max(0.0, difference - part) if math.isfinite(difference - part) else math.inf
+
     return [
-        dataclasses.replace(one, difference=max(0.0, one.difference - allowed[one.name]))
+        dataclasses.replace(one, difference=rest(one.difference, allowed[one.name]))
         for one in errors
     ]
 
@@ -115,7 +121,14 @@ class OwnErrors:
     second_moments: list[TensorError]
 
 
-def own_errors(optimizer: Optimizer, before: States, after: States, *, number: int) -> OwnErrors:
+def own_errors(
+    optimizer: Optimizer,
+    before: States,
+    after: States,
+    *,
+    number: int,
+    coarsest: float = math.inf,
+) -> OwnErrors:
     """The differences of step `number` (from 1) from what its moments say.
 
     What rounding of the stored weights explains is no difference: late in a training the updates
@@ -123,7 +136,7 @@ def own_errors(optimizer: Optimizer, before: States, after: States, *, number: i
     """
     expected = changes(optimizer, before, after, number=number)
     rounding = {
-        name: rounding_unit(one.weight) * float(np.linalg.norm(one.weight))
+        name: rounding_unit(one.weight, coarsest) * float(np.linalg.norm(one.weight))
         for name, one in after.items()
     }
     seconds = {
@@ -169,10 +182,12 @@ def made_changes(before: States, after: States) -> dict[str, np.ndarray]:
     return {name: after[name].weight - before[name].weight for name in before}
 
 
-def gradient_rounding(optimizer: Optimizer, before: States, after: States) -> dict[str, float]:
+def gradient_rounding(
+    optimizer: Optimizer, before: States, after: States, *, coarsest: float
+) -> dict[str, float]:
     """The norm of the error that rounding of the stored moments causes in each gradient."""
     return {
-        name: rounding_unit(after[name].first)
+        name: rounding_unit(after[name].first, coarsest)
         * float(np.linalg.norm(before[name].first) + np.linalg.norm(after[name].first))
         / optimizer.gain
         for name in before

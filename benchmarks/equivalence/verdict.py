@@ -39,6 +39,7 @@ NAMES = {
     "continued_loss": "loss of a later step, against the same step after a fresh load",
     "continued_gradient": "gradient of a later step, against the same step after a fresh load",
     "continued_statistics": "running statistics of a later step, against those after a fresh load",
+    "unread_steps": "steps that are not read, against the same steps with a read after each",
     "reproduced": "step 1, repeated",
     "other_batch": "loss of step 1 on another batch",
     "flop": "FLOP by the framework's count",

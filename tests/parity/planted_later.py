@@ -431,6 +431,37 @@ class ShortDecode(Wrapped):
         return self.program._state
 
 
+class UnlessLookedAt(Wrapped):
+    """Works in the first step after a load or a read alone, as if the others were not seen."""
+
+    is_looked_at = True
+    loss: Any = None
+
+    def load(self, weights: Any) -> None:
+        super().load(weights)
+        self.is_looked_at = True
+
+    def read(self) -> Any:
+        self.is_looked_at = True
+        return self.program.read()
+
+    def step(self) -> Any:
+        if self.is_looked_at:
+            self.loss = super().step()
+        else:
+            next(self.program._turns)  # the batches go on
+        self.is_looked_at = False
+        return self.loss
+
+
+class StoredInBf16(Edited):
+    """Keeps the weights in bfloat16 from step 2 on."""
+
+    def edit(self, before: Any, after: Any) -> dict[str, np.ndarray]:
+        del before
+        return {n: rounded(a) for n, a in after.items() if n.startswith("weights/")}
+
+
 FAULTS: dict[str, Callable[[Any, str], Wrapped]] = {
     "skipped_updates": SkippedUpdates,
     "no_zero_grad": NoZeroGrad,
@@ -444,6 +475,8 @@ FAULTS: dict[str, Callable[[Any, str], Wrapped]] = {
     "spoofed_duration": spoofed(duration_ns=0.6),
     "spoofed_steps": spoofed(num_steps=3),
     "outliving": Outliving,
+    "stored_in_bf16": StoredInBf16,
+    "unless_looked_at": UnlessLookedAt,
     "more_threads": MoreThreads,
     "cached_by_half": CachedByHalf,
     "short_decode": ShortDecode,

@@ -19,6 +19,8 @@ FAULTS = {
         "dampened": ("invalid_work", "the gradient enters the moments 0.9 times"),
         "no_low_gradient": ("invalid_work", "no gradient reaches stem/conv/kernel"),
         "bf16": ("invalid_work", "later steps compute something else"),
+        "stored_in_bf16": ("invalid_work", "against the program's own moments"),
+        "unless_looked_at": ("invalid_work", "work is left out unless checked"),
         "batch_order": ("invalid_work", "batches in another order"),
         "spoofed_duration": ("invalid_report", "the worker's clock or report is wrong"),
         "spoofed_steps": ("invalid_report", "reported steps"),

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from benchmarks.contract.evidence import UNPROVEN, Check, ParityVerdict
 from benchmarks.contract.program import Arrays
+from benchmarks.contract.record import DISTURBED
 from benchmarks.equivalence.checks import first_failure
 from benchmarks.equivalence.verdict import judge
 from benchmarks.worker.context import LaunchContext, LaunchFailedError
+from benchmarks.worker.other_load import OtherLoad
 from benchmarks.worker.timing import BlockTime
 
 NO_ORACLE = "there is no oracle for this work"
@@ -90,15 +92,29 @@ def final_verdict(
     )
 
 
-def require_share(context: LaunchContext, share: float, *, least: float) -> None:
-    """LaunchFailedError if this share, of a checked step's time, is too small for timed steps."""
+def require_share(context: LaunchContext, share: float, *, least: float, load: OtherLoad) -> None:
+    """LaunchFailedError if this share, of a checked step's time, is too small for timed steps.
+
+    `load` is that of the time in which the checked step was timed.
+    """
     context.evidence.share_of_audit = share
     if share < least:
-        raise LaunchFailedError(
-            "invalid_work",
+        accuse(
             f"the timed steps took {share:.0%} of the time of a step that was checked"
             f" (at least {least:.0%} expected): they skipped work",
+            load=load,
         )
+
+
+def accuse(seen: str, *, load: OtherLoad) -> NoReturn:
+    """LaunchFailedError: durations show that work is left out, unless other load explains them.
+
+    A short step gets a processor for itself where a long block shares it, and what is timed in
+    quiet is faster than what is timed later.
+    """
+    if load.disturbs is not False:
+        raise LaunchFailedError(DISTURBED, f"{load}, so that it says nothing that {seen}")
+    raise LaunchFailedError("invalid_work", seen)
 
 
 def create(context: LaunchContext) -> Task:

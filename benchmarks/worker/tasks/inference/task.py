@@ -19,6 +19,7 @@ from benchmarks.equivalence.checks import integer_checks
 from benchmarks.equivalence.verdict import judge
 from benchmarks.worker import oracle_files
 from benchmarks.worker.context import LaunchContext, require
+from benchmarks.worker.other_load import OtherLoad
 from benchmarks.worker.tasks.inference.proof import (
     CAUSES,
     PROVEN,
@@ -123,7 +124,6 @@ class InferenceTask:
         self._see_a_proven_one()
         require(list(self._checker.timed_check(self._timed)))
         self._prove_a_timed_sequence()
-        share = self._share_of_new()
         answers = self._checker.ask((GATE[0], *AUDIT))
         self._checker.require_finite(answers)
         limit = self._context.tolerance.get("logits")
@@ -132,7 +132,9 @@ class InferenceTask:
         self._context.require_equal_work(verdict, when="after the turns: ")
         if self._context.inspects and self._context.oracle_folder is not None:
             require(list(self._checker.free_running_check()))
-        require_share(self._context, share, least=MIN_SHARE_OF_AUDIT)
+        load = OtherLoad()
+        share = self._share_of_new()
+        require_share(self._context, share, least=MIN_SHARE_OF_AUDIT, load=load)
 
     def prove_all(self, checks: Sequence[Check]) -> ParityVerdict:
         """Check the answers to all proven requests, and repeat the first of these."""
@@ -201,8 +203,7 @@ class InferenceTask:
         """What known requests take, as a share of what unseen ones do.
 
         Known are those of the turns, by their median, and the unseen ones once they were answered,
-        by the fastest: the smaller share counts. Unseen requests are run until one is undisturbed,
-        or all have run.
+        by the fastest: the smaller share counts.
         """
         num = self._checker.per_batch
         batches = NEW[: max(1, len(NEW) // num)]

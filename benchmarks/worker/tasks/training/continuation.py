@@ -3,7 +3,9 @@
 After the turns the program makes a few more steps. Each is held to its own moments. The weights
 before one of them are then loaded afresh with the same batch first: the step from there must have
 the same loss, the same gradient and the same running statistics. No oracle is needed, and any size
-and precision will do. Four steps and one load. NumPy, the contract and worker.
+and precision will do. Four steps and one load; a program that does not repeat itself exactly makes
+the step once more, and one that fails makes it on other batches, to name the cause. NumPy, the
+contract and worker.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 
 from benchmarks.contract.evidence import Check, ParityVerdict
 from benchmarks.contract.optimizer import Optimizer
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays, Program
 from benchmarks.contract.task import Tolerance
 from benchmarks.equivalence.checks import check, first_failure
@@ -45,6 +48,9 @@ NUM_CONTINUED = 3
 NOISE_FACTOR = 3.0
 """Multiple of the difference between two fresh steps that a continued one may have, if they differ:
 a device's sums may come in another order each time."""
+FLIPS = 5e-2
+"""The same where the oracle's check has no tolerance: two fresh steps may agree by luck, and
+rectifiers that flip in the third change a gradient by up to 1.8e-2 (ResNet-50)."""
 COMPARED = {
     "continued_loss": "loss",
     "continued_gradient": "gradient",
@@ -116,6 +122,7 @@ class _Proof:
         self._optimizer = optimizer
         self._place = place
         self._tolerance = context.tolerance
+        self._coarsest = PRECISIONS[context.launch.case.way.precision].stored_unit
         self._initial = context.initial()
         self._sample: Sample
 
@@ -178,7 +185,9 @@ class _Proof:
         causes: list[str] = []
         for index, (before, after) in enumerate(zip(done.states, done.states[1:])):
             number = self._place.num_made + index + 1
-            errors = own_errors(self._optimizer, before, after, number=number)
+            errors = own_errors(
+                self._optimizer, before, after, number=number, coarsest=self._coarsest
+            )
             found = list(own_checks(errors, self._tolerance, prefix="later"))
             for one in found:
                 worst[one.name] = max(worst.get(one.name, one), one, key=_size)
@@ -206,7 +215,8 @@ class _Proof:
         self, loss: float, before: States, after: States, moves: Mapping[str, np.ndarray]
     ) -> Step:
         found = gradients(self._optimizer, before, after)
-        return Step(loss, found, gradient_rounding(self._optimizer, before, after), moves)
+        rounding = gradient_rounding(self._optimizer, before, after, coarsest=self._coarsest)
+        return Step(loss, found, rounding, moves)
 
     def _compared(self, own: Step, again: Step) -> list[Check]:
         return list(_comparison(own, again, self._tolerance))
@@ -220,7 +230,7 @@ class _Proof:
     def _allowing(self, one: Check, noise: float | None) -> Check:
         if one.tolerance is None or not noise:
             return one
-        as_oracle = self._tolerance.get(COMPARED[one.name], 0.0)
+        as_oracle = self._tolerance.get(COMPARED[one.name], FLIPS)
         allowed = max(one.tolerance, as_oracle, NOISE_FACTOR * noise)
         return dataclasses.replace(one, tolerance=allowed)
 

@@ -134,10 +134,17 @@ def own_first_step(
 
 
 def own_step(
-    optimizer: Optimizer, before: States, after: States, tolerance: Tolerance, *, number: int
+    optimizer: Optimizer,
+    before: States,
+    after: States,
+    tolerance: Tolerance,
+    *,
+    number: int,
+    coarsest: float = math.inf,
 ) -> OwnStep:
-    """The checks of step `number` against its own moments."""
-    checks = list(own_checks(own_errors(optimizer, before, after, number=number), tolerance))
+    """The checks of step `number` against its own moments; `coarsest` as in `rounding_unit`."""
+    errors = own_errors(optimizer, before, after, number=number, coarsest=coarsest)
+    checks = list(own_checks(errors, tolerance))
     if first_failure(checks) is None:
         return OwnStep(checks, [])
     return OwnStep(checks, causes_of_update(optimizer, before, after, number=number))

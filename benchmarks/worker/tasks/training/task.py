@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract.evidence import FAIL, Check, FirstStep, ParityVerdict
+from benchmarks.contract.precision import PRECISIONS
 from benchmarks.contract.program import Arrays, Program
 from benchmarks.equivalence.checks import (
     flop_check,
@@ -25,7 +26,7 @@ from benchmarks.equivalence.checks import (
     state_check,
     trajectory_check,
 )
-from benchmarks.equivalence.own_update import sample_of
+from benchmarks.equivalence.own_update import MAX_TOTAL, sample_of
 from benchmarks.equivalence.trace import Suspects
 from benchmarks.equivalence.trajectory import causes_of_losses
 from benchmarks.equivalence.verdict import judge
@@ -39,9 +40,11 @@ from benchmarks.worker.oracle_files import (
     Oracle,
     states_of,
 )
-from benchmarks.worker.tasks.protocol import final_verdict, require_share
+from benchmarks.worker.other_load import OtherLoad
+from benchmarks.worker.tasks.protocol import accuse, final_verdict, require_share
 from benchmarks.worker.tasks.training import proof
 from benchmarks.worker.tasks.training.continuation import Place, prove_later_steps
+from benchmarks.worker.tasks.training.unread import prove_unread_steps
 from benchmarks.worker.timing import BlockTime, time_block
 
 NUM_AUDITS = 5
@@ -51,6 +54,8 @@ two thirds of a step. Both are blocks of as many steps, and the fastest of five 
 MAX_SHARE_OF_SINGLE = 1.5
 """The largest share of a single step's time that each of several in a row may take. A step whose
 work goes on after its outputs are ready seems short alone, and the next one waits for it."""
+JUDGED_LATER = {"own_update", "continued_loss", "continued_gradient"}
+"""The tolerances without which later steps are not judged."""
 FOLLOWED = ("losses", "momentum", "second_momentum")
 """The checks of ten consecutive steps."""
 
@@ -119,8 +124,8 @@ class TrainingTask:
         context.require_equal_work(verdict)
 
     def begin_turns(self) -> None:
-        """If later steps cannot be proven, remember the state: the timed steps must change it."""
-        if self._context.optimizer is None:
+        """If the proof of later steps sees too little, remember all: timed steps must change it."""
+        if not self._sees_later_steps():
             self._marks = proof.marks(self.program.read())
 
     def keep(self, block: BlockTime, *, num_steps: int) -> None:
@@ -134,6 +139,8 @@ class TrainingTask:
         self._check_end()
         self._check_other_batch(oracle)
         self._check_again(oracle)
+        if self._context.inspects and self._context.optimizer is not None:
+            prove_unread_steps(self._context, self.program, self._load, num_steps=self._num_steps)
 
     def prove_all(self, checks: Sequence[Check]) -> ParityVerdict:
         """Check step 1 tensor by tensor, on another batch and repeated, then ten steps."""
@@ -203,12 +210,22 @@ class TrainingTask:
         context, read = self._context, self._read_finite("at the end")
         context.evidence.final_loss = float(read["loss"])
         require(frozen_checks(context.initial(), read, name="frozen_after"))
-        if context.optimizer is None:
+        if self._marks:
             self._check_moved(read)
+        if context.optimizer is None:
             return
         verdict = prove_later_steps(context, self.program, read, self._place)
         context.evidence.later_steps = verdict
         context.require_equal_work(verdict, when="after the turns: ")
+
+    def _sees_later_steps(self) -> bool:
+        """Whether later steps are held to the optimizer, in every parameter."""
+        context, initial = self._context, self._context.initial()
+        return (
+            context.optimizer is not None
+            and set(context.tolerance) >= JUDGED_LATER
+            and sum(array.size for array in initial.values()) <= MAX_TOTAL
+        )
 
     def _check_moved(self, read: Arrays) -> None:
         """The timed steps have changed every parameter."""
@@ -242,9 +259,10 @@ class TrainingTask:
         own = proof.own_step(
             context.optimizer,
             before,
-            sample.states(self.program.read()),
+            sample.states(self._read_finite("after step 2")),
             context.tolerance,
             number=2,
+            coarsest=PRECISIONS[context.launch.case.way.precision].stored_unit,
         )
         verdict = judge(own.checks, causes=own.causes)
         context.require_equal_work(verdict, when="in step 2: ")
@@ -257,6 +275,7 @@ class TrainingTask:
         """
         shares: list[float] = []
         of_single: list[float] = []
+        load = OtherLoad()
         while len(shares) < NUM_AUDITS:
             single_ns = self._repeated_step_ns(oracle)
             step_ns = self.time_steps(self._num_steps, rewarm=True).duration_ns / self._num_steps
@@ -264,13 +283,13 @@ class TrainingTask:
             of_single.append(step_ns / single_ns)
             if max(shares) >= MIN_SHARE_OF_AUDIT and min(of_single) <= MAX_SHARE_OF_SINGLE:
                 break
-        require_share(self._context, max(shares), least=MIN_SHARE_OF_AUDIT)
+        require_share(self._context, max(shares), least=MIN_SHARE_OF_AUDIT, load=load)
         if min(of_single) > MAX_SHARE_OF_SINGLE:
-            raise LaunchFailedError(
-                "invalid_work",
+            accuse(
                 f"each of several steps in a row takes {min(of_single):.2g} times as long as one"
                 f" alone (at most {MAX_SHARE_OF_SINGLE} expected): a step's work goes on after its"
                 " outputs are ready",
+                load=load,
             )
 
     def _repeated_step_ns(self, oracle: Oracle | None) -> int:
