@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.contract.record import Block
-from benchmarks.running.accounting import too_many_threads
+from benchmarks.running.accounting import too_many_threads, wrong_durations
 
 MS = 1_000_000
 
@@ -32,3 +32,22 @@ def test_threads_that_nobody_asked_for_are_seen(num_threads: int, num_busy: floa
     reason = too_many_threads(busy(num_busy), num_threads=num_threads)
     assert reason is not None
     assert f"had work for {num_busy:.2f} on average" in reason
+
+
+def test_a_prompt_before_the_untimed_request_is_no_wrong_duration() -> None:
+    token_ns, prompt_ns = 20 * MS, 400 * MS
+    turns = [
+        Block(
+            one,
+            0,
+            31,
+            31 * token_ns,
+            1000,
+            request_ns=(token_ns,) * 31,
+            preparation_ns=prompt_ns,
+            elapsed_ns=32 * token_ns + prompt_ns + 3 * MS,
+        )
+        for one in range(10)
+    ]
+    assert wrong_durations(turns, prepares=True) is None
+    assert wrong_durations(turns, prepares=False) is not None
