@@ -51,3 +51,53 @@ def test_a_prompt_before_the_untimed_request_is_no_wrong_duration() -> None:
     ]
     assert wrong_durations(turns, prepares=True) is None
     assert wrong_durations(turns, prepares=False) is not None
+
+
+def turn(share: float = 1.0, *, late: float = 0.0, flags: tuple[str, ...] = ()) -> Block:
+    """Ten steps of 10 ms, told with this share of their time; the parent hears `late` seconds."""
+    elapsed_ns = 115 * MS + round(late * 1000 * MS)
+    return Block(0, 0, 10, round(share * 100 * MS), 1000, flags=flags, elapsed_ns=elapsed_ns)
+
+
+def is_accused(turns: list[Block]) -> bool:
+    return wrong_durations(turns, prepares=False) is not None
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [turn()] * 20,
+        [turn(0.75)] * 20,
+        [turn(), turn(late=0.05)],  # dyno was stopped for a moment
+        [turn(), turn(late=30.0)],
+        [turn(late=30.0), turn(), turn(), turn()],
+        [turn()] * 8 + [turn(late=5.0), turn(late=0.3)],
+        [turn()] * 8 + [turn(late=0.1)] * 2,  # late in a fifth of the turns
+        [turn()] * 6 + [turn(late=0.05)] * 4,  # on a busy machine a little late now and then
+        [turn()] * 6 + [turn(late=0.5, flags=("FOREIGN_LOAD",))] * 6,
+        [turn(late=0.5, flags=("FOREIGN_LOAD",))] * 4 + [turn(flags=("FOREIGN_LOAD",))] * 6,
+    ],
+)
+def test_no_honest_worker_is_accused(turns: list[Block]) -> None:
+    assert not is_accused(turns)
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [turn(0.5)] * 20,
+        [turn(0.65)] * 20,
+        [turn(0.5), turn(), turn(), turn(0.5), turn()] * 4,  # in 40 % of the turns
+        [turn(0.5), turn(), turn()] * 4,
+        [turn(0.5, late=0.02), turn(), turn(0.5, late=0.02), turn(), turn()] * 4,
+        [turn(0.1)] * 4 + [turn(0.61)] * 5 + [turn(0.72)] * 11,  # by the sum alone
+        [turn(1.3)] * 20,
+    ],
+)
+def test_a_clock_that_lies_in_a_part_of_the_turns_is_caught(turns: list[Block]) -> None:
+    assert is_accused(turns)
+
+
+def test_turns_that_were_disturbed_prove_nothing_if_others_were_not() -> None:
+    assert not is_accused([turn()] * 4 + [turn(0.1, flags=("SWAP",))] * 6)
+    assert is_accused([turn(0.5)] * 4 + [turn(flags=("SWAP",))] * 6)
