@@ -156,7 +156,7 @@ class BlockDone(Stamped):
     request_ns: tuple[int, ...] = ()
     """In inference the duration of each request; their sum is the block's duration."""
     preparation_ns: int = 0
-    """In inference the time between the timed requests that they were prepared for."""
+    """In inference the time in which the requests were prepared, the untimed one's with it."""
 
 
 @dataclass(frozen=True)

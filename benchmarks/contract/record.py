@@ -109,7 +109,7 @@ class Block:
     request_ns: tuple[int, ...] = ()
     """In inference the duration of each request; their sum is the block's. Else empty."""
     preparation_ns: int = 0
-    """In inference the time between the timed requests that they were prepared for."""
+    """In inference the time in which the requests were prepared, the untimed one's with it."""
     elapsed_ns: int | None = None
     """The turn's duration by the parent's clock, with the step before the block."""
     runnable_ns: int | None = None

@@ -65,7 +65,8 @@ def group_runnable_ns(group: int, *, root: Path = ROOT) -> int | None:
     """Nanoseconds for which threads of a group or session ran or waited for a processor, summed.
 
     Over a time this is the mean number of threads that had work, however busy the machine was. Only
-    threads that are alive count. Source: the kernel's documentation, scheduler/sched-stats.
+    threads that are alive count; `group_cpu_ns` keeps the others. Source: the kernel's
+    documentation, scheduler/sched-stats.
     """
     if not (root / "proc/self/schedstat").exists():
         return None

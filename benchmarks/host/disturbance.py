@@ -32,7 +32,8 @@ class Conditions:
     foreign_cpu_share: float | None
     flags: tuple[str, ...]
     runnable_ns: int | None = None
-    """Time for which the launch's threads ran or waited for a processor, summed."""
+    """Time for which the launch's threads ran or waited for a processor, summed. Of the threads
+    that ended in the turn only the time that they ran may count."""
 
 
 class Watch:
@@ -72,8 +73,7 @@ class Watch:
             flags.append("SWAP")
         if self._num_on_accelerator:
             flags += accelerator_flags(nvidia.states(), self._num_on_accelerator)
-        runnable_ns = _difference(self._begin.runnable_ns, end.runnable_ns)
-        return Conditions(share, tuple(flags), runnable_ns)
+        return Conditions(share, tuple(flags), _runnable_ns(self._begin, end))
 
     def _read(self) -> _Counters:
         return _Counters(
@@ -150,3 +150,15 @@ def _foreign_share(begin: _Counters, end: _Counters, available_ns: int) -> float
         return None
     foreign_ns = busy_ns - ours_ns - (end.parent_ns - begin.parent_ns) - 2 * CLOCK_TICK_NS
     return max(0.0, foreign_ns / available_ns)
+
+
+def _runnable_ns(begin: _Counters, end: _Counters) -> int | None:
+    """Time for which our threads ran or waited; at least their CPU time, less two ticks.
+
+    Only threads that are alive tell how long they waited. The CPU time keeps those that ended.
+    """
+    runnable_ns = _difference(begin.runnable_ns, end.runnable_ns)
+    ours_ns = _difference(begin.ours_ns, end.ours_ns)
+    if runnable_ns is None or ours_ns is None:
+        return runnable_ns
+    return max(runnable_ns, ours_ns - 2 * CLOCK_TICK_NS)

@@ -57,7 +57,7 @@ class Run:
     failed: set[str] = field(default_factory=set)
     """case_ids that failed in this run; they are not launched again in it."""
     inspected: set[str] = field(default_factory=set)
-    """case_ids of which one launch was inspected; later launches run the same code."""
+    """case_ids of which one launch is inspected; later launches run the same code."""
 
     @property
     def memory_limit_bytes(self) -> int:
@@ -252,8 +252,7 @@ def _prepare_all(cohort: _Cohort) -> None:
     current = cohort.run
     for launch, live in list(cohort.lives):
         _prepare(current, live)
-        disturbed = live.failure is not None and live.failure.status == DISTURBED
-        if disturbed and not current.stopping.requested:
+        if _was_disturbed(live) and not current.stopping.requested:
             current.progress.note(f"{launch.case_id}: disturbed, launched again")
             again = _started(cohort, launch)
             _await_import(again)
@@ -261,10 +260,19 @@ def _prepare_all(cohort: _Cohort) -> None:
 
 
 def _prepare(current: Run, live: SupervisedLaunch) -> None:
-    """Prepare a launch until it waits for turns, or fails."""
+    """Prepare a launch until it waits for turns, or fails.
+
+    If it ends as disturbed, the case's next launch inspects: this one may not have come to it.
+    """
     if live.is_alive and not current.stopping.requested:
         with suppress(LaunchEndedError):
             live.prepare()
+    if _was_disturbed(live):
+        current.inspected.discard(live.launch.case.case_id)
+
+
+def _was_disturbed(live: SupervisedLaunch) -> bool:
+    return live.failure is not None and live.failure.status == DISTURBED
 
 
 def _live(cohort: _Cohort, message: LaunchRequest, launch_id: str) -> SupervisedLaunch:

@@ -153,14 +153,15 @@ class _Times:
         of them on a busy one. Without late readings, twice the work in the same time shows it too,
         but only if nothing disturbed the times.
         """
-        required = 0.5 if load.disturbs is False else NEARLY_ALL
+        is_quiet = load.disturbs is False
+        required = 0.5 if is_quiet else NEARLY_ALL
         if self.leaves_over and self.late_share > required:
             return (
                 f"after the fence, {self.leftover_s * 1e3:.1f} ms of matmuls"
                 f" that take {self.done_s * 1e3:.1f} ms were still to be computed:"
                 " the fence does not wait"
             )
-        if self.doubling < MIN_DOUBLING and self.spread <= MAX_SPREAD and not load.disturbs:
+        if self.doubling < MIN_DOUBLING and self.spread <= MAX_SPREAD and is_quiet:
             return (
                 f"twice as many dependent matmuls took {self.doubling:.2f} times as long"
                 f" ({MIN_DOUBLING} to {MAX_DOUBLING} expected): the fence does not wait"

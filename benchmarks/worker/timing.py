@@ -36,7 +36,7 @@ class BlockTime:
     rewarming: tuple[np.ndarray, ...] = ()
     """The answer to the untimed request before the block, if there was one."""
     preparation_ns: int = 0
-    """The time between the timed requests that they were prepared for."""
+    """The time in which the requests were prepared, that of the untimed one with it."""
 
 
 def time_block(
@@ -86,11 +86,13 @@ def time_requests(
     wait(previous)
     opening_fence_ns = now() - fence_begins
     rewarming = []
+    preparation_ns = 0
     if rewarm:
+        begin_preparation = now()
         wait(prepare())
+        preparation_ns = now() - begin_preparation
         rewarming.append(get(step()))
     durations_ns, answers = [], []
-    preparation_ns = 0
     gc.disable()
     slept = _asleep_ns()
     for _ in range(num_requests):

@@ -19,12 +19,14 @@ class Counters:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = self.busy = self.ours = self.parent = self.throttled = 0
         self.swapped: int | None = 0
+        self.runnable: int | None = 0
         self.num_cpus = 2
         read = monkeypatch.setattr
         read(disturbance.time, "perf_counter_ns", lambda: self.clock)
         read(disturbance.time, "process_time_ns", lambda: self.parent)
         read(disturbance.cpu_time, "busy_ns", lambda cpus: self.busy)
         read(disturbance.cpu_time, "group_cpu_ns", lambda group: self.ours)
+        read(disturbance.cpu_time, "group_runnable_ns", lambda group: self.runnable)
         read(disturbance.cpu_time, "num_pages_swapped_in", lambda: self.swapped)
         read(disturbance.machine, "cgroup_throttled_ns", lambda: self.throttled)
         read(disturbance, "_our_cpus", lambda: list(range(self.num_cpus)))
@@ -70,6 +72,26 @@ def test_counters_that_must_not_move(counters: Counters, change: Any, flag: str)
     counters.clock = S
     vars(counters).update(change)
     assert watch.conditions(QUIET).flags == (flag,)
+
+
+@pytest.mark.parametrize(
+    ("runnable", "ours", "expected"),
+    [
+        (S, S // 2, S),  # threads that waited for a processor
+        (S // 10, S, S - 2 * disturbance.CLOCK_TICK_NS),  # threads that have ended
+        (-S, S, S - 2 * disturbance.CLOCK_TICK_NS),
+        (S // 2, S // 2 + disturbance.CLOCK_TICK_NS, S // 2),  # rounding
+        (None, S, None),
+    ],
+)
+def test_threads_that_end_in_the_turn_count_too(
+    counters: Counters, runnable: int | None, ours: int, expected: int | None
+) -> None:
+    counters.runnable = None if runnable is None else 2 * S
+    watch = disturbance.Watch(1)
+    counters.clock, counters.busy, counters.ours = S, ours, ours
+    counters.runnable = None if runnable is None else 2 * S + runnable
+    assert watch.conditions(QUIET).runnable_ns == expected
 
 
 def test_a_stop_by_somebody_else_is_a_flag_of_its_own(counters: Counters) -> None:

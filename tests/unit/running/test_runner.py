@@ -182,3 +182,26 @@ def test_a_disturbed_launch_is_launched_once_more(
     runner._prepare_all(cohort)
     assert len(cohort.lives) == num_launches
     assert told == ["resnet50: disturbed, launched again"] * (num_launches - 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "was_inspected"), [(None, True), ("crashed", True), ("disturbed", False)]
+)
+def test_a_disturbed_launch_leaves_the_inspection_to_a_later_one(
+    status: str | None, was_inspected: bool
+) -> None:
+    class Live:
+        is_alive = True
+        failure: Any = None
+        launch = SimpleNamespace(case=SimpleNamespace(case_id="resnet50"))
+
+        def prepare(self) -> None:
+            if status is not None:
+                self.failure = SimpleNamespace(status=status)
+                raise LaunchEndedError
+
+    current: Any = SimpleNamespace(
+        stopping=SimpleNamespace(requested=False), inspected={"resnet50"}
+    )
+    runner._prepare(current, cast("Any", Live()))
+    assert ("resnet50" in current.inspected) == was_inspected

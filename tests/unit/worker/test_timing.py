@@ -95,3 +95,12 @@ def test_the_request_before_a_turn_is_not_timed(slow: Slow) -> None:
     block = timing.time_requests(program, program, num_requests=1, previous=None, rewarm=True)
     assert block.request_ns == (10 + 5,)
     assert program.calls.count("step") == 2
+
+
+@pytest.mark.parametrize(("rewarm", "num_prepared"), [(False, 2), (True, 3)])
+def test_the_preparation_of_every_request_counts_as_preparation(
+    slow: Slow, rewarm: bool, num_prepared: int
+) -> None:
+    program: Any = Answering(slow.clock)
+    block = timing.time_requests(program, program, num_requests=2, previous=None, rewarm=rewarm)
+    assert block.preparation_ns == num_prepared * (100 + 3)
