@@ -18,11 +18,17 @@ MIN_SHARE = 0.7
 Honest launches: 0.78 to 1.0 at one step a turn, whose step before it warms up again; 0.96 or more
 with many."""
 MIN_SINGLE_SHARE = 0.6
-"""The same for a single turn, lower: once in a while the parent hears late, or the step before the
-block takes long. It was 0.38 in one of eight turns of an honest launch."""
+"""The same for a single turn, lower: now and then the parent hears late, or the step before the
+block takes long. JAX's honest launches had turns of 0.4, since every few steps one took four times
+as long."""
+USUAL = 0.8
+"""A turn is odd only if its duration is also below this share of the others': then it was not
+just the rest of the turn that took long."""
 MAX_ODD_SHARE = 0.2
-"""Share of the turns that may be below MIN_SINGLE_SHARE; one always may. The longest turns, up to
-this share of them, are left out of the sum: dyno itself may have been stopped in them."""
+"""Share of the turns that may be odd; one always may."""
+FEW_STEPS, MAX_ODD_SHARE_OF_FEW = 4, 0.35
+"""In turns of fewer steps the one before them is a large part of the turn: more turns may be odd,
+two always may, and their sum is held to nothing."""
 TURN_NS, REQUEST_NS = 5_000_000, 300_000
 """What a turn, and each request in it, may take beside: messages, and work between the clocks."""
 MAX_SHARE = 1.02
@@ -77,6 +83,7 @@ def wrong_durations(blocks: Sequence[Block], *, prepares: bool) -> str | None:
 class _Timed(NamedTuple):
     """The steps of one turn."""
 
+    num_steps: int
     told_ns: int
     """Their duration as the worker reports it."""
     expected_ns: float
@@ -88,25 +95,29 @@ class _Timed(NamedTuple):
 
 
 def _too_short(timed: Sequence[_Timed], *, is_disturbed: bool) -> str | None:
-    """Why the durations that were told are too short, or None."""
-    share = statistics.median_high(one.share for one in timed)  # of two, dyno was stopped in one
-    num_odd = 0
-    num_spared = max(1, round(MAX_ODD_SHARE * len(timed)))
-    if not is_disturbed:
-        by_length = sorted(timed, key=lambda one: one.expected_ns)
-        kept = by_length[:-num_spared] or by_length
+    """Why the durations that were told are too short, or None.
+
+    Of the sum the longer half of the turns is left out: dyno itself may have been stopped in them.
+    """
+    share = statistics.median_high(one.share for one in timed)
+    are_few = timed[0].num_steps < FEW_STEPS
+    if not is_disturbed and not are_few:
+        kept = sorted(timed, key=lambda one: one.expected_ns)[: (len(timed) + 1) // 2]
         share = min(share, sum(one.told_ns for one in kept) / sum(one.expected_ns for one in kept))
-        num_odd = sum(one.share < MIN_SINGLE_SHARE for one in timed)
+    usual_ns = USUAL * statistics.median(one.told_ns for one in timed)
+    odd = [one for one in timed if one.share < MIN_SINGLE_SHARE and one.told_ns < usual_ns]
+    least, most = (2, MAX_ODD_SHARE_OF_FEW) if are_few else (1, MAX_ODD_SHARE)
+    num_allowed = max(least, int(most * len(timed)))
     if share < MIN_SHARE:
         return (
             f"the steps are reported to take {share:.0%} of the time that the parent measured for"
             f" them (at least {MIN_SHARE:.0%} expected): the worker's clock or report is wrong"
         )
-    if num_odd > num_spared:
+    if not is_disturbed and len(odd) > num_allowed:
         return (
-            f"in {num_odd} of {len(timed)} turns the steps are reported to take less than"
+            f"in {len(odd)} of {len(timed)} turns the steps are reported to take less than"
             f" {MIN_SINGLE_SHARE:.0%} of the time that the parent measured for them (in at most"
-            f" {num_spared} expected): the worker's clock or report is wrong"
+            f" {num_allowed} expected): the worker's clock or report is wrong"
         )
     return None
 
@@ -145,7 +156,7 @@ def _timed(block: Block, *, prepares: bool) -> _Timed | None:
     if elapsed_ns < 2 * beside_ns:
         return None
     timed_share = block.num_steps / (block.num_steps + 1)
-    return _Timed(block.duration_ns, (elapsed_ns - beside_ns) * timed_share)
+    return _Timed(block.num_steps, block.duration_ns, (elapsed_ns - beside_ns) * timed_share)
 
 
 def _elapsed_ns(block: Block) -> int:
