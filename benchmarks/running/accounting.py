@@ -39,6 +39,9 @@ SPARE_THREADS, SPARE_SHARE = 0.75, 0.3
 """Threads beyond those asked for that may have work on average: the first number, or this share of
 them if that is more. TensorFlow hands work from inter-op to as many intra-op threads: up to 2.49
 had work if 2 were asked for, and up to 4.85 if 4 were."""
+SPARE_WHEN_BUSY = 2
+"""Factor on the spare threads if every turn was disturbed: threads that hand work to one another
+then wait for a processor at the same time."""
 
 
 def wrong_count(done: BlockDone, turn: Turn) -> str | None:
@@ -133,7 +136,10 @@ def too_many_threads(blocks: Sequence[Block], *, num_threads: int) -> str | None
     if not elapsed_ns:
         return None
     num_busy = sum(block.runnable_ns or 0 for block in seen) / elapsed_ns
-    if num_busy <= num_threads + max(SPARE_THREADS, SPARE_SHARE * num_threads):
+    num_spare = max(SPARE_THREADS, SPARE_SHARE * num_threads)
+    if _is_disturbed(seen[0]):
+        num_spare *= SPARE_WHEN_BUSY
+    if num_busy <= num_threads + num_spare:
         return None
     return f"asked to run on {num_threads} CPU thread(s), had work for {num_busy:.2f} on average"
 

@@ -41,6 +41,8 @@ FAULTS = {
 }
 """For each fault the status of the launch, and what its reason says."""
 PHASES = {"transformer_infer": "decode"}
+TOLD_BY_TIME, MAX_TRIES = ("outliving", "cached_by_half", "more_threads"), 3
+"""Faults that only durations tell, which other tests on this machine may hide once or twice."""
 
 
 class Later(NamedTuple):
@@ -100,8 +102,11 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("later", LATER, ids=lambda later: later.id)
 def test_a_later_fault_is_found_and_named(later: Later, processes: Processes) -> None:
-    process = processes.of(later)
-    status, reason = process.outcome(later.fault, phase=PHASES.get(later.workload), draw=5)
+    for _ in range(MAX_TRIES if later.fault in TOLD_BY_TIME else 1):
+        process = processes.of(later)
+        status, reason = process.outcome(later.fault, phase=PHASES.get(later.workload), draw=5)
+        if status != "ok":
+            break
     if later.fault is None:
         assert (status, reason) == ("ok", None)
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.contract.record import Block
@@ -32,6 +34,14 @@ def test_threads_that_nobody_asked_for_are_seen(num_threads: int, num_busy: floa
     reason = too_many_threads(busy(num_busy), num_threads=num_threads)
     assert reason is not None
     assert f"had work for {num_busy:.2f} on average" in reason
+
+
+@pytest.mark.parametrize(("num_busy", "is_seen"), [(2.4, False), (2.6, True)])
+def test_more_threads_wait_at_once_on_a_machine_that_is_never_quiet(
+    num_busy: float, is_seen: bool
+) -> None:
+    blocks = [replace(one, flags=("FOREIGN_LOAD",)) for one in busy(num_busy)]
+    assert (too_many_threads(blocks, num_threads=1) is not None) is is_seen
 
 
 def test_a_prompt_before_the_untimed_request_is_no_wrong_duration() -> None:
