@@ -41,6 +41,8 @@ FAULTS = {
 }
 """For each fault the status of the launch, and what its reason says."""
 PHASES = {"transformer_infer": "decode"}
+UNACCUSED = ("ok", "disturbed")
+"""How an honest launch may end beside other tests."""
 TOLD_BY_TIME, MAX_TRIES = ("outliving", "cached_by_half", "more_threads"), 3
 """Faults that only durations tell, which other tests on this machine may hide once or twice."""
 
@@ -108,7 +110,7 @@ def test_a_later_fault_is_found_and_named(later: Later, processes: Processes) ->
         if status != "ok":
             break
     if later.fault is None:
-        assert (status, reason) == ("ok", None)
+        assert status in UNACCUSED, reason
         return
     expected, words = FAULTS[later.workload][later.fault]
     assert status in expected.split(" or "), reason

@@ -18,7 +18,7 @@ EXECUTIONS = {
     "mlx": "compiled",
 }
 """Every framework that trains, each in the execution that most use."""
-SEEDS = 20
+SEEDS, MAX_TRIES = 20, 5
 PHASES = {"transformer_infer": "decode"}
 
 
@@ -47,11 +47,15 @@ def test_inference_raises_no_alarm(
 
 
 def _outcomes(group: Group, folder: Path) -> list[tuple[int, str, str | None]]:
-    """For each seed how the launch ended."""
+    """For each seed how the launch ended; one that the machine disturbed is made once more."""
     execution = EXECUTIONS[group.framework]
     phase = PHASES.get(group.workload)
     with FaultProcess(group, folder=folder, cache=folder / "cache", execution=execution) as process:
-        return [
-            (seed, *process.outcome(None, phase=phase, draw=seed, seed=seed))
-            for seed in range(SEEDS)
-        ]
+        found = []
+        for seed in range(SEEDS):
+            for _ in range(MAX_TRIES):
+                outcome = process.outcome(None, phase=phase, draw=seed, seed=seed)
+                if outcome.status != "disturbed":
+                    break
+            found.append((seed, *outcome))
+        return found
