@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -22,28 +23,23 @@ SEEDS, MAX_TRIES = 20, 5
 PHASES = {"transformer_infer": "decode"}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("framework", EXECUTIONS)
-@pytest.mark.parametrize("workload", ["resnet50_train", "transformer_finetune"])
-def test_training_raises_no_alarm(
-    workload: str, framework: str, precision: str, tmp_path: Path
-) -> None:
-    found = _outcomes(Group(workload, framework, precision), tmp_path)
-    assert [one for one in found if one[1] != "ok"] == []
+PRECISIONS = ("fp32", "bf16")
+GROUPS = [
+    *itertools.starmap(
+        Group, itertools.product(("resnet50_train", "transformer_finetune"), EXECUTIONS, PRECISIONS)
+    ),
+    *itertools.starmap(
+        Group,
+        itertools.product(("resnet50_infer", "transformer_infer"), ("pytorch", "jax"), PRECISIONS),
+    ),
+]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("framework", ["pytorch", "jax"])
-@pytest.mark.parametrize("workload", ["resnet50_infer", "transformer_infer"])
-def test_inference_raises_no_alarm(
-    workload: str, framework: str, precision: str, tmp_path: Path
-) -> None:
-    found = _outcomes(Group(workload, framework, precision), tmp_path)
-    assert [one for one in found if one[1] != "ok"] == []
+@pytest.mark.parametrize("group", GROUPS, ids="-".join)
+def test_clean_code_raises_no_alarm(group: Group, tmp_path: Path) -> None:
+    assert [one for one in _outcomes(group, tmp_path) if one[1] != "ok"] == []
 
 
 def _outcomes(group: Group, folder: Path) -> list[tuple[int, str, str | None]]:

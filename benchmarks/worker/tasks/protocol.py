@@ -99,14 +99,14 @@ def require_share(context: LaunchContext, share: float, *, least: float, load: O
     """
     context.evidence.share_of_audit = share
     if share < least:
-        accuse(
+        fail_unless_disturbed(
             f"the timed steps took {share:.0%} of the time of a step that was checked"
             f" (at least {least:.0%} expected): they skipped work",
             load=load,
         )
 
 
-def accuse(seen: str, *, load: OtherLoad) -> NoReturn:
+def fail_unless_disturbed(seen: str, *, load: OtherLoad) -> NoReturn:
     """LaunchFailedError: durations show that work is left out, unless other load explains them.
 
     A short step gets a processor for itself where a long block shares it, and what is timed in

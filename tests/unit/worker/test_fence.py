@@ -153,16 +153,6 @@ def test_twice_the_work_in_the_same_time_is_caught(monkeypatch: pytest.MonkeyPat
     assert "dependent matmuls" in report.failure
 
 
-def test_twice_the_work_in_the_same_time_proves_nothing_beside_unknown_load(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(fence, "MAX_SIZE", 256)
-    framework = ruled_by(ConstantFramework(honest=False), monkeypatch, disturbed=None)
-    report = fence.check_matmul(framework)
-    assert report.failure is None
-    assert report.doubt is not None
-
-
 class SimulatedFramework(QueuedFramework):
     """A device that computes in order, and a machine with other work on it now and then.
 
@@ -423,11 +413,12 @@ def test_too_long_a_chain_leaves_the_test_undetermined(
     )
 
 
-def test_twice_the_work_in_the_same_time_accuses_nobody_on_a_busy_machine(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("disturbed", [True, None])
+def test_twice_the_work_in_the_same_time_proves_nothing_unless_the_machine_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, disturbed: bool | None
 ) -> None:
     monkeypatch.setattr(fence, "MAX_SIZE", 256)
-    framework = ruled_by(ConstantFramework(honest=False), monkeypatch, disturbed=True)
+    framework = ruled_by(ConstantFramework(honest=False), monkeypatch, disturbed=disturbed)
     report = fence.check_matmul(framework)
     assert report.failure is None
     assert report.doubt is not None

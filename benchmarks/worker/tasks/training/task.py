@@ -41,7 +41,7 @@ from benchmarks.worker.oracle_files import (
     states_of,
 )
 from benchmarks.worker.other_load import OtherLoad
-from benchmarks.worker.tasks.protocol import accuse, final_verdict, require_share
+from benchmarks.worker.tasks.protocol import fail_unless_disturbed, final_verdict, require_share
 from benchmarks.worker.tasks.training import proof
 from benchmarks.worker.tasks.training.continuation import Place, prove_later_steps
 from benchmarks.worker.tasks.training.unread import prove_unread_steps
@@ -285,7 +285,7 @@ class TrainingTask:
                 break
         require_share(self._context, max(shares), least=MIN_SHARE_OF_AUDIT, load=load)
         if min(of_single) > MAX_SHARE_OF_SINGLE:
-            accuse(
+            fail_unless_disturbed(
                 f"each of several steps in a row takes {min(of_single):.2g} times as long as one"
                 f" alone (at most {MAX_SHARE_OF_SINGLE} expected): a step's work goes on after its"
                 " outputs are ready",

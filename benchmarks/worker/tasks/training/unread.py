@@ -18,14 +18,13 @@ from benchmarks.equivalence.norms import TensorError, global_error, tensor_error
 from benchmarks.equivalence.own_update import Sample, States, sample_of
 from benchmarks.equivalence.verdict import judge
 from benchmarks.worker.context import LaunchContext
+from benchmarks.worker.tasks.training.continuation import NOISE_FACTOR
 
 MAX_STEPS = 8
 """Most steps in a row. The parent's draw decides how many, so that a program cannot know."""
 TOLERANCE = 1e-3
 """Difference of the two states, relative to what the steps changed. One step of eight that is left
 out is a hundred times that; a program that repeats itself exactly has none."""
-NOISE_FACTOR = 3.0
-"""Multiple of the difference between two series of read steps that is allowed, if they differ."""
 CAUSE = "its steps do something else when they are not looked at: work is left out unless checked"
 
 

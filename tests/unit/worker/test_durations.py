@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.contract.evidence import Evidence
 from benchmarks.worker.context import LaunchFailedError
-from benchmarks.worker.tasks.protocol import accuse, require_share
+from benchmarks.worker.tasks.protocol import fail_unless_disturbed, require_share
 
 
 class Seen:
@@ -22,9 +22,9 @@ class Seen:
 @pytest.mark.parametrize(
     ("disturbs", "status"), [(False, "invalid_work"), (True, "disturbed"), (None, "disturbed")]
 )
-def test_only_on_a_quiet_machine_do_durations_accuse(disturbs, status):
+def test_durations_show_skipped_work_on_a_quiet_machine_alone(disturbs, status):
     with pytest.raises(LaunchFailedError) as failure:
-        accuse("steps are too fast", load=Seen(disturbs))
+        fail_unless_disturbed("steps are too fast", load=Seen(disturbs))
     assert failure.value.status == status
     assert "steps are too fast" in str(failure.value)
 
