@@ -270,7 +270,7 @@ def _decay(
 
 def _rate(made: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> list[str]:
     factor = common_factor(made, expected)
-    if factor is None:
+    if factor is None or f"{factor:.4g}" == "1":
         return []
     return [f"learning rate: the weights move {factor:.4g} times as far as their moments say"]
 

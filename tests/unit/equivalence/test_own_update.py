@@ -8,7 +8,7 @@ import pytest
 from benchmarks.contract.optimizer import SGD, State
 from benchmarks.contract.precision import PRECISIONS
 from benchmarks.equivalence.norms import tensor_errors
-from benchmarks.equivalence.own_update import beyond, own_errors, rounding_unit
+from benchmarks.equivalence.own_update import beyond, causes_of_update, own_errors, rounding_unit
 
 BF16 = np.array([1.0, 1.0078125, -3.0])
 FP32 = BF16 + 2.0**-20
@@ -49,3 +49,13 @@ def test_a_step_to_values_that_are_not_finite_does_not_follow_from_its_moments()
     after = {"w": State(np.full(3, math.nan), one, None)}
     [error] = own_errors(optimizer, before, after, number=1).updates
     assert error.difference == math.inf
+
+
+@pytest.mark.parametrize(("factor", "is_named"), [(1.01, True), (1.00001, False)])
+def test_a_learning_rate_is_named_only_if_it_is_another(factor, is_named):
+    optimizer = SGD(learning_rate=0.1, momentum=0.9, weight_decay=0.0)
+    zero, moment = np.zeros(3), np.array([1.0, -2.0, 3.0])
+    before = {"w": State(zero, zero, None)}
+    after = {"w": State(-0.1 * factor * moment, moment, None)}
+    causes = causes_of_update(optimizer, before, after, number=1)
+    assert any("learning rate" in one for one in causes) is is_named

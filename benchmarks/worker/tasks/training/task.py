@@ -216,6 +216,9 @@ class TrainingTask:
             return
         verdict = prove_later_steps(context, self.program, read, self._place)
         context.evidence.later_steps = verdict
+        if verdict.status == FAIL:  # early steps may show it better: bias correction fades
+            self._first_loss(batch=OTHER_BATCH)
+            self._check_second_step()
         context.require_equal_work(verdict, when="after the turns: ")
 
     def _sees_later_steps(self) -> bool:
