@@ -113,7 +113,8 @@ class Block:
     elapsed_ns: int | None = None
     """The turn's duration by the parent's clock, with the step before the block."""
     runnable_ns: int | None = None
-    """Time for which the launch's threads ran or waited for a processor in the turn, summed."""
+    """Time for which the launch's threads ran or waited for a processor in the turn, summed; each
+    waited for as long as it ran at most."""
 
 
 @dataclass(frozen=True)

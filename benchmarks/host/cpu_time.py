@@ -7,7 +7,7 @@ ticks, usually of 10 ms. `root` is the folder that holds /proc. Standard library
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,14 @@ ROOT = Path("/")
 NS_PER_S = 1_000_000_000
 _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
 """user, nice, system, irq, softirq, steal; user includes guest time (proc(5))."""
+
+
+class ThreadTime(NamedTuple):
+    """A thread's time since it began. Source: the kernel's documentation, scheduler/sched-stats."""
+
+    ran_ns: int
+    waited_ns: int
+    """For a processor, in times that have ended."""
 
 
 class _Process(NamedTuple):
@@ -61,22 +69,31 @@ def group_cpu_ns(group: int, *, root: Path = ROOT) -> int | None:
     return process_tree_cpu_ns((group,), root=root)
 
 
-def group_runnable_ns(group: int, *, root: Path = ROOT) -> int | None:
-    """Nanoseconds for which threads of a group or session ran or waited for a processor, summed.
-
-    Over a time this is the mean number of threads that had work, however busy the machine was. Only
-    threads that are alive count; `group_cpu_ns` keeps the others. Source: the kernel's
-    documentation, scheduler/sched-stats.
-    """
+def group_threads(group: int, *, root: Path = ROOT) -> dict[int, ThreadTime] | None:
+    """What each live thread of a group or session has had of the processors, by thread id."""
     if not (root / "proc/self/schedstat").exists():
         return None
+    return {
+        int(task.name): ThreadTime(*(int(field) for field in fields[:2]))
+        for process in _processes(root)
+        if group in (process.group, process.session)
+        for task in (root / "proc" / str(process.pid) / "task").glob("*")
+        if len(fields := _text(task / "schedstat").split()) >= 2
+    }
+
+
+def runnable_ns(begin: Mapping[int, ThreadTime], end: Mapping[int, ThreadTime]) -> int:
+    """Nanoseconds for which threads ran or waited for a processor between two readings, summed.
+
+    Over a time this is the mean number of threads that had work, however busy the machine was. A
+    thread's waiting counts for as long as it ran itself: when a process is woken, each of its idle
+    threads runs for an instant, and on a busy machine waits for that, all of them at once.
+    """
     total = 0
-    for process in _processes(root):
-        if group not in (process.group, process.session):
-            continue
-        for task in (root / "proc" / str(process.pid) / "task").glob("*"):
-            fields = _text(task / "schedstat").split()
-            total += sum(int(field) for field in fields[:2])
+    for thread, (ran_ns, waited_ns) in end.items():
+        before = begin.get(thread, ThreadTime(0, 0))
+        ran_ns = max(0, ran_ns - before.ran_ns)
+        total += ran_ns + min(ran_ns, max(0, waited_ns - before.waited_ns))
     return total
 
 

@@ -32,8 +32,8 @@ class Conditions:
     foreign_cpu_share: float | None
     flags: tuple[str, ...]
     runnable_ns: int | None = None
-    """Time for which the launch's threads ran or waited for a processor, summed. Of the threads
-    that ended in the turn only the time that they ran may count."""
+    """Time for which the launch's threads ran or waited for a processor, summed; each waited for as
+    long as it ran at most. Of the threads that ended in the turn only what they ran may count."""
 
 
 class Watch:
@@ -80,7 +80,7 @@ class Watch:
             clock_ns=time.perf_counter_ns(),
             busy_ns=cpu_time.busy_ns(self._cpus),
             ours_ns=cpu_time.group_cpu_ns(self._group),
-            runnable_ns=cpu_time.group_runnable_ns(self._group),
+            threads=cpu_time.group_threads(self._group),
             parent_ns=time.process_time_ns(),
             throttled_ns=machine.cgroup_throttled_ns(),
             swapped_in=cpu_time.num_pages_swapped_in(),
@@ -122,7 +122,7 @@ class _Counters:
     clock_ns: int
     busy_ns: int | None
     ours_ns: int | None
-    runnable_ns: int | None
+    threads: Mapping[int, cpu_time.ThreadTime] | None
     parent_ns: int
     throttled_ns: int | None
     swapped_in: int | None
@@ -157,8 +157,8 @@ def _runnable_ns(begin: _Counters, end: _Counters) -> int | None:
 
     Only threads that are alive tell how long they waited. The CPU time keeps those that ended.
     """
-    runnable_ns = _difference(begin.runnable_ns, end.runnable_ns)
+    if begin.threads is None or end.threads is None:
+        return None
+    runnable_ns = cpu_time.runnable_ns(begin.threads, end.threads)
     ours_ns = _difference(begin.ours_ns, end.ours_ns)
-    if runnable_ns is None or ours_ns is None:
-        return runnable_ns
-    return max(runnable_ns, ours_ns - 2 * CLOCK_TICK_NS)
+    return runnable_ns if ours_ns is None else max(runnable_ns, ours_ns - 2 * CLOCK_TICK_NS)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
 
 from tests.parity.fault_process import FaultProcess, Group
 
-EXECUTIONS = {
+TRAINING = {
     "pytorch": "eager",
     "jax": "compiled",
     "tensorflow": "graph",
@@ -19,19 +18,24 @@ EXECUTIONS = {
     "mlx": "compiled",
 }
 """Every framework that trains, each in the execution that most use."""
+ENGINES = {"onnxruntime": "graph", "openvino": "graph", "litert": "graph"}
+EXECUTIONS = TRAINING | ENGINES
+FRAMEWORKS = {
+    "resnet50_train": TRAINING,
+    "transformer_finetune": TRAINING,
+    "resnet50_infer": EXECUTIONS,
+    "transformer_infer": ("pytorch", "jax", "mlx", "onnxruntime"),
+}
+"""By workload those that implement it."""
+WITHOUT_BF16 = {"onnxruntime", "litert"}
 SEEDS, MAX_TRIES = 20, 5
 PHASES = {"transformer_infer": "decode"}
-
-
-PRECISIONS = ("fp32", "bf16")
 GROUPS = [
-    *itertools.starmap(
-        Group, itertools.product(("resnet50_train", "transformer_finetune"), EXECUTIONS, PRECISIONS)
-    ),
-    *itertools.starmap(
-        Group,
-        itertools.product(("resnet50_infer", "transformer_infer"), ("pytorch", "jax"), PRECISIONS),
-    ),
+    Group(workload, framework, precision)
+    for workload, frameworks in FRAMEWORKS.items()
+    for framework in frameworks
+    for precision in ("fp32", "bf16")
+    if precision == "fp32" or framework not in WITHOUT_BF16
 ]
 
 

@@ -36,6 +36,16 @@ def root(tmp_path: Path) -> Path:
         (tmp_path / "proc" / str(pid) / "stat").write_text(text)
     (tmp_path / "proc" / "15").mkdir()
     (tmp_path / "proc" / "self").mkdir()
+    (tmp_path / "proc" / "self" / "schedstat").write_text("1 1 1\n")
+    for pid, thread, text in (
+        (10, 10, "700 40 9"),
+        (10, 110, "5 600 3"),
+        (10, 111, ""),
+        (12, 12, "8 9 1"),
+        (13, 13, "1000 1000 1"),
+    ):
+        (tmp_path / f"proc/{pid}/task/{thread}").mkdir(parents=True)
+        (tmp_path / f"proc/{pid}/task/{thread}/schedstat").write_text(f"{text}\n")
     (tmp_path / "proc" / "stat").write_text(STAT)
     (tmp_path / "proc" / "vmstat").write_text("pgpgin 5\npswpin 42\npswpout 7\n")
     return tmp_path
@@ -65,6 +75,32 @@ def test_a_group_without_live_processes_has_used_nothing(root: Path) -> None:
     assert cpu_time.group_cpu_ns(99, root=root) == 0
 
 
+def test_a_group_s_threads_are_those_of_its_processes_that_live(root: Path) -> None:
+    assert cpu_time.group_threads(10, root=root) == {10: (700, 40), 110: (5, 600), 12: (8, 9)}
+    assert cpu_time.group_threads(99, root=root) == {}
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ((1100, 50), 100),  # it ran
+        ((1100, 130), 100 + 80),  # and waited
+        ((1002, 15_050), 2 + 2),  # an idle thread that was woken on a busy machine
+        ((1000, 15_050), 0),
+        ((40, 30), 0),  # another thread that was given the number of one that ended
+    ],
+)
+def test_a_thread_s_waiting_counts_for_as_long_as_it_ran(
+    end: tuple[int, int], expected: int
+) -> None:
+    begin = {7: cpu_time.ThreadTime(1000, 50), 8: cpu_time.ThreadTime(4, 4)}
+    assert cpu_time.runnable_ns(begin, {7: cpu_time.ThreadTime(*end)}) == expected
+
+
+def test_a_thread_that_began_meanwhile_counts_whole() -> None:
+    assert cpu_time.runnable_ns({}, {7: cpu_time.ThreadTime(100, 30)}) == 130
+
+
 def test_a_process_is_named_by_its_start(root: Path) -> None:
     assert cpu_time.process_start_ticks(11, root=root) == 1177
     assert cpu_time.process_start_ticks(14, root=root) is None
@@ -78,6 +114,7 @@ def test_reads_pages_swapped_in(root: Path) -> None:
 def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
     assert cpu_time.busy_ns([0], root=tmp_path) is None
     assert cpu_time.group_cpu_ns(10, root=tmp_path) is None
+    assert cpu_time.group_threads(10, root=tmp_path) is None
     assert cpu_time.num_pages_swapped_in(root=tmp_path) is None
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.contract.message import BlockDone
 from benchmarks.host import disturbance
+from benchmarks.host.cpu_time import ThreadTime
 
 QUIET = BlockDone(0, 1, 10**9, 10, 0, False)
 S = 10**9
@@ -19,14 +20,14 @@ class Counters:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = self.busy = self.ours = self.parent = self.throttled = 0
         self.swapped: int | None = 0
-        self.runnable: int | None = 0
+        self.threads: dict[int, ThreadTime] | None = {}
         self.num_cpus = 2
         read = monkeypatch.setattr
         read(disturbance.time, "perf_counter_ns", lambda: self.clock)
         read(disturbance.time, "process_time_ns", lambda: self.parent)
         read(disturbance.cpu_time, "busy_ns", lambda cpus: self.busy)
         read(disturbance.cpu_time, "group_cpu_ns", lambda group: self.ours)
-        read(disturbance.cpu_time, "group_runnable_ns", lambda group: self.runnable)
+        read(disturbance.cpu_time, "group_threads", lambda group: self.threads)
         read(disturbance.cpu_time, "num_pages_swapped_in", lambda: self.swapped)
         read(disturbance.machine, "cgroup_throttled_ns", lambda: self.throttled)
         read(disturbance, "_our_cpus", lambda: list(range(self.num_cpus)))
@@ -75,22 +76,22 @@ def test_counters_that_must_not_move(counters: Counters, change: Any, flag: str)
 
 
 @pytest.mark.parametrize(
-    ("runnable", "ours", "expected"),
+    ("threads", "ours", "expected"),
     [
-        (S, S // 2, S),  # threads that waited for a processor
-        (S // 10, S, S - 2 * disturbance.CLOCK_TICK_NS),  # threads that have ended
-        (-S, S, S - 2 * disturbance.CLOCK_TICK_NS),
-        (S // 2, S // 2 + disturbance.CLOCK_TICK_NS, S // 2),  # rounding
+        ({1: ThreadTime(2 * S, S // 2)}, S // 2, S + S // 2),  # that waited for a processor
+        ({1: ThreadTime(S + S // 10, 0)}, S, S - 2 * disturbance.CLOCK_TICK_NS),  # others ended
+        ({}, S, S - 2 * disturbance.CLOCK_TICK_NS),
+        ({1: ThreadTime(S + S // 2, 0)}, S // 2 + disturbance.CLOCK_TICK_NS, S // 2),  # rounding
         (None, S, None),
     ],
 )
 def test_threads_that_end_in_the_turn_count_too(
-    counters: Counters, runnable: int | None, ours: int, expected: int | None
+    counters: Counters, threads: dict[int, ThreadTime] | None, ours: int, expected: int | None
 ) -> None:
-    counters.runnable = None if runnable is None else 2 * S
+    counters.threads = {1: ThreadTime(S, 0)}
     watch = disturbance.Watch(1)
     counters.clock, counters.busy, counters.ours = S, ours, ours
-    counters.runnable = None if runnable is None else 2 * S + runnable
+    counters.threads = threads
     assert watch.conditions(QUIET).runnable_ns == expected
 
 
