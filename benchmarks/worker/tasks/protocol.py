@@ -7,6 +7,7 @@ Standard library, NumPy, the contract and worker.
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
@@ -19,6 +20,7 @@ from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.other_load import OtherLoad
 from benchmarks.worker.timing import BlockTime
 
+PAUSE_S = 0.3
 NO_ORACLE = "there is no oracle for this work"
 
 CAUSES: Mapping[str, str] = {
@@ -90,6 +92,14 @@ def final_verdict(
         first_difference=verdict.first_difference,
         causes=verdict.causes or told,
     )
+
+
+def pause() -> None:
+    """Wait before durations are compared once more: a short load passes, and a longer one is seen.
+
+    `OtherLoad` sees nothing within a few ticks of the clock, which are many short requests.
+    """
+    time.sleep(PAUSE_S)
 
 
 def require_share(context: LaunchContext, share: float, *, least: float, load: OtherLoad) -> None:

@@ -41,7 +41,12 @@ from benchmarks.worker.oracle_files import (
     states_of,
 )
 from benchmarks.worker.other_load import OtherLoad
-from benchmarks.worker.tasks.protocol import fail_unless_disturbed, final_verdict, require_share
+from benchmarks.worker.tasks.protocol import (
+    fail_unless_disturbed,
+    final_verdict,
+    pause,
+    require_share,
+)
 from benchmarks.worker.tasks.training import proof
 from benchmarks.worker.tasks.training.continuation import Place, prove_later_steps
 from benchmarks.worker.tasks.training.unread import prove_unread_steps
@@ -280,6 +285,8 @@ class TrainingTask:
         of_single: list[float] = []
         load = OtherLoad()
         while len(shares) < NUM_AUDITS:
+            if shares:
+                pause()
             single_ns = self._repeated_step_ns(oracle)
             step_ns = self.time_steps(self._num_steps, rewarm=True).duration_ns / self._num_steps
             shares.append(statistics.median(self._step_ns or [step_ns]) / step_ns)
