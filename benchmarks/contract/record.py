@@ -114,7 +114,7 @@ class Block:
     """The turn's duration by the parent's clock, with the step before the block."""
     runnable_ns: int | None = None
     """Time for which the launch's threads ran or waited for a processor in the turn, summed; each
-    waited for as long as it ran at most."""
+    waited for 4 times as long as it ran at most."""
 
 
 @dataclass(frozen=True)

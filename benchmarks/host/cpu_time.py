@@ -16,6 +16,10 @@ NS_PER_S = 1_000_000_000
 _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
 """user, nice, system, irq, softirq, steal; user includes guest time (proc(5))."""
 
+MAX_WAITING = 4
+"""How many times as long as it runs a thread that has work may wait: on two CPUs that is so with
+ten of them. Idle ones that were woken have waited for several hundred times as long."""
+
 
 class ThreadTime(NamedTuple):
     """A thread's time since it began. Source: the kernel's documentation, scheduler/sched-stats."""
@@ -86,14 +90,14 @@ def runnable_ns(begin: Mapping[int, ThreadTime], end: Mapping[int, ThreadTime]) 
     """Nanoseconds for which threads ran or waited for a processor between two readings, summed.
 
     Over a time this is the mean number of threads that had work, however busy the machine was. A
-    thread's waiting counts for as long as it ran itself: when a process is woken, each of its idle
-    threads runs for an instant, and on a busy machine waits for that, all of them at once.
+    thread's waiting counts for MAX_WAITING times as long as it ran: when a process is woken, each
+    of its idle threads runs for an instant, and on a busy machine all of them wait for that.
     """
     total = 0
     for thread, (ran_ns, waited_ns) in end.items():
         before = begin.get(thread, ThreadTime(0, 0))
         ran_ns = max(0, ran_ns - before.ran_ns)
-        total += ran_ns + min(ran_ns, max(0, waited_ns - before.waited_ns))
+        total += ran_ns + min(MAX_WAITING * ran_ns, max(0, waited_ns - before.waited_ns))
     return total
 
 

@@ -32,8 +32,8 @@ class Conditions:
     foreign_cpu_share: float | None
     flags: tuple[str, ...]
     runnable_ns: int | None = None
-    """Time for which the launch's threads ran or waited for a processor, summed; each waited for as
-    long as it ran at most. Of the threads that ended in the turn only what they ran may count."""
+    """Time for which the launch's threads ran or waited for a processor, summed, as
+    `cpu_time.runnable_ns`. Of the threads that ended in the turn only what they ran may count."""
 
 
 class Watch:
