@@ -113,8 +113,8 @@ class Block:
     elapsed_ns: int | None = None
     """The turn's duration by the parent's clock, with the step before the block."""
     runnable_ns: int | None = None
-    """Time for which the launch's threads ran or waited for a processor in the turn, summed; each
-    waited for 4 times as long as it ran at most."""
+    """Time for which the launch's threads ran or waited for a processor in the turn, summed; of a
+    thread's waiting no more counts than 4 times the time that it ran."""
 
 
 @dataclass(frozen=True)

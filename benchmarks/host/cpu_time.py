@@ -17,8 +17,8 @@ _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
 """user, nice, system, irq, softirq, steal; user includes guest time (proc(5))."""
 
 MAX_WAITING = 4
-"""How many times as long as it runs a thread that has work may wait: on two CPUs that is so with
-ten of them. Idle ones that were woken have waited for several hundred times as long."""
+"""How many times as long as it runs a thread with work may wait; ten such threads on two CPUs each
+do. Idle threads of JAX that were woken waited for a hundred times as long and more."""
 
 
 class ThreadTime(NamedTuple):
@@ -89,9 +89,10 @@ def group_threads(group: int, *, root: Path = ROOT) -> dict[int, ThreadTime] | N
 def runnable_ns(begin: Mapping[int, ThreadTime], end: Mapping[int, ThreadTime]) -> int:
     """Nanoseconds for which threads ran or waited for a processor between two readings, summed.
 
-    Over a time this is the mean number of threads that had work, however busy the machine was. A
-    thread's waiting counts for MAX_WAITING times as long as it ran: when a process is woken, each
-    of its idle threads runs for an instant, and on a busy machine all of them wait for that.
+    Divided by the time between them, this is the mean number of threads that had work, however busy
+    the machine was. Of a thread's waiting no more counts than MAX_WAITING times the time that it
+    ran: when a process is continued after a stop, each of its idle threads runs for an instant, and
+    on a busy machine all of them wait for that.
     """
     total = 0
     for thread, (ran_ns, waited_ns) in end.items():

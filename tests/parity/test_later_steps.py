@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.planning.catalog import discover
 from tests.parity.fault_process import FaultProcess, Group
 
-TRAINING = {
+EXECUTIONS = {
     "pytorch": "eager",
     "jax": "compiled",
     "tensorflow": "graph",
@@ -16,26 +17,19 @@ TRAINING = {
     "keras_jax": "compiled",
     "keras_tensorflow": "graph",
     "mlx": "compiled",
+    "onnxruntime": "graph",
+    "openvino": "graph",
+    "litert": "graph",
 }
-"""Every framework that trains, each in the execution that most use."""
-ENGINES = {"onnxruntime": "graph", "openvino": "graph", "litert": "graph"}
-EXECUTIONS = TRAINING | ENGINES
-FRAMEWORKS = {
-    "resnet50_train": TRAINING,
-    "transformer_finetune": TRAINING,
-    "resnet50_infer": EXECUTIONS,
-    "transformer_infer": ("pytorch", "jax", "mlx", "onnxruntime"),
-}
-"""By workload those that implement it."""
-WITHOUT_BF16 = {"onnxruntime", "litert"}
+"""Every framework, each in the execution that most use."""
 SEEDS, MAX_TRIES = 20, 5
 PHASES = {"transformer_infer": "decode"}
+CATALOG = discover()
 GROUPS = [
     Group(workload, framework, precision)
-    for workload, frameworks in FRAMEWORKS.items()
-    for framework in frameworks
+    for workload, framework in sorted(CATALOG.implementations)
     for precision in ("fp32", "bf16")
-    if precision == "fp32" or framework not in WITHOUT_BF16
+    if precision in CATALOG.frameworks[framework].capabilities.precisions["cpu"]
 ]
 
 
@@ -47,7 +41,7 @@ def test_clean_code_raises_no_alarm(group: Group, tmp_path: Path) -> None:
 
 
 def _outcomes(group: Group, folder: Path) -> list[tuple[int, str, str | None]]:
-    """For each seed how the launch ended; one that the machine disturbed is made once more."""
+    """For each seed how the launch ended; one that was disturbed is made again."""
     execution = EXECUTIONS[group.framework]
     phase = PHASES.get(group.workload)
     with FaultProcess(group, folder=folder, cache=folder / "cache", execution=execution) as process:

@@ -21,6 +21,7 @@ from benchmarks.worker.other_load import OtherLoad
 from benchmarks.worker.timing import BlockTime
 
 PAUSE_S = 0.3
+"""In it a tenth of two CPUs' time is six ticks of 10 ms, of which `OtherLoad` subtracts two."""
 NO_ORACLE = "there is no oracle for this work"
 
 CAUSES: Mapping[str, str] = {

@@ -35,6 +35,7 @@ GATE, AUDIT = PROVEN[:2], PROVEN[2:]
 NEW = tuple(index for index in WITHHELD if index not in PROVEN)
 """Further requests that first run after the turns, for their time alone."""
 NUM_AUDITS = 3
+"""Most audits, each with other unseen requests; the largest share counts."""
 MIN_SHARE_OF_AUDIT = 0.7
 """The smallest share of an unseen request's time that the timed ones may take: an honest program's
 take as long as the fastest unseen one at least."""
@@ -200,12 +201,14 @@ class InferenceTask:
 
     def _audit(self) -> None:
         """Known requests take as long as unseen ones, in one of several audits at least."""
+        per_audit = [NEW[number::NUM_AUDITS] for number in range(NUM_AUDITS)]
+        if self._checker.per_batch > 1:  # a sequence is many requests
+            per_audit = [unseen[:1] for unseen in per_audit]
         load, shares = OtherLoad(), [0.0]
-        for number in range(NUM_AUDITS):
-            if number > 0:
+        for unseen in per_audit:
+            if len(shares) > 1:
                 pause()
-            is_one = self._checker.per_batch == 1
-            shares.append(self._share_of(NEW[number::NUM_AUDITS] if is_one else [NEW[number]]))
+            shares.append(self._share_of(unseen))
             if max(shares) >= MIN_SHARE_OF_AUDIT:
                 break
         require_share(self._context, max(shares), least=MIN_SHARE_OF_AUDIT, load=load)

@@ -9,7 +9,7 @@ NumPy, the contract and worker.
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable
+from collections.abc import Callable
 
 from benchmarks.contract.evidence import Check
 from benchmarks.contract.program import Program
