@@ -56,7 +56,7 @@ LAUNCH_COLUMNS = [
 
 
 def block_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """One row for each block.
+    """One row for the block of each turn that counts (`Record.turns`).
 
     `causes` holds the block's own invalidating flags. `round_disturbed` is true if any launch of
     the cohort had one in this round; a serial launch's rounds are its own, under its id. A
@@ -81,14 +81,14 @@ def block_frame(records: Sequence[Record]) -> pd.DataFrame:
             "round_dropped": round_of(record, block) in dropped,
         }
         for record in records
-        for block in record.blocks
+        for block in record.turns
     ]
     return pd.DataFrame(rows, columns=BLOCK_COLUMNS)
 
 
 def _disturbed_rounds(records: Sequence[Record]) -> set[RoundKey]:
     return {
-        round_of(record, block) for record in records for block in record.blocks if causes_of(block)
+        round_of(record, block) for record in records for block in record.turns if causes_of(block)
     }
 
 
@@ -97,7 +97,7 @@ def _dropped_rounds(records: Sequence[Record], disturbed: set[RoundKey]) -> set[
     group_of = {
         round_of(record, block): record.case.group_id
         for record in records
-        for block in record.blocks
+        for block in record.turns
     }
     num_rounds = Counter(key[:3] for key in group_of)
     num_disturbed = Counter(key[:3] for key in disturbed)
@@ -156,7 +156,7 @@ def _launch_row(record: Record, disturbed: Sequence[bool]) -> dict[str, Any]:
         "flop_per_step": record.flop_per_step,
         "num_rounds": len(disturbed),
         "num_rounds_invalid": sum(disturbed),
-        "causes": tuple(sorted({c for block in record.blocks for c in causes_of(block)})),
+        "causes": tuple(sorted({c for block in record.turns for c in causes_of(block)})),
         "cold_cache": record.cold_cache,
         "steady": record.steady,
         "trend": classify(steps),

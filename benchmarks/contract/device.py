@@ -21,8 +21,9 @@ class DeviceRules:
     """How to measure on a kind of device; set by the files in configs/device/."""
 
     name: str = CPU
-    min_steps_per_block: int = 1
-    """1 if a call returns when its work is done, 5 if work is queued ahead of the device."""
+    min_steps_per_sample: int = 1
+    """Steps between two readings of the clock: 1 if a call returns when its work is done, 5 if work
+    is queued ahead of the device."""
     min_warmup_s: float = 1.0
     """Seconds of warm-up until clocks have settled."""
     peak_flop_per_s: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -92,6 +93,6 @@ def best(seen: Iterable[str]) -> str:
 def default_rules() -> dict[str, DeviceRules]:
     """The rules of every kind, before the files of configs/device/ change them."""
     return {
-        name: DeviceRules(name, min_steps_per_block=5 if kind.queues_work else 1)
+        name: DeviceRules(name, min_steps_per_sample=5 if kind.queues_work else 1)
         for name, kind in DEVICE_KINDS.items()
     }

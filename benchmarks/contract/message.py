@@ -104,6 +104,9 @@ class Turn(Stamped):
 
     round: int
     num_steps: int
+    steps_per_sample: int | None = None
+    """Steps between two readings of the clock; None: the block is one sample, or requests are timed
+    one by one."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,9 @@ class BlockDone(Stamped):
     request_ns: tuple[int, ...] = ()
     """In inference the duration of each request; their sum is the block's duration."""
     preparation_ns: int = 0
-    """In inference the time in which the requests were prepared, the untimed one's with it."""
+    """In inference the time in which the requests were prepared."""
+    sample_ns: tuple[int, ...] = ()
+    """If steps are timed: the duration of each sample; their sum is the block's duration."""
 
 
 @dataclass(frozen=True)
@@ -237,5 +242,5 @@ def _typed(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
             "warmup_ns": tuple((n, ns) for n, ns in body["warmup_ns"]),
         }
     if cls is BlockDone:
-        return {**body, "request_ns": tuple(body["request_ns"])}
+        return {**body, **{one: tuple(body[one]) for one in ("request_ns", "sample_ns")}}
     return body

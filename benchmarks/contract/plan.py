@@ -76,6 +76,10 @@ class CohortPlan:
     """The launches; if serial, in their order: each ends before the next begins."""
     resident: str = TOGETHER
     """together or serial, as in a record."""
+    look: int = 1
+    """1 if it was planned before any result was seen, as in a record."""
+    num_rounds: int | None = None
+    """Rounds of each launch; None: as many as the protocol's time allows."""
 
     @property
     def alive_at_once(self) -> tuple[tuple[LaunchPlan, ...], ...]:

@@ -11,6 +11,9 @@ Schema history (SCHEMA_VERSION):
     5  sequence: the place among the store's records; before, only a wall clock's label. A block's
        elapsed_ns, preparation_ns and runnable_ns, evidence.later_steps. Statuses `disturbed` and
        `invalid_report`, flag STOPPED
+    6  A block's sample_ns and probe_ns; before, a step that was not timed preceded each block. A
+       round may hold several blocks of a launch: spoilt turns are taken again. look: the number of
+       times that results had been looked at before the cohort was planned, and 1
 
 Standard library only. Raw samples are stored; every summary is computed from them again.
 """
@@ -21,12 +24,12 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.contract.case import Case, case_from_json
 from benchmarks.contract.evidence import Evidence, evidence_from_json
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 STATUSES = (
     "ok",
@@ -88,13 +91,14 @@ GLOBAL_BATCH_SINCE = 4
 _ADDED_FIELDS: Mapping[int, Mapping[str, Any]] = {
     2: {"resident": TOGETHER},
     5: {"sequence": None},
+    6: {"look": 1},
 }
 """For each version the fields that it added, with their value for every earlier record."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One turn of one launch: num_steps steps between two fences."""
+    """One turn of one launch: num_steps steps between two fences, in samples."""
 
     round: int
     order: int
@@ -109,12 +113,29 @@ class Block:
     request_ns: tuple[int, ...] = ()
     """In inference the duration of each request; their sum is the block's. Else empty."""
     preparation_ns: int = 0
-    """In inference the time in which the requests were prepared, the untimed one's with it."""
+    """In inference the time in which the requests were prepared."""
     elapsed_ns: int | None = None
-    """The turn's duration by the parent's clock, with the step before the block."""
+    """The turn's duration by the parent's clock."""
     runnable_ns: int | None = None
     """Time for which the launch's threads ran or waited for a processor in the turn, summed; of a
     thread's waiting no more counts than 4 times the time that it ran."""
+    sample_ns: tuple[int, ...] = ()
+    """In training the duration of each sample, that is of equally many consecutive steps; their sum
+    is the block's. Empty in inference and before schema 6."""
+    probe_ns: tuple[int, ...] = ()
+    """The durations of the reference probe before and after the turn: the machine's own speed."""
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether a declared cause invalidates the block."""
+        return bool(set(self.flags) & set(INVALIDATING_FLAGS))
+
+    @property
+    def samples_s(self) -> list[float]:
+        """Seconds per step of each sample; each request is one."""
+        samples_ns = self.request_ns or self.sample_ns or (self.duration_ns,)
+        steps_per_sample = self.num_steps / len(samples_ns)
+        return [ns / steps_per_sample / 1e9 for ns in samples_ns]
 
 
 @dataclass(frozen=True)
@@ -170,7 +191,18 @@ class Record:
     sequence: int | None = None
     """Its number among the records of its store, which gives it when it appends: this orders
     records. None if it is not stored yet, or was before schema 5."""
+    look: int = 1
+    """1 if its cohort was planned before any result was seen, else one more than the number of
+    times that results were looked at: verdicts become stricter with it (`statistics.looks`)."""
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def turns(self) -> list[Block]:
+        """The block that counts of each round, in their order: the last one that was taken.
+
+        A turn that a declared cause disturbed is taken again, up to a limit.
+        """
+        return list({block.round: block for block in self.blocks}.values())
 
     @property
     def step_seconds(self) -> list[float]:
@@ -188,8 +220,9 @@ class Record:
 
     @property
     def _kept_blocks(self) -> Sequence[Block]:
-        valid = [b for b in self.blocks if not set(b.flags) & set(INVALIDATING_FLAGS)]
-        return valid if 2 * len(valid) >= len(self.blocks) else self.blocks
+        turns = self.turns
+        valid = [block for block in turns if not block.is_disturbed]
+        return valid if 2 * len(valid) >= len(turns) else turns
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON, the inverse of `record_from_json`."""
@@ -221,6 +254,8 @@ def record_from_json(data: Mapping[str, Any]) -> Record:
     sequence = data["sequence"]
     if sequence is not None and (type(sequence) is not int or sequence < 1):
         raise ValueError(f"sequence={sequence!r}: expected an integer of 1 or more, or none")
+    if type(data["look"]) is not int or data["look"] < 1:
+        raise ValueError(f"look={data['look']!r}: expected an integer of 1 or more")
     try:
         record = Record(**{**data, **_typed(data)})
     except (KeyError, TypeError, AttributeError) as error:
@@ -247,24 +282,58 @@ def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _block(data: Mapping[str, Any]) -> Block:
-    requests = tuple(data.get("request_ns", ()))
-    block = Block(**{**data, "flags": tuple(data["flags"]), "request_ns": requests})
+    listed = {name: tuple(data.get(name, ())) for name in ("request_ns", "sample_ns", "probe_ns")}
+    block = Block(**{**data, "flags": tuple(data["flags"]), **listed})
     for name in ("round", "order", "num_steps", "duration_ns", "opening_fence_ns"):
         value = getattr(block, name)
         if type(value) is not int or value < 0:
             raise ValueError(f"block.{name}={value!r}: expected an integer of 0 or more")
-    if not all(type(one) is int and one > 0 for one in requests):
-        raise ValueError("block.request_ns: expected integers above 0")
-    if requests and (len(requests), sum(requests)) != (block.num_steps, block.duration_ns):
-        raise ValueError(
-            f"block.request_ns: expected {block.num_steps} requests in {block.duration_ns} ns,"
-            f" received {len(requests)} in {sum(requests)} ns"
-        )
+    for name, values in listed.items():
+        if not all(type(one) is int and one > 0 for one in values):
+            raise ValueError(f"block.{name}: expected integers above 0")
     if block.num_steps == 0 or block.duration_ns == 0:
         raise ValueError(
             f"block of {block.num_steps} steps in {block.duration_ns} ns: expected both above 0"
         )
+    if (reason := wrong_samples(block)) is not None:
+        raise ValueError(f"block: {reason}")
     return block
+
+
+class Samples(Protocol):
+    """A block, or a worker's message about it."""
+
+    @property
+    def num_steps(self) -> int:
+        """The steps of the block."""
+
+    @property
+    def duration_ns(self) -> int:
+        """The duration of the block."""
+
+    @property
+    def request_ns(self) -> tuple[int, ...]:
+        """The duration of each request, if requests are timed."""
+
+    @property
+    def sample_ns(self) -> tuple[int, ...]:
+        """The duration of each sample, if steps are timed."""
+
+
+def wrong_samples(block: Samples) -> str | None:
+    """How a block's samples contradict its steps or its duration, or None."""
+    requests, samples = block.request_ns, block.sample_ns
+    if requests and (len(requests), sum(requests)) != (block.num_steps, block.duration_ns):
+        return (
+            f"{len(requests)} requests in {sum(requests)} ns for {block.num_steps} in"
+            f" {block.duration_ns} ns"
+        )
+    if samples and (block.num_steps % len(samples) or sum(samples) != block.duration_ns):
+        return (
+            f"{len(samples)} samples in {sum(samples)} ns for {block.num_steps} steps in"
+            f" {block.duration_ns} ns"
+        )
+    return None
 
 
 def _refuse_nonfinite(value: Any, path: str) -> None:

@@ -1,7 +1,8 @@
 """CPU time of the machine and of process groups, to measure the load of other processes.
 
-Each function returns None if the system does not say, as on macOS. The counters advance in clock
-ticks, usually of 10 ms. `root` is the folder that holds /proc. Standard library only.
+Each function returns None if the system does not say, as on macOS. Counters of CPUs and groups
+advance in clock ticks, usually of 10 ms; those of threads are exact to the nanosecond. `root` is
+the folder that holds /proc. Standard library only.
 """
 
 from __future__ import annotations
@@ -84,6 +85,28 @@ def group_threads(group: int, *, root: Path = ROOT) -> dict[int, ThreadTime] | N
         for task in (root / "proc" / str(process.pid) / "task").glob("*")
         if len(fields := _text(task / "schedstat").split()) >= 2
     }
+
+
+def other_threads_ns(ours: Collection[int], *, root: Path = ROOT) -> dict[int, int] | None:
+    """Nanoseconds that each live thread of all other processes has run, by thread id.
+
+    `ours` are the groups or sessions, and single processes, that are left out. Processes that this
+    one cannot see, such as those of other containers, are not among them.
+    """
+    if not (root / "proc/self/schedstat").exists():
+        return None
+    return {
+        int(task.name): int(fields[0])
+        for process in _processes(root)
+        if not {process.pid, process.group, process.session} & set(ours)
+        for task in (root / "proc" / str(process.pid) / "task").glob("*")
+        if (fields := _text(task / "schedstat").split())
+    }
+
+
+def ran_ns(begin: Mapping[int, int], end: Mapping[int, int]) -> int:
+    """Nanoseconds that threads ran between two readings, summed, those that are new included."""
+    return sum(max(0, ran_ns - begin.get(thread, 0)) for thread, ran_ns in end.items())
 
 
 def runnable_ns(begin: Mapping[int, ThreadTime], end: Mapping[int, ThreadTime]) -> int:

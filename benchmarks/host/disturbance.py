@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.contract.message import BlockDone
 from benchmarks.host import cpu_time, machine, nvidia
 
-MAX_FOREIGN_SHARE = 0.10
+MAX_FOREIGN_SHARE = 0.05
 """Largest share of our CPUs' time that other processes may take during a turn."""
-MAX_FOREIGN_CORES = 1.0
+MAX_FOREIGN_CORES = 0.5
 """The same limit in cores: on many cores a single busy one delays every barrier."""
 MAX_THROTTLED_SHARE = 0.01
 """Largest share of a turn for which the CPU quota may throttle us."""
@@ -45,6 +45,7 @@ class Watch:
         `num_on_accelerator` is the number of our launches on the accelerator, 0 for a CPU turn.
         """
         self._group = group
+        self._ours = {group, os.getpid()}
         self._num_on_accelerator = num_on_accelerator
         self._cpus = _our_cpus()
         self._begin = self._read()
@@ -81,6 +82,7 @@ class Watch:
             busy_ns=cpu_time.busy_ns(self._cpus),
             ours_ns=cpu_time.group_cpu_ns(self._group),
             threads=cpu_time.group_threads(self._group),
+            others=_other_threads_ns(self._ours),
             parent_ns=time.process_time_ns(),
             throttled_ns=machine.cgroup_throttled_ns(),
             swapped_in=cpu_time.num_pages_swapped_in(),
@@ -93,15 +95,19 @@ def most_foreign_share(num_cpus: int) -> float:
 
 
 def foreign_share(seconds: float) -> float | None:
-    """The share of our CPUs' time that other processes take, watched for this many seconds."""
+    """The share of our CPUs' time that other processes take, watched for this many seconds.
+
+    Called while all of our launches are stopped.
+    """
     cpus, begin_ns = _our_cpus(), time.perf_counter_ns()
     busy_ns, own_ns = cpu_time.busy_ns(cpus), time.process_time_ns()
+    others = _other_threads_ns({os.getpid()})
     time.sleep(seconds)
-    foreign_ns = _difference(busy_ns, cpu_time.busy_ns(cpus))
-    if foreign_ns is None:
-        return None
-    foreign_ns -= time.process_time_ns() - own_ns + 2 * CLOCK_TICK_NS
-    return max(0.0, foreign_ns / (len(cpus) * (time.perf_counter_ns() - begin_ns)))
+    by_ticks_ns = _difference(busy_ns, cpu_time.busy_ns(cpus))
+    if by_ticks_ns is not None:
+        by_ticks_ns -= time.process_time_ns() - own_ns
+    seen_ns = _seen_ns(others, _other_threads_ns({os.getpid()}))
+    return _share(by_ticks_ns, seen_ns, len(cpus) * (time.perf_counter_ns() - begin_ns))
 
 
 def accelerator_flags(states: Sequence[Mapping[str, Any]], num_ours: int) -> list[str]:
@@ -123,6 +129,7 @@ class _Counters:
     busy_ns: int | None
     ours_ns: int | None
     threads: Mapping[int, cpu_time.ThreadTime] | None
+    others: Mapping[int, int] | None
     parent_ns: int
     throttled_ns: int | None
     swapped_in: int | None
@@ -140,16 +147,40 @@ def _our_cpus() -> list[int]:
 
 
 def _foreign_share(begin: _Counters, end: _Counters, available_ns: int) -> float | None:
-    """Share of our CPUs' time that other processes were busy; None if it is not known.
-
-    The counters advance in ticks, usually of 10 ms: two ticks are subtracted for rounding.
-    """
+    """Share of our CPUs' time that other processes were busy; None if it is not known."""
     busy_ns = _difference(begin.busy_ns, end.busy_ns)
     ours_ns = _difference(begin.ours_ns, end.ours_ns)
-    if busy_ns is None or ours_ns is None or available_ns <= 0:
+    by_ticks_ns = None
+    if busy_ns is not None and ours_ns is not None:
+        by_ticks_ns = busy_ns - ours_ns - (end.parent_ns - begin.parent_ns)
+    return _share(by_ticks_ns, _seen_ns(begin.others, end.others), available_ns)
+
+
+def _share(by_ticks_ns: int | None, seen_ns: int | None, available_ns: int) -> float | None:
+    """The share that other processes took, by the larger of two readings.
+
+    The machine's counters cover every process and advance in ticks, usually of 10 ms: two ticks are
+    subtracted for rounding. Those of the processes that we see are exact.
+    """
+    known_ns = [] if by_ticks_ns is None else [by_ticks_ns - 2 * CLOCK_TICK_NS]
+    known_ns += [] if seen_ns is None else [seen_ns]
+    if not known_ns or available_ns <= 0:
         return None
-    foreign_ns = busy_ns - ours_ns - (end.parent_ns - begin.parent_ns) - 2 * CLOCK_TICK_NS
-    return max(0.0, foreign_ns / available_ns)
+    return max(0.0, *(ns / available_ns for ns in known_ns))
+
+
+def _seen_ns(begin: Mapping[int, int] | None, end: Mapping[int, int] | None) -> int | None:
+    return None if begin is None or end is None else cpu_time.ran_ns(begin, end)
+
+
+def _other_threads_ns(ours: Collection[int]) -> dict[int, int] | None:
+    """What the other processes' threads ran; None if they may have run on CPUs that are not ours.
+
+    A thread does not tell on which CPUs it ran.
+    """
+    if len(_our_cpus()) < (os.cpu_count() or 1):
+        return None
+    return cpu_time.other_threads_ns(ours)
 
 
 def _runnable_ns(begin: _Counters, end: _Counters) -> int | None:

@@ -11,24 +11,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks.contract.message import BlockDone, Turn
-from benchmarks.contract.record import INVALIDATING_FLAGS, Block
+from benchmarks.contract.record import Block, wrong_samples
 
 MIN_SHARE = 0.7
-"""Smallest share of the turn that the timed steps may take, of what their number leads to expect.
-Honest launches: 0.78 to 1.0 at one step a turn, whose step before it warms up again; 0.96 or more
-with many."""
+"""Smallest share of the turn that the timed steps may take. The rest of a turn is messages, and
+work between the clocks."""
 MIN_SINGLE_SHARE = 0.6
-"""The same for a single turn, lower: now and then the parent hears late, or the step before the
-block takes long. JAX's honest launches had turns of 0.4, since every few steps one took four times
-as long."""
+"""The same for a single turn, lower: now and then the parent hears late."""
 USUAL = 0.8
 """A turn is odd only if its duration is also below this share of the others': then it was not
 just the rest of the turn that took long."""
 MAX_ODD_SHARE = 0.2
 """Share of the turns that may be odd; one always may."""
-FEW_STEPS, MAX_ODD_SHARE_OF_FEW = 4, 0.35
-"""In turns of fewer steps the one before them is a large part of the turn: more turns may be odd,
-two always may, and their sum is held to nothing."""
 TURN_NS, REQUEST_NS = 5_000_000, 300_000
 """What a turn, and each request in it, may take beside: messages, and work between the clocks."""
 MAX_SHARE = 1.02
@@ -54,13 +48,11 @@ def wrong_count(done: BlockDone, turn: Turn) -> str | None:
             return f"reported {what} {told} for a turn of {what} {granted}"
     if done.duration_ns <= 0:
         return f"reported a duration of {done.duration_ns} ns"
-    each_ns = done.request_ns
-    if each_ns and (len(each_ns), sum(each_ns)) != (done.num_steps, done.duration_ns):
-        return (
-            f"reported {len(each_ns)} requests in {sum(each_ns)} ns for {done.num_steps} in"
-            f" {done.duration_ns} ns"
-        )
-    return None
+    num_told = len(done.sample_ns)
+    if turn.steps_per_sample and num_told != turn.num_steps // turn.steps_per_sample:
+        return f"reported {num_told} samples of {turn.steps_per_sample} steps, of {turn.num_steps}"
+    wrong = wrong_samples(done)
+    return f"reported {wrong}" if wrong else None
 
 
 def wrong_durations(blocks: Sequence[Block], *, prepares: bool) -> str | None:
@@ -80,17 +72,16 @@ def wrong_durations(blocks: Sequence[Block], *, prepares: bool) -> str | None:
             " were made, by the parent's clock: the worker's clock or report is wrong"
         )
     timed = [one for block in seen if (one := _timed(block, prepares=prepares)) is not None]
-    return _too_short(timed, is_disturbed=_is_disturbed(seen[0])) if timed else None
+    return _too_short(timed, is_disturbed=seen[0].is_disturbed) if timed else None
 
 
 class _Timed(NamedTuple):
     """The steps of one turn."""
 
-    num_steps: int
     told_ns: int
     """Their duration as the worker reports it."""
     expected_ns: float
-    """Their share of the turn's duration, by their number."""
+    """What is left for them of the turn's duration."""
 
     @property
     def share(self) -> float:
@@ -103,14 +94,12 @@ def _too_short(timed: Sequence[_Timed], *, is_disturbed: bool) -> str | None:
     Of the sum the longer half of the turns is left out: dyno itself may have been stopped in them.
     """
     share = statistics.median_high(one.share for one in timed)
-    are_few = timed[0].num_steps < FEW_STEPS
-    if not is_disturbed and not are_few:
+    if not is_disturbed:
         kept = sorted(timed, key=lambda one: one.expected_ns)[: (len(timed) + 1) // 2]
         share = min(share, sum(one.told_ns for one in kept) / sum(one.expected_ns for one in kept))
     usual_ns = USUAL * statistics.median(one.told_ns for one in timed)
     odd = [one for one in timed if one.share < MIN_SINGLE_SHARE and one.told_ns < usual_ns]
-    least, most = (2, MAX_ODD_SHARE_OF_FEW) if are_few else (1, MAX_ODD_SHARE)
-    num_allowed = max(least, int(most * len(timed)))
+    num_allowed = max(1, int(MAX_ODD_SHARE * len(timed)))
     if share < MIN_SHARE:
         return (
             f"the steps are reported to take {share:.0%} of the time that the parent measured for"
@@ -137,7 +126,7 @@ def too_many_threads(blocks: Sequence[Block], *, num_threads: int) -> str | None
         return None
     num_busy = sum(block.runnable_ns or 0 for block in seen) / elapsed_ns
     num_spare = max(SPARE_THREADS, SPARE_SHARE * num_threads)
-    if _is_disturbed(seen[0]):
+    if seen[0].is_disturbed:
         num_spare *= SPARE_WHEN_BUSY
     if num_busy <= num_threads + num_spare:
         return None
@@ -145,15 +134,11 @@ def too_many_threads(blocks: Sequence[Block], *, num_threads: int) -> str | None
 
 
 def _undisturbed(blocks: Sequence[Block]) -> Sequence[Block]:
-    return [one for one in blocks if not _is_disturbed(one)] or blocks
-
-
-def _is_disturbed(block: Block) -> bool:
-    return bool(set(block.flags) & set(INVALIDATING_FLAGS))
+    return [one for one in blocks if not one.is_disturbed] or blocks
 
 
 def _timed(block: Block, *, prepares: bool) -> _Timed | None:
-    """What is held of a turn: its steps, with the one before them, take what is left of it.
+    """What is held of a turn: its steps take what is left of it.
 
     None if the turn is so short that what it may take beside is most of it.
     """
@@ -161,8 +146,7 @@ def _timed(block: Block, *, prepares: bool) -> _Timed | None:
     elapsed_ns = _elapsed_ns(block) - (block.preparation_ns if prepares else 0)
     if elapsed_ns < 2 * beside_ns:
         return None
-    timed_share = block.num_steps / (block.num_steps + 1)
-    return _Timed(block.num_steps, block.duration_ns, (elapsed_ns - beside_ns) * timed_share)
+    return _Timed(block.duration_ns, elapsed_ns - beside_ns)
 
 
 def _elapsed_ns(block: Block) -> int:

@@ -66,6 +66,7 @@ def record_of(
             "variables": catalog.frameworks[case.way.framework].environment(live.launch.settings),
         },
         resident=cohort.resident,
+        look=cohort.look,
     )
 
 

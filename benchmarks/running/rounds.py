@@ -14,22 +14,23 @@ from dataclasses import dataclass
 from benchmarks.contract.device import DeviceRules, is_host
 from benchmarks.contract.message import Turn
 from benchmarks.contract.protocol import MeasuringProtocol
-from benchmarks.contract.record import INVALIDATING_FLAGS, Block
+from benchmarks.contract.record import Block
 from benchmarks.host.disturbance import Watch
+from benchmarks.host.speed import Probe
 from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
 from benchmarks.running.listeners import Listener
+from benchmarks.running.patience import Patience
 from benchmarks.running.stopping import Stopping
-from benchmarks.statistics.intervals import half_width_reached
 from benchmarks.statistics.percentiles import HIGHEST_OF_LAUNCHES, required_samples
 
-CHECK_EVERY = 5
-"""Number of rounds between two checks of the spread."""
-MAX_REDONE_SHARE = 0.25
-"""Share of max_rounds (min_rounds if time is up) that may be added to replace invalid rounds."""
+MAX_ATTEMPTS = 3
+"""Largest number of times that a turn is taken until no declared cause disturbs it."""
+MAX_FURTHER_SHARE = 0.5
+"""Share of the rounds that may be added to replace those that do not count."""
 SPARE_REQUESTS = 1.1
 """Factor on the requests that a percentile needs: rounds are dropped, slow requests may cluster."""
-FENCES_PER_BLOCK = 1000
-"""A block lasts at least this many empty fences."""
+FENCES_PER_SAMPLE = 1000
+"""A sample lasts at least this many empty fences."""
 
 
 @dataclass(frozen=True)
@@ -39,29 +40,45 @@ class Rounds:
     protocol: MeasuringProtocol
     rules: DeviceRules
     seed: int
+    num_rounds: int | None = None
+    """How many rounds are planned; None: as many as the protocol's time allows."""
 
 
 def take_rounds(
     lives: Sequence[SupervisedLaunch], rounds: Rounds, *, stopping: Stopping, progress: Listener
 ) -> None:
-    """Grant turns until the spread is small enough or the protocol's limits are reached."""
+    """Grant turns until enough rounds count, or the protocol's limits are reached.
+
+    On the host each round waits for calm, and a turn that a declared cause disturbed is taken
+    again, as long as the cohort's patience lasts: that is the seconds that its turns may take.
+    """
     order = random.Random(rounds.seed)  # noqa: S311 - an order of turns, no secret
-    num_steps = {live.launch_id: steps_per_block(live, rounds) for live in lives}
+    turns = {live.launch_id: turn_of(live, rounds) for live in lives}
     protocol = _with_enough_requests(rounds.protocol, lives)
-    begin, index, num_valid = time.monotonic(), 0, 0
+    patience, probe = Patience(protocol.max_launch_s * len(lives)), Probe()
+    spent_s, index, num_valid = 0.0, 0, 0
     while alive := [live for live in lives if live.is_alive]:
         order.shuffle(alive)
-        num_alive = len(alive)
-        turns = [
-            _take_turn(live, Turn(index, num_steps[live.launch_id]), i, num_alive)
+        if is_host(alive[0].launch.settings.device):
+            patience.await_calm()
+        begin_s = time.monotonic()
+        valid = [
+            _take_turn(
+                live,
+                dataclasses.replace(turns[live.launch_id], round=index),
+                position=i,
+                num_alive=len(alive),
+                patience=patience,
+                probe=probe,
+            )
             for i, live in enumerate(alive)
         ]
-        index, num_valid = index + 1, num_valid + all(turns)
+        index, num_valid = index + 1, num_valid + all(valid)
         progress.round_done(index, protocol.max_rounds)
         with suppress(LaunchEndedError):
             alive[-1].tick()
-        elapsed_s = (time.monotonic() - begin) / len(alive)
-        if stopping.requested or _is_enough(alive, index, num_valid, elapsed_s, protocol):
+        spent_s += (time.monotonic() - begin_s) / len(alive)
+        if stopping.requested or _is_enough(index, num_valid, spent_s, protocol, rounds.num_rounds):
             return
 
 
@@ -87,29 +104,43 @@ def _with_enough_requests(
     return dataclasses.replace(protocol, min_rounds=least)
 
 
-def steps_per_block(live: SupervisedLaunch, rounds: Rounds) -> int:
-    """The number of steps for a block as long as the protocol, the fence and the device require.
+def turn_of(live: SupervisedLaunch, rounds: Rounds) -> Turn:
+    """The turn of a launch: its steps fill samples, and last as long as the protocol requires.
 
-    If each step is a request that is timed by itself, the launch gives the number.
+    A sample is a single step if the device computes it while the host waits, and if it lasts many
+    fences. If each step is a request that is timed by itself, the launch gives their number.
     """
     assert live.ready is not None
     if live.ready.steps_per_turn is not None:
-        return live.ready.steps_per_turn
-    target_s = max(rounds.protocol.block_target_s, FENCES_PER_BLOCK * live.ready.fence_s)
-    return max(rounds.rules.min_steps_per_block, math.ceil(target_s / live.ready.step_s))
+        return Turn(0, live.ready.steps_per_turn)
+    step_s = live.ready.step_s
+    least = math.ceil(FENCES_PER_SAMPLE * live.ready.fence_s / step_s)
+    per_sample = max(rounds.rules.min_steps_per_sample, least)
+    num_samples = math.ceil(rounds.protocol.block_target_s / (per_sample * step_s))
+    return Turn(0, per_sample * max(1, num_samples), per_sample)
 
 
-def _take_turn(live: SupervisedLaunch, turn: Turn, position: int, num_alive: int) -> bool:
-    """Whether the turn counts; False if a declared cause disturbed it."""
+def _take_turn(
+    live: SupervisedLaunch,
+    turn: Turn,
+    *,
+    position: int,
+    num_alive: int,
+    patience: Patience,
+    probe: Probe,
+) -> bool:
+    """Whether the turn counts in the end; False if a declared cause disturbed it each time."""
     on_host = is_host(live.launch.settings.device)
-    watch = Watch(live.worker.pid, num_on_accelerator=0 if on_host else num_alive)
-    try:
-        done, elapsed_ns = live.take_turn(turn)
-    except LaunchEndedError:
-        return True  # this launch has failed; the others' round still counts
-    conditions = watch.conditions(done, was_stopped=live.worker.was_stopped)
-    live.blocks.append(
-        Block(
+    for attempt in range(MAX_ATTEMPTS):
+        probe_ns = [probe.take()] if on_host else []
+        watch = Watch(live.worker.pid, num_on_accelerator=0 if on_host else num_alive)
+        try:
+            done, elapsed_ns = live.take_turn(turn)
+        except LaunchEndedError:
+            return True  # this launch has failed; the others' round still counts
+        conditions = watch.conditions(done, was_stopped=live.worker.was_stopped)
+        probe_ns += [probe.take()] if on_host else []
+        block = Block(
             round=turn.round,
             order=position,
             num_steps=done.num_steps,
@@ -118,38 +149,34 @@ def _take_turn(live: SupervisedLaunch, turn: Turn, position: int, num_alive: int
             foreign_cpu_share=conditions.foreign_cpu_share,
             flags=conditions.flags,
             request_ns=done.request_ns,
+            sample_ns=done.sample_ns,
             preparation_ns=done.preparation_ns,
             elapsed_ns=elapsed_ns,
             runnable_ns=conditions.runnable_ns,
+            probe_ns=tuple(probe_ns),
         )
-    )
-    return not set(conditions.flags) & set(INVALIDATING_FLAGS)
+        live.blocks.append(block)
+        if not block.is_disturbed:
+            return True
+        if attempt + 1 == MAX_ATTEMPTS or not patience.spend(elapsed_ns / 1e9):
+            return False
+        if on_host:
+            patience.await_calm()
+    return False
 
 
 def _is_enough(
-    alive: Sequence[SupervisedLaunch],
-    num_rounds: int,
-    num_valid: int,
-    elapsed_s: float,
-    p: MeasuringProtocol,
+    num_rounds: int, num_valid: int, spent_s: float, p: MeasuringProtocol, planned: int | None
 ) -> bool:
-    """Whether a limit is reached, or the valid rounds give the requested half-width."""
-    is_late = elapsed_s >= p.max_launch_s
-    limit = p.min_rounds if is_late else p.max_rounds
-    if num_valid >= limit or num_rounds >= math.ceil(limit * (1 + MAX_REDONE_SHARE)):
-        return True
-    if num_valid < p.min_rounds or num_rounds % CHECK_EVERY:
-        return False
-    return all(_is_settled(live, p.target_half_width) for live in alive)
+    """Whether as many rounds count as are planned, or as time allows.
 
-
-def _is_settled(live: SupervisedLaunch, target_half_width: float) -> bool:
-    seconds = [
-        block.duration_ns / block.num_steps
-        for block in live.blocks
-        if not set(block.flags) & set(INVALIDATING_FLAGS)
-    ]
-    return half_width_reached(seconds, target=target_half_width)
+    Rounds that do not count end nothing, until half as many were added as are needed.
+    """
+    if planned is None:
+        needed = p.min_rounds if spent_s >= p.max_launch_s else p.max_rounds
+    else:
+        needed = min(max(planned, p.min_rounds), p.max_rounds)
+    return num_valid >= needed or num_rounds >= math.ceil(needed * (1 + MAX_FURTHER_SHARE))
 
 
 def median_step_s(live: SupervisedLaunch) -> float | None:

@@ -162,7 +162,7 @@ def _run_at_once(cohort: _Cohort, launches: list[LaunchPlan]) -> None:
         ready = [live for _, live in cohort.lives if live.is_alive]
         if ready and not current.stopping.requested:
             rules = current.plan.device_rules[ready[0].launch.settings.device]
-            rounds = Rounds(current.plan.protocol, rules, plan.seed)
+            rounds = Rounds(current.plan.protocol, rules, plan.seed, plan.num_rounds)
             take_rounds(ready, rounds, stopping=current.stopping, progress=current.progress)
         _finish(cohort)
 

@@ -9,7 +9,6 @@ import dataclasses
 import gc
 import os
 import time
-from functools import partial
 
 from benchmarks.contract.message import (
     Begin,
@@ -27,7 +26,6 @@ from benchmarks.equivalence.checks import integer_checks
 from benchmarks.worker import fence, memory
 from benchmarks.worker.context import LaunchContext, LaunchFailedError, require
 from benchmarks.worker.tasks.protocol import Task, create
-from benchmarks.worker.timing import BlockTime
 from benchmarks.worker.warmup import WarmUp, warm_up
 
 
@@ -93,7 +91,7 @@ class Session:
         return tuple(durations_ns), not cached <= found if cached else None
 
     def _timed_step(self) -> int:
-        return self._task.time_steps(1, rewarm=False).duration_ns
+        return self._task.time_steps(1).duration_ns
 
     def _test_framework(self) -> float:
         """The seconds of an empty fence, after the test that it waits for matmuls of known size.
@@ -129,7 +127,7 @@ class Session:
         context = self.context
         context.enter("warm_up")
         warm = warm_up(
-            partial(self._task.time_steps, rewarm=False),
+            self._task.time_steps,
             context.framework,
             protocol=self.launch.protocol,
             rules=self.launch.rules,
@@ -154,9 +152,21 @@ class Session:
 
     def _turn(self, turn: Turn) -> BlockDone:
         compiled = self.context.framework.num_compilations()
-        block = self._task.time_steps(turn.num_steps, rewarm=True)
+        block = self._task.time_steps(turn.num_steps, steps_per_sample=turn.steps_per_sample)
         self._task.keep(block, num_steps=turn.num_steps)
-        return _block_done(turn, block, compiled, self.context.framework.num_compilations())
+        after = self.context.framework.num_compilations()
+        times_requests = self._task.steps_per_turn is not None
+        return BlockDone(
+            round=turn.round,
+            num_steps=turn.num_steps,
+            duration_ns=block.duration_ns,
+            opening_fence_ns=block.opening_fence_ns,
+            num_compilations=None if compiled is None or after is None else after - compiled,
+            suspended=block.suspended,
+            request_ns=block.sample_ns if times_requests else (),
+            sample_ns=() if times_requests else block.sample_ns,
+            preparation_ns=block.preparation_ns,
+        )
 
     def _finish(self) -> None:
         context = self.context
@@ -183,19 +193,6 @@ def _require_fence(failure: str | None, doubt: str | None) -> None:
         raise LaunchFailedError("invalid_sync", failure)
     if doubt is not None:
         raise LaunchFailedError(DISTURBED, doubt)
-
-
-def _block_done(turn: Turn, block: BlockTime, before: int | None, after: int | None) -> BlockDone:
-    return BlockDone(
-        round=turn.round,
-        num_steps=turn.num_steps,
-        duration_ns=block.duration_ns,
-        opening_fence_ns=block.opening_fence_ns,
-        num_compilations=None if before is None or after is None else after - before,
-        suspended=block.suspended,
-        request_ns=block.request_ns,
-        preparation_ns=block.preparation_ns,
-    )
 
 
 def _files(folder: str) -> frozenset[str]:

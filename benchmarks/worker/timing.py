@@ -1,7 +1,7 @@
-"""The timed block, and the clock.
+"""The timed block, its samples, and the clock.
 
-Inside the timed region: step, wait, read the clock. For a request also the copy of its answer to
-the host. Nothing else. Standard library and the contract only.
+Inside the timed region: step, wait, read the clock, append. For a request also the copy of its
+answer to the host. Nothing else. Standard library and the contract only.
 """
 
 from __future__ import annotations
@@ -29,41 +29,45 @@ class BlockTime:
     suspended: bool
     outputs: Any
     """The value that the last step returned, kept alive so that its release is not timed."""
-    request_ns: tuple[int, ...] = ()
-    """The duration of each request, if the block is of requests."""
+    sample_ns: tuple[int, ...] = ()
+    """The duration of each sample: equally many steps, or one request. Their sum is the block's."""
     answers: tuple[np.ndarray, ...] = ()
     """The answer to each request, on the host."""
-    rewarming: tuple[np.ndarray, ...] = ()
-    """The answer to the untimed request before the block, if there was one."""
     preparation_ns: int = 0
-    """The time in which the requests were prepared, that of the untimed one with it."""
+    """The time in which the requests were prepared."""
 
 
 def time_block(
-    program: Program, framework: Framework, *, num_steps: int, previous: Any, rewarm: bool
+    program: Program,
+    framework: Framework,
+    *,
+    num_steps: int,
+    previous: Any,
+    steps_per_sample: int | None = None,
 ) -> BlockTime:
-    """The duration of num_steps steps between two fences.
+    """The duration of num_steps steps between two fences, and that of each sample of them.
 
-    `previous` is the value that the step before the block returned. With `rewarm`, one untimed step
-    precedes the block, to warm caches and clocks up after another launch's turn.
+    `previous` is the value that the step before the block returned. A sample is `steps_per_sample`
+    steps, with a fence at its end; None: the block is one sample. Its steps must fill samples.
     """
+    per_sample = steps_per_sample or num_steps
     wait, step, now = framework.wait, program.step, time.perf_counter_ns
     fence_begins = now()
     wait(previous)
     opening_fence_ns = now() - fence_begins
-    if rewarm:
-        previous = step()
-        wait(previous)
+    times = []
     gc.disable()
     slept = _asleep_ns()
-    begin = now()
-    for _ in range(num_steps):
-        outputs = step()
-    wait(outputs)
-    end = now()
+    times.append(now())
+    for _ in range(num_steps // per_sample):
+        for _ in range(per_sample):
+            outputs = step()
+        wait(outputs)
+        times.append(now())
     slept = _asleep_ns() - slept
     gc.enable()
-    return BlockTime(end - begin, opening_fence_ns, slept > SUSPENDED_NS, outputs)
+    samples_ns = tuple(end - begin for begin, end in zip(times, times[1:]))
+    return BlockTime(sum(samples_ns), opening_fence_ns, slept > SUSPENDED_NS, outputs, samples_ns)
 
 
 def time_requests(
@@ -72,26 +76,19 @@ def time_requests(
     *,
     num_requests: int,
     previous: Any,
-    rewarm: bool,
 ) -> BlockTime:
     """The duration of each of num_requests requests, one in flight at a time.
 
     A request lasts from its step until its answer is on the host. The copy is its fence: copying
     waits for the answer. The clock is stopped for work before it, such as the prompt of a decoded
-    sequence, and for work that it leaves queued. With `rewarm` one untimed request comes first.
+    sequence, and for work that it leaves queued.
     """
     wait, get, now = framework.wait, framework.get, time.perf_counter_ns
     prepare, step = program.prepare, program.step
     fence_begins = now()
     wait(previous)
     opening_fence_ns = now() - fence_begins
-    rewarming = []
     preparation_ns = 0
-    if rewarm:
-        begin_preparation = now()
-        wait(prepare())
-        preparation_ns = now() - begin_preparation
-        rewarming.append(get(step()))
     durations_ns, answers = [], []
     gc.disable()
     slept = _asleep_ns()
@@ -114,7 +111,6 @@ def time_requests(
         outputs,
         tuple(durations_ns),
         tuple(answers),
-        tuple(rewarming),
         preparation_ns,
     )
 

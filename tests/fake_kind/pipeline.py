@@ -31,13 +31,13 @@ class PipelineTask:
         self.program.load(self.context.initial())
         self.program.feed(self.context.batches())
 
-    def time_steps(self, num_steps, *, rewarm):
+    def time_steps(self, num_steps, *, steps_per_sample=None):
         block = time_block(
             self.program,
             self.context.framework,
             num_steps=num_steps,
             previous=self.outputs,
-            rewarm=rewarm,
+            steps_per_sample=steps_per_sample,
         )
         self.outputs = block.outputs
         return block

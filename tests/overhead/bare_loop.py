@@ -44,9 +44,7 @@ def main(line: str) -> None:
             continue
         kind, _, num_steps = request.rpartition(" ")
         if kind == "block":
-            block = time_block(
-                program, framework, num_steps=int(num_steps), previous=outputs, rewarm=True
-            )
+            block = time_block(program, framework, num_steps=int(num_steps), previous=outputs)
             outputs = block.outputs
             print(block.duration_ns, flush=True)
             continue

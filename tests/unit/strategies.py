@@ -30,18 +30,21 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
 
 @st.composite
 def blocks(draw: st.DrawFn) -> Block:
-    """A block of steps, or of requests that make up its duration."""
-    request_ns = draw(st.lists(st.integers(1, 10**9), max_size=4))
+    """A block of steps or requests, which make up its duration."""
+    timed_ns = draw(st.lists(st.integers(1, 10**9), max_size=4))
+    are_requests = draw(st.booleans())
     least = st.integers(1, 10**12)
     return Block(
         round=draw(st.integers(0, 100)),
         order=draw(st.integers(0, 100)),
-        num_steps=len(request_ns) or draw(least),
-        duration_ns=sum(request_ns) or draw(least),
+        num_steps=len(timed_ns) or draw(least),
+        duration_ns=sum(timed_ns) or draw(least),
         opening_fence_ns=draw(st.integers(0, 10**9)),
         foreign_cpu_share=draw(st.none() | st.floats(0, 1)),
         flags=tuple(draw(st.lists(st.text(), max_size=2))),
-        request_ns=tuple(request_ns),
+        request_ns=tuple(timed_ns) if are_requests else (),
+        sample_ns=() if are_requests else tuple(timed_ns),
+        probe_ns=tuple(draw(st.lists(st.integers(1, 10**9), max_size=2))),
     )
 
 
@@ -56,6 +59,7 @@ CHECKED_FIELDS: dict[tuple[Any, str], st.SearchStrategy[Any]] = {
     (Record, "status"): st.sampled_from(STATUSES),
     (Record, "resident"): st.sampled_from(sorted(LAUNCHES_PER_CASE)),
     (Record, "sequence"): st.none() | st.integers(1, 2**53),
+    (Record, "look"): st.integers(1, 2**53),
     (Record, "schema_version"): st.just(SCHEMA_VERSION),
 }
 

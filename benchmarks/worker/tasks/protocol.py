@@ -46,8 +46,8 @@ class Task(Protocol):
     def load(self) -> None:
         """Go through the phases that load weights and feed batches."""
 
-    def time_steps(self, num_steps: int, *, rewarm: bool) -> BlockTime:
-        """Time this many steps; with `rewarm` after one untimed step."""
+    def time_steps(self, num_steps: int, *, steps_per_sample: int | None = None) -> BlockTime:
+        """Time this many steps, as `time_block`; a request is always a sample by itself."""
 
     def step(self) -> Any:
         """Enqueue one step and return the values to wait for."""

@@ -44,7 +44,7 @@ def test_only_the_processor_is_the_host():
 
 
 def test_devices_that_queue_work_get_blocks_of_several_steps():
-    assert {name: rules.min_steps_per_block for name, rules in default_rules().items()} == {
+    assert {name: rules.min_steps_per_sample for name, rules in default_rules().items()} == {
         "cpu": 1,
         "cuda": 5,
         "metal": 5,

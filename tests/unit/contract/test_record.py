@@ -63,6 +63,7 @@ def test_step_seconds_keep_all_where_most_are_invalid() -> None:
         ({"status": "fine"}, "status"),
         ({"sequence": 0}, "sequence=0: expected an integer of 1 or more"),
         ({"sequence": "7"}, "sequence='7'"),
+        ({"look": 0}, "look=0: expected an integer of 1 or more"),
         ({"resident": "apart"}, "expected one of together, serial"),
         ({"phases_s": {"build": float("inf")}}, "finite"),
         ({"evidence": {"loss": [float("nan")]}}, "finite"),
@@ -98,8 +99,8 @@ def test_requests_come_back_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"request_ns": [10, 20]}, "received 2 in 30 ns"),
-        ({"request_ns": [10, 20, 31]}, "received 3 in 61 ns"),
+        ({"request_ns": [10, 20]}, "2 requests in 30 ns for 3 in 60 ns"),
+        ({"request_ns": [10, 20, 31]}, "3 requests in 61 ns"),
         ({"request_ns": [10, 20, 30.0]}, "integers above 0"),
         ({"request_ns": [60, 1, -1]}, "integers above 0"),
     ],
@@ -109,6 +110,39 @@ def test_requests_that_do_not_make_up_their_block_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=word):
         record_from_json(as_json(blocks=[{**dataclasses.asdict(REQUESTS), **changes}]))
+
+
+SAMPLES = Block(0, 0, 6, 60, 1, sample_ns=(10, 20, 30))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"sample_ns": [10, 20, 31]}, "3 samples in 61 ns for 6 steps in 60 ns"),
+        ({"sample_ns": [10, 20, 20, 10]}, "4 samples in 60 ns for 6 steps"),
+        ({"sample_ns": [60, 1, -1]}, "block.sample_ns: expected integers above 0"),
+        ({"probe_ns": [0]}, "block.probe_ns: expected integers above 0"),
+    ],
+)
+def test_samples_that_do_not_make_up_their_block_are_refused(
+    changes: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(ValueError, match=word):
+        record_from_json(as_json(blocks=[{**dataclasses.asdict(SAMPLES), **changes}]))
+
+
+def test_each_sample_is_seconds_per_step() -> None:
+    assert SAMPLES.samples_s == [5e-9, 1e-8, 1.5e-8]
+    assert REQUESTS.samples_s == [1e-8, 2e-8, 3e-8]
+    assert Block(0, 0, 4, 60, 1).samples_s == [1.5e-8]
+
+
+def test_of_a_turn_that_was_taken_again_the_last_block_counts() -> None:
+    spoilt = dataclasses.replace(SAMPLES, flags=("FOREIGN_LOAD",))
+    other = dataclasses.replace(SAMPLES, round=1)
+    record = dataclasses.replace(RECORD, blocks=(spoilt, SAMPLES, other, spoilt))
+    assert record.turns == [spoilt, other]
+    assert dataclasses.replace(RECORD, blocks=(spoilt, SAMPLES, other)).turns == [SAMPLES, other]
 
 
 OLD_RECORDS = Path(__file__).parent / "old_records"
@@ -152,7 +186,7 @@ def test_reads_the_records_of_older_schemas(
 def test_defaults_of_older_schemas_hold_for_no_record_of_today() -> None:
     old = old_record("schema_3_first")
     with pytest.raises(ValueError, match="num_products"):
-        record_from_json({**old, "schema_version": SCHEMA_VERSION, "sequence": None})
+        record_from_json({**old, "schema_version": SCHEMA_VERSION, "sequence": None, "look": 1})
 
 
 def test_refuses_an_old_record_whose_batch_counted_one_of_several_devices() -> None:

@@ -80,6 +80,15 @@ def test_a_group_s_threads_are_those_of_its_processes_that_live(root: Path) -> N
     assert cpu_time.group_threads(99, root=root) == {}
 
 
+def test_other_processes_threads_are_those_outside_of_our_groups(root: Path) -> None:
+    assert cpu_time.other_threads_ns([10], root=root) == {13: 1000}
+    assert cpu_time.other_threads_ns([13], root=root) == {10: 700, 110: 5, 12: 8}
+
+
+def test_what_others_ran_counts_new_threads_whole() -> None:
+    assert cpu_time.ran_ns({1: 100, 2: 50}, {1: 130, 2: 40, 3: 7}) == 37
+
+
 @pytest.mark.parametrize(
     ("end", "expected"),
     [
@@ -113,6 +122,7 @@ def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
     assert cpu_time.busy_ns([0], root=tmp_path) is None
     assert cpu_time.group_cpu_ns(10, root=tmp_path) is None
     assert cpu_time.group_threads(10, root=tmp_path) is None
+    assert cpu_time.other_threads_ns([10], root=tmp_path) is None
     assert cpu_time.num_pages_swapped_in(root=tmp_path) is None
 
 

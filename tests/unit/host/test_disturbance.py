@@ -21,6 +21,7 @@ class Counters:
         self.clock = self.busy = self.ours = self.parent = self.throttled = 0
         self.swapped: int | None = 0
         self.threads: dict[int, ThreadTime] | None = {}
+        self.others: dict[int, int] | None = None
         self.num_cpus = 2
         read = monkeypatch.setattr
         read(disturbance.time, "perf_counter_ns", lambda: self.clock)
@@ -28,6 +29,7 @@ class Counters:
         read(disturbance.cpu_time, "busy_ns", lambda cpus: self.busy)
         read(disturbance.cpu_time, "group_cpu_ns", lambda group: self.ours)
         read(disturbance.cpu_time, "group_threads", lambda group: self.threads)
+        read(disturbance, "_other_threads_ns", lambda ours: self.others)
         read(disturbance.cpu_time, "num_pages_swapped_in", lambda: self.swapped)
         read(disturbance.machine, "cgroup_throttled_ns", lambda: self.throttled)
         read(disturbance, "_our_cpus", lambda: list(range(self.num_cpus)))
@@ -54,7 +56,7 @@ def test_a_neighbour_is_foreign_load(counters: Counters) -> None:
     assert seen.flags == ("FOREIGN_LOAD",)
 
 
-@pytest.mark.parametrize(("busy_cores", "flags"), [(0.9, ()), (1.2, ("FOREIGN_LOAD",))])
+@pytest.mark.parametrize(("busy_cores", "flags"), [(0.4, ()), (0.6, ("FOREIGN_LOAD",))])
 def test_on_many_cores_one_that_is_taken_is_foreign_load(
     counters: Counters, busy_cores: float, flags: tuple[str, ...]
 ) -> None:
@@ -62,6 +64,19 @@ def test_on_many_cores_one_that_is_taken_is_foreign_load(
     watch = disturbance.Watch(1)
     counters.clock, counters.busy = S, round(busy_cores * S) + 2 * disturbance.CLOCK_TICK_NS
     assert watch.conditions(QUIET).flags == flags
+
+
+@pytest.mark.parametrize(("ran_ms", "flags"), [(10, ()), (27, ("FOREIGN_LOAD",))])
+def test_a_neighbour_is_seen_within_a_short_turn(
+    counters: Counters, ran_ms: int, flags: tuple[str, ...]
+) -> None:
+    counters.others = {7: S, 8: 5}
+    watch = disturbance.Watch(1)
+    counters.clock = S // 4  # of which ticks of 10 ms tell too little
+    counters.others = {7: S + ran_ms * S // 1000, 9: 0}
+    seen = watch.conditions(QUIET)
+    assert seen.foreign_cpu_share == pytest.approx(ran_ms / 500)
+    assert seen.flags == flags
 
 
 @pytest.mark.parametrize(

@@ -66,14 +66,14 @@ def test_a_busy_machine_is_not_ready_and_named_first() -> None:
     busy = {**QUIET_STATE, "foreign_cpu_share": 0.48, "on_battery": True}
     found = findings({**QUIET_MACHINE, "num_cores": 2}, busy, lock_holder=None, holders=TWO)
     assert [finding.severity for finding in found] == ["busy", "warn"]
-    assert found[0].what == "other processes take 48% of our 2 cores (at most 10% while measuring)"
+    assert found[0].what == "other processes take 48% of our 2 cores (at most 5% while measuring)"
     assert found[0].hint is not None
     assert "taskset" in found[0].hint
 
 
 def test_on_many_cores_one_that_is_taken_makes_it_busy() -> None:
     many = {**QUIET_MACHINE, "num_cores": 64}
-    for share, severities in ((0.01, []), (0.02, ["busy"])):
+    for share, severities in ((0.005, []), (0.01, ["busy"])):
         state = {**QUIET_STATE, "foreign_cpu_share": share}
         found = findings(many, state, lock_holder=None, holders=TWO)
         assert [finding.severity for finding in found] == severities

@@ -51,7 +51,7 @@ def test_each_kind_of_device_has_its_rules():
     rules = resolve().configuration.device_rules
     assert set(rules) == set(DEVICE_KINDS)
     assert all(rules[device].name == device for device in DEVICE_KINDS)
-    assert {rules[device].min_steps_per_block for device in ("cuda", "metal", "tpu")} == {5}
+    assert {rules[device].min_steps_per_sample for device in ("cuda", "metal", "tpu")} == {5}
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_settings_of_requests_make_other_results_of_requests_alone():
 def test_a_datasheets_peak_makes_no_other_results_and_the_other_rules_do():
     peak = DeviceRules(peak_flop_per_s={"a device": {"fp32": 1.0}})
     assert result_key(rules=peak) == result_key()
-    assert result_key(rules=DeviceRules(min_steps_per_block=5)) != result_key()
+    assert result_key(rules=DeviceRules(min_steps_per_sample=5)) != result_key()
 
 
 @pytest.mark.parametrize("changes", [{"base": "jax"}, {"framework": "beta"}])

@@ -49,7 +49,7 @@ def test_its_estimate_and_its_memory_are_those_of_the_new_kind(plan):
     assert cell.estimate_s > 2 * plan.protocol.min_rounds  # a step of 2e9 FLOP at 1e9 FLOP/s
     # Two pools of 9 GiB do not fit in 90 % of 16 GiB, though the host's memory would hold both.
     assert {one.resident for one in plan.cohorts} == {"serial"}
-    assert plan.device_rules["npu"] == DeviceRules("npu", min_steps_per_block=5)
+    assert plan.device_rules["npu"] == DeviceRules("npu", min_steps_per_sample=5)
 
 
 def test_all_lists_them(world):

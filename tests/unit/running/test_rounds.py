@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from benchmarks.contract.device import DeviceRules
 from benchmarks.contract.message import Turn
 from benchmarks.contract.protocol import MeasuringProtocol
-from benchmarks.contract.record import Block
 from benchmarks.running import rounds
 from benchmarks.running.failure import Failure
 from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
@@ -19,43 +18,33 @@ from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
 PROTOCOL = MeasuringProtocol(min_rounds=10, max_rounds=40, max_launch_s=60.0)
 
 
-def live(flags: tuple[str, ...] = (), *, slow: float = 1.0) -> Any:
-    """A launch of ten even blocks; every second has these flags and takes `slow` times as long."""
-    blocks = [
-        Block(r, 0, 1, int(1e8 * (slow if r % 2 else 1.0)), 1000, flags=flags if r % 2 else ())
-        for r in range(10)
-    ]
-    return SimpleNamespace(blocks=blocks)
+def is_enough(
+    *, num_rounds: int, num_valid: int, spent_s: float = 1.0, planned: int | None = None
+) -> bool:
+    return rounds._is_enough(num_rounds, num_valid, spent_s, PROTOCOL, planned)
 
 
-def is_enough(one: Any, *, num_rounds: int = 10, num_valid: int = 10, elapsed_s: float = 1) -> bool:
-    return rounds._is_enough([one], num_rounds, num_valid, elapsed_s, PROTOCOL)
+def test_rounds_go_on_until_time_is_up_or_the_most_are_made() -> None:
+    assert not is_enough(num_rounds=10, num_valid=10)
+    assert is_enough(num_rounds=10, num_valid=10, spent_s=60.0)
+    assert not is_enough(num_rounds=9, num_valid=9, spent_s=60.0)
+    assert is_enough(num_rounds=40, num_valid=40)
 
 
-def test_even_rounds_end_at_the_minimum() -> None:
-    assert is_enough(live())
-    assert not is_enough(live(slow=1.3))
+@pytest.mark.parametrize(("planned", "needed"), [(20, 20), (5, 10), (100, 40)])
+def test_planned_rounds_are_made_within_the_protocols_limits(planned: int, needed: int) -> None:
+    for spent_s in (1.0, 1000.0):
+        assert not is_enough(
+            num_rounds=needed - 1, num_valid=needed - 1, spent_s=spent_s, planned=planned
+        )
+        assert is_enough(num_rounds=needed, num_valid=needed, spent_s=spent_s, planned=planned)
 
 
-def test_disturbed_rounds_do_not_count_for_the_minimum() -> None:
-    assert not is_enough(live(), num_valid=9)
-    assert is_enough(live(), num_rounds=15, num_valid=10)
-
-
-def test_disturbed_blocks_do_not_count_for_the_spread() -> None:
-    assert is_enough(live(("FOREIGN_LOAD",), slow=1.3), num_rounds=20)
-
-
-@pytest.mark.parametrize(
-    "reached", [{"num_rounds": 50}, {"num_rounds": 13, "elapsed_s": 60.0}, {"num_valid": 40}]
-)
-def test_the_limits_end_it_all_the_same(reached: dict[str, Any]) -> None:
-    assert is_enough(live(slow=1.3), **{"num_rounds": 11, "num_valid": 5, **reached})
-
-
-def test_when_time_is_up_disturbed_rounds_are_still_replaced() -> None:
-    assert not is_enough(live(slow=1.3), num_rounds=11, num_valid=9, elapsed_s=60.0)
-    assert is_enough(live(slow=1.3), num_rounds=11, num_valid=10, elapsed_s=60.0)
+def test_rounds_that_do_not_count_end_nothing_until_many_were_added() -> None:
+    assert not is_enough(num_rounds=14, num_valid=2, spent_s=60.0)
+    assert is_enough(num_rounds=15, num_valid=2, spent_s=60.0)
+    assert not is_enough(num_rounds=29, num_valid=19, planned=20)
+    assert is_enough(num_rounds=30, num_valid=19, planned=20)
 
 
 def test_a_launch_that_another_s_turn_ended_takes_no_turn() -> None:
@@ -107,4 +96,23 @@ def test_training_takes_the_protocols_rounds() -> None:
 
 def test_a_turn_of_requests_has_as_many_as_the_launch_says() -> None:
     rules = rounds.Rounds(PROTOCOL, DeviceRules(), seed=0)
-    assert rounds.steps_per_block(launch_of_requests(25), rules) == 25
+    assert rounds.turn_of(launch_of_requests(25), rules) == Turn(0, 25)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "fence_s", "least", "num_steps", "per_sample"),
+    [
+        (0.13, 1e-6, 1, 1, 1),
+        (0.03, 1e-6, 1, 4, 1),
+        (0.001, 1e-5, 1, 100, 10),  # a sample lasts a thousand fences
+        (0.03, 1e-6, 5, 5, 5),  # work is queued ahead of the device
+        (0.001, 1e-6, 5, 100, 5),
+    ],
+)
+def test_the_steps_of_a_turn_fill_samples(
+    step_s: float, fence_s: float, least: int, num_steps: int, per_sample: int
+) -> None:
+    rules = rounds.Rounds(PROTOCOL, DeviceRules(min_steps_per_sample=least), seed=0)
+    ready = SimpleNamespace(steps_per_turn=None, step_s=step_s, fence_s=fence_s)
+    turn = rounds.turn_of(cast("Any", SimpleNamespace(ready=ready)), rules)
+    assert turn == Turn(0, num_steps, per_sample)

@@ -49,22 +49,28 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
 
 
 def test_a_block_is_its_steps_and_its_wait(slow: Slow) -> None:
-    block = timing.time_block(slow, slow, num_steps=4, previous=None, rewarm=False)  # type: ignore[arg-type]
+    block = timing.time_block(slow, slow, num_steps=4, previous=None)  # type: ignore[arg-type]
     assert block.duration_ns == 4 * 10 + 3
     assert block.opening_fence_ns == 3
     assert slow.calls == ["wait", "step", "step", "step", "step", "wait"]
 
 
-def test_the_discarded_step_is_fenced_and_not_timed(slow: Slow) -> None:
-    block = timing.time_block(slow, slow, num_steps=1, previous=None, rewarm=True)  # type: ignore[arg-type]
-    assert block.duration_ns == 10 + 3
-    assert slow.calls == ["wait", "step", "wait", "step", "wait"]
+def test_each_sample_of_a_block_is_its_steps_and_its_wait(slow: Slow) -> None:
+    block = timing.time_block(slow, slow, num_steps=6, previous=None, steps_per_sample=2)  # type: ignore[arg-type]
+    assert block.sample_ns == 3 * (2 * 10 + 3,)
+    assert block.duration_ns == sum(block.sample_ns)
+    assert slow.calls == ["wait", *3 * ["step", "step", "wait"]]
+
+
+def test_a_block_is_one_sample_if_nothing_else_is_said(slow: Slow) -> None:
+    block = timing.time_block(slow, slow, num_steps=6, previous=None)  # type: ignore[arg-type]
+    assert block.sample_ns == (block.duration_ns,)
 
 
 def test_sleep_of_the_machine_is_seen(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
     slept = iter([0, 0, 200_000_000, 0])
     monkeypatch.setattr(slow.clock, "clock_gettime_ns", lambda clock: next(slept))
-    block = timing.time_block(slow, slow, num_steps=1, previous=None, rewarm=False)  # type: ignore[arg-type]
+    block = timing.time_block(slow, slow, num_steps=1, previous=None)  # type: ignore[arg-type]
     assert block.suspended
 
 
@@ -83,24 +89,14 @@ class Answering(Slow):
 
 def test_a_request_lasts_until_its_answer_is_on_the_host(slow: Slow) -> None:
     program: Any = Answering(slow.clock)
-    block = timing.time_requests(program, program, num_requests=2, previous=None, rewarm=False)
-    assert block.request_ns == (10 + 5, 10 + 5)
-    assert block.duration_ns == sum(block.request_ns)
+    block = timing.time_requests(program, program, num_requests=2, previous=None)
+    assert block.sample_ns == (10 + 5, 10 + 5)
+    assert block.duration_ns == sum(block.sample_ns)
     assert program.calls == ["wait", *2 * ["prepare", "wait", "step", "get", "wait"]]
     assert len(block.answers) == 2
 
 
-def test_the_request_before_a_turn_is_not_timed(slow: Slow) -> None:
+def test_the_preparation_of_every_request_counts_as_preparation(slow: Slow) -> None:
     program: Any = Answering(slow.clock)
-    block = timing.time_requests(program, program, num_requests=1, previous=None, rewarm=True)
-    assert block.request_ns == (10 + 5,)
-    assert program.calls.count("step") == 2
-
-
-@pytest.mark.parametrize(("rewarm", "num_prepared"), [(False, 2), (True, 3)])
-def test_the_preparation_of_every_request_counts_as_preparation(
-    slow: Slow, rewarm: bool, num_prepared: int
-) -> None:
-    program: Any = Answering(slow.clock)
-    block = timing.time_requests(program, program, num_requests=2, previous=None, rewarm=rewarm)
-    assert block.preparation_ns == num_prepared * (100 + 3)
+    block = timing.time_requests(program, program, num_requests=2, previous=None)
+    assert block.preparation_ns == 2 * (100 + 3)

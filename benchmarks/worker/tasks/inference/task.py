@@ -70,14 +70,14 @@ class InferenceTask:
         self._context.enter("feed")
         self._feed()
 
-    def time_steps(self, num_steps: int, *, rewarm: bool) -> BlockTime:
-        """Time this many requests."""
+    def time_steps(self, num_steps: int, *, steps_per_sample: int | None = None) -> BlockTime:
+        """Time this many requests, each by itself."""
+        del steps_per_sample
         block = time_requests(
             self.program,
             self._context.framework,
             num_requests=num_steps,
             previous=self.outputs,
-            rewarm=rewarm,
         )
         self.outputs = block.outputs
         self._notice(block)
@@ -113,7 +113,7 @@ class InferenceTask:
     def keep(self, block: BlockTime, *, num_steps: int) -> None:
         """Remember the durations of a turn's requests."""
         del num_steps
-        self._request_ns += block.request_ns
+        self._request_ns += block.sample_ns
 
     def prove_end(self) -> None:
         """The timed answers match the oracle's, and unseen requests take as long.
@@ -174,7 +174,7 @@ class InferenceTask:
         for _ in range(NUM_REQUESTS if self._checker.proven_timed() else 0):
             if self._timed:
                 return
-            self.time_steps(1, rewarm=False)
+            self.time_steps(1)
 
     def _prove_a_timed_sequence(self) -> None:
         """A sequence of the turns, chosen by the parent's draw, is answered in the same way again.
@@ -185,7 +185,7 @@ class InferenceTask:
         if checker.per_batch == 1:
             return
         while not (whole := self._whole_sequences()):
-            self.time_steps(1, rewarm=False)
+            self.time_steps(1)
         index = whole[context.draw % len(whole)]
         answers = np.stack(self._sequences[index])
         checks = [checker.repeated_check(index, answers)]
@@ -228,7 +228,7 @@ class InferenceTask:
 
     def _timed_ns(self, num_requests: int) -> list[int]:
         """The durations of the next requests."""
-        return [self.time_steps(1, rewarm=False).duration_ns for _ in range(num_requests)]
+        return [self.time_steps(1).duration_ns for _ in range(num_requests)]
 
     def _feed(self) -> None:
         self._checker.feed(range(NUM_REQUESTS))
@@ -236,7 +236,7 @@ class InferenceTask:
 
     def _notice(self, block: BlockTime) -> None:
         """Keep the answers that the oracle holds too, and those of sequences."""
-        for answer in (*block.rewarming, *block.answers):
+        for answer in block.answers:
             request, position = divmod(self._num_asked, self._checker.per_batch)
             batch = request % NUM_REQUESTS
             if batch in self._checker.proven_timed():

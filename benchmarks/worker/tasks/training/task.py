@@ -90,17 +90,17 @@ class TrainingTask:
         self._context.enter("load")
         self._load()
 
-    def time_steps(self, num_steps: int, *, rewarm: bool) -> BlockTime:
+    def time_steps(self, num_steps: int, *, steps_per_sample: int | None = None) -> BlockTime:
         """Time one block."""
         block = time_block(
             self.program,
             self._context.framework,
             num_steps=num_steps,
             previous=self.outputs,
-            rewarm=rewarm,
+            steps_per_sample=steps_per_sample,
         )
         self.outputs = block.outputs
-        self._move_on(num_steps + rewarm)
+        self._move_on(num_steps)
         return block
 
     def step(self) -> Any:
@@ -288,7 +288,7 @@ class TrainingTask:
             if shares:
                 pause()
             single_ns = self._repeated_step_ns(oracle)
-            step_ns = self.time_steps(self._num_steps, rewarm=True).duration_ns / self._num_steps
+            step_ns = self.time_steps(self._num_steps).duration_ns / self._num_steps
             shares.append(statistics.median(self._step_ns or [step_ns]) / step_ns)
             of_single.append(step_ns / single_ns)
             if max(shares) >= MIN_SHARE_OF_AUDIT and min(of_single) <= MAX_SHARE_OF_SINGLE:
@@ -310,7 +310,7 @@ class TrainingTask:
         self._load()
         time.sleep(time.perf_counter() - begin)  # work queued by the load is not part of the step
         self.outputs = None
-        step_ns = self.time_steps(1, rewarm=False).duration_ns
+        step_ns = self.time_steps(1).duration_ns
         read, initial = self.program.read(), context.initial()
         again = proof.step_evidence(context.spec, initial, read)
         require([proof.reproduction_check(self._first, again, context.tolerance)])

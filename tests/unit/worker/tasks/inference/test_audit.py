@@ -34,8 +34,8 @@ class Audited(InferenceTask):
         num = len(batches) * self._checker.per_batch
         self._durations = iter([unseen_ns] * num + [known_ns] * num)
 
-    def time_steps(self, num_steps: int, *, rewarm: bool) -> Any:
-        assert (num_steps, rewarm) == (1, False)
+    def time_steps(self, num_steps: int, *, steps_per_sample: int | None = None) -> Any:
+        assert (num_steps, steps_per_sample) == (1, None)
         return SimpleNamespace(duration_ns=next(self._durations))
 
 

@@ -1,0 +1,43 @@
+"""Waits for calm before a turn, and says how long a cohort may go on doing so.
+
+While all of our launches are stopped, every busy moment of our CPUs is another process's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+from benchmarks.host import disturbance
+
+GLANCE_S = 0.02
+"""How long the machine is watched before a round; the counters of threads are exact."""
+NAP_S = 0.1
+"""How long it is watched at a time while it is busy."""
+
+
+@dataclass
+class Patience:
+    """The seconds that a cohort may still spend on waiting and on turns that are taken again."""
+
+    left_s: float
+    _num_cpus: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+    def await_calm(self) -> None:
+        """Return once other processes leave our CPUs alone, or when patience is at its end."""
+        watched_s = GLANCE_S
+        while self.left_s > 0:
+            begin_s = time.monotonic()
+            share = disturbance.foreign_share(watched_s)
+            if share is None or share <= disturbance.most_foreign_share(self._num_cpus):
+                return
+            self.left_s -= time.monotonic() - begin_s
+            watched_s = NAP_S
+
+    def spend(self, seconds: float) -> bool:
+        """Whether a turn of this length may be taken again; it is then charged for."""
+        if seconds > self.left_s:
+            return False
+        self.left_s -= seconds
+        return True
