@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from typing import Any
 from unittest import mock
 
 from benchmarks import cli
 from benchmarks.host import cpu_time, machine
 
-COUNTERS = (
-    (cpu_time, "busy_ns"),
-    (cpu_time, "num_pages_swapped_in"),
-    (machine, "cgroup_throttled_ns"),
+COUNTERS: tuple[tuple[Any, str, Any], ...] = (
+    (cpu_time, "busy_ns", 0),
+    (cpu_time, "other_threads_ns", {}),
+    (cpu_time, "num_pages_swapped_in", 0),
+    (machine, "cgroup_throttled_ns", 0),
 )
 """What a run reads of the load of others."""
 
@@ -25,8 +27,8 @@ COUNTERS = (
 def main() -> int:
     """Run the command with counters that stand still."""
     with ExitStack() as stack:
-        for module, name in COUNTERS:
-            stack.enter_context(mock.patch.object(module, name, return_value=0))
+        for module, name, value in COUNTERS:
+            stack.enter_context(mock.patch.object(module, name, return_value=value))
         return cli.main()
 
 
