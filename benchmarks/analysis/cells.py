@@ -26,12 +26,17 @@ class Measured:
     """A cell's numbers over its launches; replicas of an A/A cohort are not among them."""
 
     step_s: Interval | None
-    """Seconds per step over launches, or over serial cohorts; None if no block is valid."""
+    """Seconds per step over launches, or over serial cohorts, when the machine does not disturb
+    them; None if no block is valid."""
+    mean_step_s: Interval | None
+    """Seconds per step as they were on this machine, disturbances included."""
     items_per_step: int
     flop_per_step: int
     num_rounds: int
     num_rounds_invalid: int
     """Rounds in which a declared cause disturbed any launch of the cohort."""
+    num_rounds_disturbed: int
+    """Those of them that count all the same, because their group has too few others."""
     steady: bool | None
     """False if half of the launches or more were not steady when timing began."""
     flags: tuple[str, ...]
@@ -41,10 +46,18 @@ class Measured:
 
     @property
     def items_per_s(self) -> Interval | None:
-        """The rate; its confidence interval is that of the step time, inverted."""
-        if self.step_s is None:
+        """The undisturbed rate; its confidence interval is that of the step time, inverted."""
+        return self._rate(self.step_s)
+
+    @property
+    def mean_items_per_s(self) -> Interval | None:
+        """The rate as it was experienced on this machine."""
+        return self._rate(self.mean_step_s)
+
+    def _rate(self, step: Interval | None) -> Interval | None:
+        if step is None:
             return None
-        step, items = self.step_s, self.items_per_step
+        items = self.items_per_step
         low = None if step.high is None else items / step.high
         high = None if step.low is None else items / step.low
         return Interval(items / step.estimate, low, high, step.num_launches)
@@ -100,10 +113,12 @@ def measure(outcome: Outcome, launches: pd.DataFrame, metrics: Sequence[Metric])
     steady = [value for value in own["steady"] if value is not None]
     return Measured(
         step_s=interval(own, "step_s"),
+        mean_step_s=interval(own, "mean_step_s"),
         items_per_step=int(own["items_per_step"].iloc[-1]),
         flop_per_step=int(own["flop_per_step"].iloc[-1]),
         num_rounds=int(own["num_rounds"].sum()),
         num_rounds_invalid=int(own["num_rounds_invalid"].sum()),
+        num_rounds_disturbed=int(own["num_rounds_disturbed"].sum()),
         steady=2 * steady.count(False) < len(steady) if steady else None,
         flags=_flags(own, steady),
         metrics={key: one for metric in metrics for key, one in metric.over(own).items()},

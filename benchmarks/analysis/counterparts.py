@@ -22,9 +22,9 @@ def counterpart_ratios(
 ) -> list[CaseRatio]:
     """The comparisons of cases with their counterpart: for each the function's one of a case.
 
-    They come from the cohorts that both took part in; the p-values of those with one counterpart
-    are adjusted together (Holm). `bases` are those of the groups: a case whose counterpart is its
-    base is compared with it already, and is left out here.
+    They come from the cohorts that both took part in, each by itself (`ratios.judge`). `bases` are
+    those of the groups: a case whose counterpart is its base is compared with it already, and is
+    left out here.
     """
     own = {}
     for case_id, outcome in outcomes.items():

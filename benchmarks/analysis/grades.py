@@ -1,13 +1,14 @@
 """The grade of a number: how reliable it is.
 
-    A  5 launches or more, half-width of 2 % at most, nothing flagged, no round dropped
-    B  half-width of 5 % at most, 5 % of the rounds dropped at most, nothing flagged
+    A  5 launches or more, half-width of 2 % at most, nothing flagged, 5 % of the rounds dropped at
+       most
+    B  half-width of 5 % at most, nothing flagged
     C  any other finite number
     F  fewer than 3 launches, a half-width above 10 %, or evidence against the number
 
 The half-width is that of the case's ratio to its base, since the rate's own interval also contains
-the machine's drift between cohorts. A base has no ratio: it is graded by its A/A ratio if there is
-one, else, like a case without a base, by its rate.
+the machine's drift between cohorts. A base has no ratio, and no grade: what is said of it is said
+in the others' ratios. A case that nothing is compared with is graded by its rate.
 
 A ratio of serial launches counts as flagged: the two ran at different times, and only a drift that
 is linear in time cancels within a cohort.
@@ -27,7 +28,7 @@ Grade = Literal["A", "B", "C", "F"]
 
 MAX_HALF_WIDTH = {"A": 0.02, "B": 0.05, "C": 0.10}
 MIN_LAUNCHES_FOR_A = 5
-MAX_DROPPED_SHARE = {"B": 0.05, "C": 0.20}
+MAX_DROPPED_SHARE_FOR_A = 0.05
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Basis:
     """Share of the rounds that were dropped for a declared cause."""
     steady: bool | None
     """False if half of the launches or more were not steady when timing began."""
+    is_disturbed: bool
+    """Whether rounds count that a declared cause disturbed, because there are too few others."""
     flagged: bool
     """Whether a launch was flagged: not steady, or slower towards its end."""
     aa_contains_one: bool | None
@@ -55,8 +58,8 @@ def evidence_against(basis: Basis) -> str | None:
     """Why the number is unreliable even if its interval is narrow, or None."""
     if basis.disagrees:
         return "its work differs from the reference"
-    if basis.dropped_share > MAX_DROPPED_SHARE["C"]:
-        return f"{100 * basis.dropped_share:.0f} % of its rounds were disturbed"
+    if basis.is_disturbed:
+        return f"{100 * basis.dropped_share:.0f} % of its rounds were disturbed, too few were not"
     if basis.steady is False:
         return "half of its launches or more were not steady"
     if basis.aa_contains_one is False:
@@ -81,9 +84,10 @@ def grade(basis: Basis) -> Grade:
     if reason_for_f(basis) is not None:
         return "F"
     half_width = basis.half_width or 0.0
-    if basis.flagged or basis.serial or basis.dropped_share > MAX_DROPPED_SHARE["B"]:
+    if basis.flagged or basis.serial:
         return "C"
     is_narrow = half_width <= MAX_HALF_WIDTH["A"]
-    if is_narrow and basis.num_launches >= MIN_LAUNCHES_FOR_A and basis.dropped_share == 0:
+    is_whole = basis.dropped_share <= MAX_DROPPED_SHARE_FOR_A
+    if is_narrow and is_whole and basis.num_launches >= MIN_LAUNCHES_FOR_A:
         return "A"
     return "B" if half_width <= MAX_HALF_WIDTH["B"] else "C"

@@ -21,7 +21,7 @@ from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_fo
 from benchmarks.analysis.latency import latency_of
 from benchmarks.analysis.metrics import METRICS, Metric
 from benchmarks.analysis.outcomes import Outcome, outcomes
-from benchmarks.analysis.ratios import CaseRatio, compare_all
+from benchmarks.analysis.ratios import CaseRatio, compare_all, judge, shared_prior
 from benchmarks.analysis.tables import (
     ROUND_KEY,
     RoundKey,
@@ -98,7 +98,7 @@ def summarise(
     launches = launch_frame(counted, blocks, {one.name: one.of for one in metrics})
     measured = {case_id: measure(outcome, launches, metrics) for case_id, outcome in found.items()}
     parity = parities(plan.bases, found, specs)
-    ratios, costs, gains = (
+    compared = [
         compare(
             plan.bases,
             found,
@@ -111,13 +111,23 @@ def summarise(
             partial(counterpart_ratios, attrgetter("on_base")),
             partial(counterpart_ratios, attrgetter("idiomatic")),
         )
-    )
+    ]
+    prior = shared_prior(compared[0])
+    ratios, costs, gains = (judge(one, prior) for one in compared)
     bases = _bases(plan, found, measured, parity, ratios)
+    compared_with = {one.base for one in ratios if not one.aa}
     return RunSummary(
         run_id=plan.run_id,
         protocol=plan.protocol.name,
         machine=plan.machine,
-        cells=_cells(plan, found, measured, parity, bases, specs),
+        cells=_cells(
+            plan,
+            found,
+            measured,
+            parity,
+            bases={name: one for name, one in bases.items() if name not in compared_with},
+            specs=specs,
+        ),
         ratios=tuple(_withdraw(one, parity, bases) for one in ratios),
         costs=tuple(_withdraw(one, parity, bases) for one in costs),
         gains=tuple(_withdraw(one, parity, bases) for one in gains),
@@ -148,6 +158,7 @@ def _bases(
             half_width=judged.half_width if judged else None,
             dropped_share=numbers.dropped_share,
             steady=numbers.steady,
+            is_disturbed=numbers.num_rounds_disturbed > 0,
             flagged=numbers.is_flagged,
             aa_contains_one=checks.get(plan.bases.get(case_id, case_id)),
             disagrees=parity[case_id].status == FAIL,
@@ -161,9 +172,11 @@ def _cells(
     found: Mapping[str, Outcome],
     measured: Mapping[str, Measured | None],
     parity: Mapping[str, CellParity],
+    *,
     bases: Mapping[str, Basis],
     specs: Mapping[str, WorkloadSpec],
 ) -> tuple[CellSummary, ...]:
+    """The cells; those with a `Basis` are graded, so not those that others are compared with."""
     shares, above = shares_of_roofs(found, measured, parity)
     cells = []
     for case_id, outcome in found.items():

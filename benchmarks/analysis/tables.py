@@ -6,7 +6,6 @@ Each row is one observation, each column's name ends with its unit, a missing nu
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,10 +13,15 @@ from typing import Any
 import pandas as pd  # noqa: TID253 - this module is the tables; commands import it when they run
 
 from benchmarks.contract.record import INVALIDATING_FLAGS, SERIAL, Block, Record
+from benchmarks.statistics.launch_ratio import undisturbed
 from benchmarks.statistics.steady import classify
 
 RoundKey = tuple[str, str, str, int]
 """Run, cohort, launch (empty unless it is serial: then its rounds are its own), and round."""
+
+MIN_ROUNDS_LEFT = 3
+"""Undisturbed rounds with which a cohort counts. A declared cause says nothing about a round's
+times, so that what is left is as good as if there had been no other rounds."""
 
 COHORT_KEY = ["run_id", "cohort_id"]
 LAUNCH_KEY = [*COHORT_KEY, "launch_id"]
@@ -31,6 +35,7 @@ BLOCK_COLUMNS = [
     "order",
     "num_steps",
     "step_s",
+    "samples_s",
     "opening_fence_s",
     "foreign_cpu_share",
     "causes",
@@ -43,10 +48,12 @@ LAUNCH_COLUMNS = [
     "replica",
     "started_at",
     "step_s",
+    "mean_step_s",
     "items_per_step",
     "flop_per_step",
     "num_rounds",
     "num_rounds_invalid",
+    "num_rounds_disturbed",
     "causes",
     "cold_cache",
     "steady",
@@ -60,9 +67,10 @@ def block_frame(records: Sequence[Record]) -> pd.DataFrame:
 
     `causes` holds the block's own invalidating flags. `round_disturbed` is true if any launch of
     the cohort had one in this round; a serial launch's rounds are its own, under its id. A
-    disturbed round is valid for no pair: it is `round_dropped`. If this leaves less than half of a
-    cohort's rounds, or of one of its serial launches', the whole cohort is dropped. If it leaves no
-    cohort of a group, all of its rounds are kept, and their disturbed share withdraws the verdicts.
+    disturbed round is valid for no pair: it is `round_dropped`. If this leaves fewer than
+    MIN_ROUNDS_LEFT of a cohort's rounds, or of one of its serial launches', the whole cohort is
+    dropped. If it leaves no cohort of a group, all of its rounds are kept, which withdraws the
+    verdicts (`round_disturbed` and not `round_dropped`).
     """
     disturbed = _disturbed_rounds(records)
     dropped = _dropped_rounds(records, disturbed)
@@ -74,6 +82,7 @@ def block_frame(records: Sequence[Record]) -> pd.DataFrame:
             "order": block.order,
             "num_steps": block.num_steps,
             "step_s": block.duration_ns / block.num_steps / 1e9,
+            "samples_s": block.samples_s,
             "opening_fence_s": block.opening_fence_ns / 1e9,
             "foreign_cpu_share": _or_nan(block.foreign_cpu_share),
             "causes": causes_of(block),
@@ -101,7 +110,11 @@ def _dropped_rounds(records: Sequence[Record], disturbed: set[RoundKey]) -> set[
     }
     num_rounds = Counter(key[:3] for key in group_of)
     num_disturbed = Counter(key[:3] for key in disturbed)
-    noisy = {key[:2] for key, num in num_rounds.items() if 2 * num_disturbed[key] > num}
+    noisy = {
+        key[:2]
+        for key, num in num_rounds.items()
+        if num - num_disturbed[key] < min(MIN_ROUNDS_LEFT, num)
+    }
     groups_with_calm = {group for key, group in group_of.items() if key[:2] not in noisy}
     return {
         key
@@ -127,14 +140,15 @@ def launch_frame(
     """One row for each launch; `blocks` holds the blocks of whole cohorts.
 
     `columns` maps the names of further columns (the metrics') to functions of a record. `step_s` is
-    the median over the blocks without an invalidating flag of their own: another launch's disturbed
-    turn invalidates pairs, not this launch's rate.
+    the undisturbed step time (`statistics.launch_ratio`) of the turns without an invalidating flag
+    of their own: another launch's disturbed turn invalidates pairs, not this launch's rate.
+    `mean_step_s` is the mean over all turns.
     """
-    groups = blocks.groupby(LAUNCH_KEY)["round_disturbed"]
-    disturbed = {key: group.tolist() for key, group in groups}
+    groups = blocks.groupby(LAUNCH_KEY)[["round_disturbed", "round_dropped"]]
+    rounds = dict(iter(groups))
     rows = [
         {
-            **_launch_row(record, disturbed.get(_launch_key(record), [])),
+            **_launch_row(record, rounds.get(_launch_key(record))),
             **{name: value_of(record) for name, value_of in columns.items()},
         }
         for record in records
@@ -146,16 +160,21 @@ def _launch_key(record: Record) -> tuple[str, str, str]:
     return (record.run_id, record.cohort_id, record.launch_id)
 
 
-def _launch_row(record: Record, disturbed: Sequence[bool]) -> dict[str, Any]:
-    steps = record.step_seconds
+def _launch_row(record: Record, rounds: pd.DataFrame | None) -> dict[str, Any]:
+    steps, samples = record.step_seconds, record.sample_seconds
+    disturbed = [] if rounds is None else rounds["round_disturbed"].astype(bool).tolist()
+    dropped = [] if rounds is None else rounds["round_dropped"].astype(bool).tolist()
+    kept = [not one for one in dropped]
     return {
         **_identity(record),
         "started_at": record.started_at,
-        "step_s": statistics.median(steps) if steps else math.nan,
+        "step_s": undisturbed(samples) if samples else math.nan,
+        "mean_step_s": record.mean_step_s or math.nan,
         "items_per_step": record.items_per_step,
         "flop_per_step": record.flop_per_step,
         "num_rounds": len(disturbed),
         "num_rounds_invalid": sum(disturbed),
+        "num_rounds_disturbed": sum(d and k for d, k in zip(disturbed, kept, strict=True)),
         "causes": tuple(sorted({c for block in record.turns for c in causes_of(block)})),
         "cold_cache": record.cold_cache,
         "steady": record.steady,

@@ -1,8 +1,9 @@
-"""`dyno run`: measures the launches that are still missing, then shows the run."""
+"""`dyno run`: measures what is missing or undecided, then shows the run."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -24,8 +25,9 @@ EXAMPLES = """examples:
   dyno run                                        the quick suite on this machine, in minutes
   dyno run framework=pytorch,jax precision=fp32,bf16 batch_size=8,16
   dyno run suite=documents protocol=standard device=cuda
-  dyno run --max-time 30m                         stop after the round that passes 30 minutes
-The same command again continues the run: nothing that is complete is measured twice."""
+  dyno run --max-time 3m                          spend three minutes where they decide most
+The same command again continues the run: what is settled is not measured again, comparisons without
+a verdict or with wide intervals get further launches."""
 
 UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise _nothing_to_run(chosen.plan)
     metrics_of(chosen.plan, chosen.catalog)  # a faulty one is refused before anything is measured
     signal_code = EXIT_OK
-    if chosen.plan.cohorts:
+    if chosen.plan.cohorts or has_open_comparisons(chosen):
         signal_code = _measure(chosen, args.max_time)
     else:
         chosen.store.create_run(chosen.plan)
@@ -57,6 +59,18 @@ def run(args: argparse.Namespace) -> int:
     for reason in missing:
         sys.stderr.write(f"not ready: {reason}\n")
     return signal_code or worst_exit_code([shown, EXIT_ENVIRONMENT if missing else EXIT_OK])
+
+
+def has_open_comparisons(chosen: selection.Selection) -> bool:
+    """Whether further launches may settle a comparison of the plan."""
+    from benchmarks.running.sharpening import Sharpening
+
+    plan = chosen.plan
+    return bool(
+        Sharpening(
+            plan, chosen.catalog, chosen.store, note=lambda text: None, max_time_s=math.inf
+        ).further()
+    )
 
 
 def _nothing_to_run(plan: Plan) -> DynoError:
@@ -83,6 +97,7 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     from benchmarks.running.preparation import Folders, lock_folder
     from benchmarks.running.runner import Run
     from benchmarks.running.runner import run as run_cohorts
+    from benchmarks.running.sharpening import Sharpening
     from benchmarks.running.stopping import Stopping
 
     plan = chosen.plan
@@ -94,7 +109,19 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
             cache=PROJECT_ROOT / plan.machine_config.cache_folder,
             logs=chosen.store.log_folder(plan.run_id),
         )
-        run_cohorts(Run(plan, chosen.catalog, chosen.store, folders, progress, stopping))
+        sharpening = Sharpening(
+            plan,
+            chosen.catalog,
+            chosen.store,
+            note=progress.note,
+            max_time_s=max_time_s or plan.protocol.max_time_s,
+        )
+        run_cohorts(
+            Run(
+                *(plan, chosen.catalog, chosen.store, folders, progress, stopping),
+                further=sharpening.further,
+            )
+        )
     return stopping.exit_code
 
 

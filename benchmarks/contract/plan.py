@@ -61,6 +61,22 @@ class LaunchPlan:
 
 
 @dataclass(frozen=True)
+class PartPlan:
+    """Cases of one group and precision that are measured in the same cohorts."""
+
+    index: int
+    """Position among the parts of the plan; the ids of its cohorts hold it."""
+    group_id: str
+    precision: str
+    launches: tuple[LaunchPlan, ...]
+    """The launches of a whole cohort, in the order of the plan's cells."""
+    companions: dict[str, tuple[str, ...]]
+    """For each case_id the case_ids beside which it must be measured: its base, counterparts."""
+    resident: str = TOGETHER
+    """together or serial, as in a record."""
+
+
+@dataclass(frozen=True)
 class CohortPlan:
     """One launch of each case, alive together and taking turns; or two cases in series, A B B A.
 
@@ -156,6 +172,8 @@ class Plan:
     there are any, a command ends with EXIT_ENVIRONMENT."""
     fresh: bool = False
     """Whether the records of earlier runs are ignored."""
+    parts: tuple[PartPlan, ...] = ()
+    """What further cohorts can be made of; empty in plans of earlier versions."""
     schema: str = field(default=PLAN_SCHEMA)
 
     @property
@@ -192,10 +210,26 @@ def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
         "machine_config": MachineConfig(**data["machine_config"]),
         "cells": tuple(Cell(**{**c, "case": case_from_json(c["case"])}) for c in data["cells"]),
         "cohorts": tuple(_cohort(cohort) for cohort in data["cohorts"]),
+        "parts": tuple(_part(part) for part in data.get("parts", ())),
         "interpreters": {k: Interpreter(**v) for k, v in data["interpreters"].items()},
-        "device_rules": {k: DeviceRules(**v) for k, v in data["device_rules"].items()},
+        "device_rules": {k: _rules(v) for k, v in data["device_rules"].items()},
     }
 
 
+def _rules(data: Mapping[str, Any]) -> DeviceRules:
+    """The rules of a device, of which a field had another name before protocol version 4."""
+    renamed = {"min_steps_per_block": "min_steps_per_sample"}
+    return DeviceRules(**{renamed.get(name, name): value for name, value in data.items()})
+
+
 def _cohort(data: Mapping[str, Any]) -> CohortPlan:
-    return CohortPlan(**{**data, "launches": tuple(LaunchPlan(**x) for x in data["launches"])})
+    return CohortPlan(**{**data, "launches": _launches(data)})
+
+
+def _part(data: Mapping[str, Any]) -> PartPlan:
+    companions = {name: tuple(others) for name, others in data["companions"].items()}
+    return PartPlan(**{**data, "launches": _launches(data), "companions": companions})
+
+
+def _launches(data: Mapping[str, Any]) -> tuple[LaunchPlan, ...]:
+    return tuple(LaunchPlan(**one) for one in data["launches"])

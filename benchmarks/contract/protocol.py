@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Raised by every change to the timed code; results of different versions are not comparable."""
 
 NUM_FIRST_STEPS = 3
@@ -59,22 +59,27 @@ class MeasuringProtocol:
     """smoke, quick, standard, rigorous, or a user's own."""
     num_cohorts: int = 3
     """Cohorts, with one launch of each case (two if serial); below 3 nothing is ranked."""
-    min_rounds: int = 8
-    """Rounds of every launch before its spread is checked."""
+    max_cohorts: int = 8
+    """The most cohorts of a case, if it is more than num_cohorts: what is not settled by then stays
+    as it is."""
+    max_time_s: float = 300.0
+    """Seconds of a run after which no cohort beyond num_cohorts begins."""
+    target_half_width: float = 0.04
+    """Half-width of a ratio's interval at which a case is settled, if its verdict is decided."""
+    min_rounds: int = 5
+    """Least number of rounds of every launch."""
     max_rounds: int = 20
-    """Rounds after which a launch ends, however wide its spread."""
-    block_target_s: float = 0.1
+    """Largest number of rounds of every launch."""
+    block_target_s: float = 0.2
     """Seconds that a block should last at least."""
-    max_launch_s: float = 4.0
-    """Seconds of turns after which a launch ends once it has min_rounds."""
+    max_launch_s: float = 2.0
+    """Seconds of turns after which a launch ends once it has min_rounds, unless the number of its
+    rounds was planned from earlier cohorts."""
     requests_per_turn: int = 25
     """Requests in each turn of inference, in which each request is timed by itself."""
     percentiles: list[int] = field(default_factory=lambda: [50, 90])
     """Percentiles of latency to be shown. Rounds go on, up to max_rounds, until each launch has the
     samples for those up to p90, and all cohorts together have the samples for the higher ones."""
-    target_half_width: float = 0.01
-    """Relative half-width of the interval of a launch's mean log step time at which rounds may
-    end."""
     min_warmup_steps: int = 10
     """Steps before timing starts, the first three excluded."""
     min_warmup_s: float = 1.0
@@ -93,7 +98,7 @@ class MeasuringProtocol:
     def __post_init__(self) -> None:
         """Refuse values outside their range; ValueError names the field."""
         for name in (
-            *("num_cohorts", "min_rounds", "max_rounds", "warmup_window"),
+            *("num_cohorts", "max_cohorts", "min_rounds", "max_rounds", "warmup_window"),
             *("requests_per_turn",),
         ):
             if getattr(self, name) < 1:
@@ -107,7 +112,10 @@ class MeasuringProtocol:
                 f"protocol.max_rounds={self.max_rounds}: expected {self.min_rounds} or more"
                 " (protocol.min_rounds)"
             )
-        for name in ("block_target_s", "max_launch_s", "max_warmup_s", "target_half_width"):
+        for name in (
+            *("block_target_s", "max_launch_s", "max_warmup_s", "max_time_s"),
+            "target_half_width",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"protocol.{name}={getattr(self, name)}: expected more than 0")
         unknown = set(self.timeouts_s) - set(PHASES)

@@ -214,6 +214,18 @@ class Record:
         return [block.duration_ns / block.num_steps / 1e9 for block in self._kept_blocks]
 
     @property
+    def sample_seconds(self) -> list[float]:
+        """Seconds per step of each sample of the blocks that count, in their order."""
+        return [seconds for block in self._kept_blocks for seconds in block.samples_s]
+
+    @property
+    def mean_step_s(self) -> float | None:
+        """Seconds per step on average over every turn that was taken, disturbed ones included."""
+        num_steps = sum(block.num_steps for block in self.blocks)
+        duration_ns = sum(block.duration_ns for block in self.blocks)
+        return duration_ns / num_steps / 1e9 if num_steps else None
+
+    @property
     def request_seconds(self) -> list[float]:
         """Seconds of each request of the blocks that count, in their order; empty in training."""
         return [ns / 1e9 for block in self._kept_blocks for ns in block.request_ns]

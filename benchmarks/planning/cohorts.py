@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from benchmarks.contract.plan import Cell, CohortPlan, LaunchPlan
+from benchmarks.contract.plan import Cell, CohortPlan, LaunchPlan, PartPlan
 from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.planning.history import CohortKey, History
@@ -59,6 +59,25 @@ class Part:
         if self.of_counterparts:
             return self.base
         return next(one for one in self.bases if one.case.way.recipe == cell.case.way.recipe)
+
+    @property
+    def plan(self) -> PartPlan:
+        """The part as it is stored with the plan."""
+        return PartPlan(
+            index=self.index,
+            group_id=self.base.case.group_id,
+            precision=self.base.case.way.precision,
+            launches=tuple(
+                LaunchPlan(cell.case.case_id, replica)
+                for cell in self.cells
+                for replica in range(2 if self.aa and cell in self.bases else 1)
+            ),
+            companions={
+                cell.case.case_id: tuple(one.case.case_id for one in self.companions(cell))
+                for cell in self.cells
+            },
+            resident=self.resident,
+        )
 
     def companions(self, cell: Cell) -> list[Cell]:
         """The cells of the part that this one must be measured beside: base and counterparts."""
@@ -190,43 +209,41 @@ def _cohorts_of_part(
 ) -> list[CohortPlan]:
     first = history.next_index(run_id, part.index)
     return [
-        _cohort(part, run_id, index=first + turn, launches=_launches(part, turn), protocol=protocol)
+        cohort_of(
+            part.plan,
+            [name for name, num_missing in part.missing.items() if num_missing > turn],
+            run_id,
+            index=first + turn,
+            protocol=protocol,
+        )
         for turn in range(max(part.missing.values(), default=0))
     ]
 
 
-def _launches(part: Part, turn: int) -> tuple[LaunchPlan, ...]:
-    """The cells that lack more than `turn` cohorts, with their companions."""
-    wanted: set[Cell] = set()
-    for cell in part.cells:
-        if part.missing.get(cell.case.case_id, 0) > turn:
-            wanted |= {cell, *part.companions(cell)}
-    return tuple(
-        LaunchPlan(cell.case.case_id, replica)
-        for cell in part.cells
-        if cell in wanted
-        for replica in range(2 if part.aa and cell in part.bases else 1)
-    )
-
-
-def _cohort(
-    part: Part,
+def cohort_of(
+    part: PartPlan,
+    wanted: Collection[str],
     run_id: str,
     *,
     index: int,
-    launches: tuple[LaunchPlan, ...],
     protocol: MeasuringProtocol,
+    look: int = 1,
+    num_rounds: int | None = None,
 ) -> CohortPlan:
-    group_id, precision = part.base.case.group_id, part.base.case.way.precision
-    seed = cohort_seed(protocol, group_id, precision, part.index, index)
+    """A cohort of the wanted case_ids of a part, with those that they must be measured beside."""
+    beside = {other for name in wanted for other in part.companions[name]}
+    launches = tuple(one for one in part.launches if one.case_id in {*wanted, *beside})
+    seed = cohort_seed(protocol, part.group_id, part.precision, part.index, index)
     is_serial = part.resident == SERIAL and len(launches) == 2
     return CohortPlan(
         cohort_id=f"{run_id}/{part.index}/{index}",
-        group_id=group_id,
+        group_id=part.group_id,
         index=index,
         seed=seed,
         launches=_alternating(launches, seed) if is_serial else launches,
         resident=SERIAL if is_serial else TOGETHER,
+        look=look,
+        num_rounds=num_rounds,
     )
 
 

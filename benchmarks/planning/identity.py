@@ -18,7 +18,10 @@ from benchmarks.contract.protocol import (
 )
 from benchmarks.contract.task import TaskSpec
 
-FREE_SETTINGS = ("num_cohorts", "aa", "seed", "timeouts_s")
+FREE_SETTINGS = (
+    *("num_cohorts", "max_cohorts", "max_time_s", "target_half_width"),
+    *("aa", "seed", "timeouts_s"),
+)
 """Settings of the protocol that do not change a launch's numbers."""
 KEY_CHARACTERS = 32
 

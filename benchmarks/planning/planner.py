@@ -102,6 +102,7 @@ def make_plan(
         device_rules=configuration.device_rules,
         machine=around.machine,
         fresh=request.fresh,
+        parts=tuple(part.plan for part in parts),
     )
 
 

@@ -6,7 +6,7 @@ import itertools
 import random
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,6 +56,9 @@ class Run:
     stopping: Stopping
     failed: set[str] = field(default_factory=set)
     """case_ids that failed in this run; they are not launched again in it."""
+    further: Callable[[], Sequence[CohortPlan]] = tuple
+    """The cohorts to measure once those of the plan are done, from what was seen so far; none ends
+    the run."""
     inspected: set[str] = field(default_factory=set)
     """case_ids of which one launch is inspected; later launches run the same code."""
 
@@ -77,9 +80,8 @@ def run(current: Run) -> None:
         current.progress.begin(num_cohorts, current.plan.estimate_s, what=what)
         references = _references(current, guard)
         try:
-            for index, cohort in enumerate(current.plan.cohorts):
-                if current.stopping.requested:
-                    break
+            cohorts = _cohorts(current)
+            for index, cohort in enumerate(cohorts):
                 _run_cohort(_Cohort(current, cohort, guard, references), index)
         except ProofStoppedError:
             current.progress.note("stopped during a proof, before any launch of its cohort")
@@ -87,6 +89,17 @@ def run(current: Run) -> None:
             current.progress.note("stopped now; all finished launches are kept")
         finally:
             current.progress.end()
+
+
+def _cohorts(current: Run) -> Iterator[CohortPlan]:
+    """The cohorts of the plan, then further ones, until a stop is requested or none is left."""
+    waiting = deque(current.plan.cohorts)
+    while not current.stopping.requested:
+        if not waiting:
+            waiting.extend(current.further())
+        if not waiting:
+            return
+        yield waiting.popleft()
 
 
 def _references(current: Run, guard: Guard) -> References:

@@ -8,36 +8,77 @@ Pure functions on numbers: NumPy only, SciPy by way of `intervals`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from benchmarks.statistics.intervals import CONFIDENCE, LogMean, t_quantile
+from benchmarks.statistics.intervals import LogMean
+from benchmarks.statistics.ratios import Ratio, ratio_of, verdict
 
 MAX_LAUNCHES = 1000
-"""The largest number of launches that is advised."""
+"""The largest number of further launches that is advised."""
+NUM_CHOICES = 24
+
+Round = TypeVar("Round")
+
+
+class LaunchValue(NamedTuple):
+    """A launch-level log-ratio, with what its rounds add to its variance."""
+
+    log_ratio: float
+    within: float | None
+    """The variance that its rounds add, scaled to one round: see `within_variance`."""
+    num_rounds: int
 
 
 class Variances(NamedTuple):
     """The spread of round values, in two parts."""
 
     within: float
-    """Variance of rounds around their launch's mean; more rounds reduce it."""
+    """Variance that a launch of one round would have from its rounds; more rounds reduce it."""
     between: float
     """Variance of launches around their mean, corrected for the variance within; only more launches
     reduce it. Zero or less if the rounds explain all of the spread."""
 
 
-def variances(values_by_launch: Sequence[Sequence[float]]) -> Variances | None:
-    """Both variances; None with fewer than two launches of two rounds each."""
-    launches = [np.asarray(v, dtype=np.float64) for v in values_by_launch if len(v) >= 2]
-    if len(launches) < 2:
+def within_variance(
+    base_rounds: Sequence[Round],
+    case_rounds: Sequence[Round],
+    *,
+    log_ratio: Callable[[Sequence[Round], Sequence[Round]], float],
+) -> float | None:
+    """The variance that rounds add to a launch's log-ratio, scaled to one round.
+
+    From a jackknife that leaves out half of the rounds of both, in 24 random choices that are the
+    same each time: leaving out one round would not do for a quantile (Shao and Wu 1989). On average
+    it is too high by up to twice, since a launch of half as many rounds meets the machine's fast
+    state less surely. `log_ratio` is one of `benchmarks.statistics.launch_ratio` and sets what a
+    round is. None with fewer than two rounds. Raises ValueError as `log_ratio` does.
+    """
+    num_rounds = len(base_rounds)
+    if num_rounds < 2:
         return None
-    within = float(np.mean([np.var(launch, ddof=1) for launch in launches]))
-    means = float(np.var([launch.mean() for launch in launches], ddof=1))
-    mean_reciprocal = float(np.mean([1 / launch.size for launch in launches]))
-    return Variances(within=within, between=means - within * mean_reciprocal)
+    num_left_out = num_rounds // 2
+    generator = np.random.default_rng(0)
+    values = []
+    for _ in range(NUM_CHOICES):
+        kept = generator.permutation(num_rounds)[num_left_out:]
+        values.append(log_ratio([base_rounds[i] for i in kept], [case_rounds[i] for i in kept]))
+    num_kept = num_rounds - num_left_out
+    return float(np.var(values, ddof=1)) * num_kept / num_left_out * num_rounds
+
+
+def variances(launches: Sequence[LaunchValue]) -> Variances | None:
+    """Both variances; None with fewer than two launches whose variance within is known."""
+    known = [(one, one.within) for one in launches if one.within is not None]
+    if len(known) < 2:
+        return None
+    total = float(np.var([one.log_ratio for one, _ in known], ddof=1))
+    explained = float(np.mean([within / one.num_rounds for one, within in known]))
+    mean_within = float(np.mean([within for _, within in known]))
+    return Variances(within=mean_within, between=total - explained)
 
 
 def best_rounds(parts: Variances, *, round_s: float, launch_s: float, max_rounds: int) -> int:
@@ -51,25 +92,45 @@ def best_rounds(parts: Variances, *, round_s: float, launch_s: float, max_rounds
     return max(1, min(math.ceil(rounds), max_rounds))
 
 
-def launches_for(deviation: float, *, half_width: float) -> int | None:
-    """The fewest launches whose t interval has at most this half-width; None beyond 1000.
-
-    `deviation` is the standard deviation of launch-level logarithms.
-    """
-    for num_launches in range(2, MAX_LAUNCHES + 1):
-        multiplier = t_quantile((1 + CONFIDENCE) / 2, num_launches - 1)
-        if multiplier * deviation / math.sqrt(num_launches) <= half_width:
-            return num_launches
-    return None
-
-
 def more_launches_to_halve(mean: LogMean) -> int | None:
     """The number of further launches that would halve the interval, if the spread stays the same.
 
-    None if it is not known.
+    None if it is not known, or beyond 1000.
     """
-    if mean.standard_error is None or mean.half_width is None:
-        return None
-    deviation = mean.standard_error * math.sqrt(mean.num_launches)
-    needed = launches_for(deviation, half_width=mean.half_width / 2)
-    return None if needed is None else needed - mean.num_launches
+    half = mean.half_width
+    for more, later in _continued(mean):
+        if half is not None and later.half_width is not None and later.half_width <= half / 2:
+            return more
+    return None
+
+
+def cohorts_to_decide(ratio: Ratio, *, target_half_width: float, level: float) -> int | None:
+    """The number of further cohorts until a verdict is expected, if estimate and spread stay.
+
+    By then the comparison is faster, slower or the same at this level (divide it by the number of
+    undecided comparisons with the base, which `holm` counts), and the half-width of its 95 %
+    interval is at most the target: 0 if both hold already. None if the spread is not known, or
+    beyond 1000.
+    """
+    for more, later in _continued(ratio.log_mean):
+        is_narrow = later.half_width is not None and later.half_width <= target_half_width
+        if is_narrow and verdict(ratio_of(later), level=level) != "cant_tell":
+            return more
+    return None
+
+
+def _continued(mean: LogMean) -> Iterator[tuple[int, LogMean]]:
+    """The mean as it is, and after each number of further launches with the same spread."""
+    if mean.standard_error is None:
+        return
+    for more in range(MAX_LAUNCHES + 1):
+        num_launches = mean.num_launches + more
+        yield (
+            more,
+            replace(
+                mean,
+                standard_error=mean.standard_error * math.sqrt(mean.num_launches / num_launches),
+                num_launches=num_launches,
+                degrees_of_freedom=mean.degrees_of_freedom + more,
+            ),
+        )

@@ -27,13 +27,25 @@ class LogMean:
     standard_error: float | None
     """None with a single launch."""
     num_launches: int
+    degrees_of_freedom: float
+    """What the standard error is worth: the number of launches less one, or more if it draws on
+    other comparisons (see `benchmarks.statistics.sharing`)."""
 
     @property
     def half_width(self) -> float | None:
-        """Half of the 95 % confidence interval: Student's t times the standard error."""
+        """Half of the 95 % confidence interval; None with a single launch."""
+        return self.half_width_at(CONFIDENCE)
+
+    def half_width_at(self, confidence: float) -> float | None:
+        """Half of the interval: Student's t times the standard error; None with one launch."""
         if self.standard_error is None:
             return None
-        return t_quantile((1 + CONFIDENCE) / 2, self.num_launches - 1) * self.standard_error
+        return t_quantile((1 + confidence) / 2, self.degrees_of_freedom) * self.standard_error
+
+    @property
+    def variance(self) -> float | None:
+        """The variance of one launch's logarithm; None with a single launch."""
+        return None if self.standard_error is None else self.standard_error**2 * self.num_launches
 
 
 @dataclass(frozen=True)
@@ -82,9 +94,14 @@ def log_mean(logs: Sequence[float], *, floor: float = RELATIVE_RESOLUTION) -> Lo
     if values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"received {values.tolist()}, expected one finite number or more")
     if values.size == 1:
-        return LogMean(float(values[0]), None, 1)
+        return LogMean(float(values[0]), None, 1, degrees_of_freedom=0)
     deviation = max(float(np.std(values, ddof=1)), floor)
-    return LogMean(float(values.mean()), deviation / math.sqrt(values.size), values.size)
+    return LogMean(
+        mean=float(values.mean()),
+        standard_error=deviation / math.sqrt(values.size),
+        num_launches=values.size,
+        degrees_of_freedom=values.size - 1,
+    )
 
 
 def log_t_interval(

@@ -1,19 +1,16 @@
 """Paired ratios over cohorts, and their verdicts.
 
 A ratio is the base's time over the case's time on the same work: above 1 is faster than the base.
-In one round both ran under the same conditions, so the machine's drift cancels in the difference of
-their logarithms. The differences of a cohort's rounds are averaged robustly; the cohorts' averages
-get a t interval. Pure functions on numbers: NumPy only, SciPy by way of `intervals`.
+Each cohort gives one value, the launch-level log-ratio of `benchmarks.statistics.launch_ratio`; the
+cohorts' mean gets a t interval. Pure functions on numbers: SciPy by way of `intervals`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
-
-import numpy as np
 
 from benchmarks.statistics.intervals import (
     CONFIDENCE,
@@ -22,6 +19,7 @@ from benchmarks.statistics.intervals import (
     log_mean,
     t_upper_tail,
 )
+from benchmarks.statistics.sharing import Prior, moderated
 
 RatioVerdict = Literal["faster", "slower", "same", "cant_tell", "unproven", "not_comparable"]
 """The conclusion from a ratio. `verdict` returns one of the first four, by the numbers alone. The
@@ -30,8 +28,6 @@ mathematics."""
 
 MARGIN = 0.02
 """Ratios between 1 / 1.02 and 1.02 are a tie: too small to base a choice on."""
-TRIM = 0.2
-"""Share of rounds dropped at each end before averaging, so that spikes do not count."""
 MIN_LAUNCHES = 3
 """Least number of cohorts for a verdict."""
 
@@ -52,6 +48,11 @@ class Ratio:
         """Half of the interval's width in logarithms: about the relative half-width."""
         return self.log_mean.half_width
 
+    @property
+    def degrees_of_freedom(self) -> float:
+        """What the interval's standard error is worth, other comparisons' share in it included."""
+        return self.log_mean.degrees_of_freedom
+
 
 class PValues(NamedTuple):
     """One-sided p-values against the margin."""
@@ -67,26 +68,28 @@ class PValues(NamedTuple):
         return min(1.0, 2 * min(self.faster, self.slower))
 
 
-def trimmed_mean(values: Sequence[float]) -> float:
-    """The mean without the lowest and the highest fifth, each rounded down."""
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    cut = int(TRIM * ordered.size)
-    return float(ordered[cut : ordered.size - cut].mean())
-
-
 def paired_ratio(
-    log_ratios_by_cohort: Sequence[Sequence[float]], *, floor: float = RELATIVE_RESOLUTION
+    log_ratios: Sequence[float], *, prior: Prior | None = None, floor: float = RELATIVE_RESOLUTION
 ) -> Ratio:
-    """The ratio over cohorts, from ln(base's step time / case's step time) of each shared round.
+    """The ratio over cohorts, from ln(base's step time / case's step time) of each cohort.
 
-    A cohort of serial launches has a single value instead. Cohorts without a round are left out;
-    their numbers of rounds may differ. One cohort gives a ratio without an interval. Raises
-    ValueError if no round is left or a value is not finite.
+    With a `prior` the variance is moderated by what other comparisons have in common. One cohort
+    gives a ratio without an interval, with or without a prior. `floor` as in `log_mean`, which
+    also names the errors.
     """
-    cohorts = [cohort for cohort in log_ratios_by_cohort if len(cohort) > 0]
-    if not all(math.isfinite(value) for cohort in cohorts for value in cohort):
-        raise ValueError("received a log-ratio that is not finite, expected finite numbers")
-    mean = log_mean([trimmed_mean(cohort) for cohort in cohorts], floor=floor)
+    mean = log_mean(log_ratios, floor=floor)
+    if prior is not None and mean.variance is not None:
+        spread = moderated(mean.variance, mean.degrees_of_freedom, prior)
+        mean = replace(
+            mean,
+            standard_error=math.sqrt(spread.variance / mean.num_launches),
+            degrees_of_freedom=spread.degrees_of_freedom,
+        )
+    return ratio_of(mean)
+
+
+def ratio_of(mean: LogMean) -> Ratio:
+    """The ratio whose logarithm has this mean."""
     half = mean.half_width
     return Ratio(
         ratio=math.exp(mean.mean),
@@ -103,7 +106,7 @@ def superiority_p_values(ratio: Ratio, *, margin: float = MARGIN) -> PValues:
     if mean.standard_error is None:
         return PValues(1.0, 1.0)
     bound = math.log1p(margin)
-    freedom = mean.num_launches - 1
+    freedom = mean.degrees_of_freedom
     return PValues(
         faster=t_upper_tail((mean.mean - bound) / mean.standard_error, freedom),
         slower=t_upper_tail((-mean.mean - bound) / mean.standard_error, freedom),
@@ -111,18 +114,23 @@ def superiority_p_values(ratio: Ratio, *, margin: float = MARGIN) -> PValues:
 
 
 def verdict(
-    ratio: Ratio, *, adjusted_p: float | None = None, margin: float = MARGIN
+    ratio: Ratio,
+    *,
+    adjusted_p: float | None = None,
+    level: float = 1 - CONFIDENCE,
+    margin: float = MARGIN,
 ) -> RatioVerdict:
     """The verdict: faster or slower by more than the margin, same within it, or cant_tell.
 
     `adjusted_p` is the two-sided p-value after `holm` over the comparisons with one base; by
-    default this is the only comparison. `same` requires the whole interval within the margin.
+    default this is the only comparison. `level` is the largest p-value that decides: that of
+    `benchmarks.statistics.looks` if undecided comparisons are measured further. `same` requires the
+    whole interval of confidence 1 - level within the margin.
     """
-    if ratio.num_launches < MIN_LAUNCHES or ratio.low is None or ratio.high is None:
+    half = ratio.log_mean.half_width_at(1 - level)
+    if ratio.num_launches < MIN_LAUNCHES or half is None:
         return "cant_tell"
     p_value = superiority_p_values(ratio, margin=margin).two_sided
-    if (p_value if adjusted_p is None else adjusted_p) <= 1 - CONFIDENCE:
+    if (p_value if adjusted_p is None else adjusted_p) <= level:
         return "faster" if ratio.ratio > 1 else "slower"
-    if ratio.low >= 1 / (1 + margin) and ratio.high <= 1 + margin:
-        return "same"
-    return "cant_tell"
+    return "same" if abs(ratio.log_mean.mean) + half <= math.log1p(margin) else "cant_tell"

@@ -19,7 +19,6 @@ threads may spin.
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import signal
 import statistics
@@ -33,6 +32,7 @@ from benchmarks.contract.plan import Plan
 from benchmarks.planning.catalog import PROJECT_ROOT, Catalog, discover
 from benchmarks.planning.planner import PlanRequest, make_plan
 from benchmarks.running.preparation import Folders, prepare_data
+from benchmarks.statistics.launch_ratio import experienced_log_ratio
 from benchmarks.statistics.ratios import paired_ratio
 from benchmarks.storage.store import Store
 from tests.overhead.test_harness import BareLoop, Setup
@@ -70,13 +70,7 @@ def main() -> None:
         cohorts = [_step_times(setups, options, seed) for seed in range(options.num_launches)]
     for name in names:
         medians = [1e3 * statistics.median(cohort[name]) for cohort in cohorts]
-        logs = [
-            [
-                math.log(base / own)
-                for base, own in zip(cohort[args.base], cohort[name], strict=True)
-            ]
-            for cohort in cohorts
-        ]
+        logs = [experienced_log_ratio(cohort[args.base], cohort[name]) for cohort in cohorts]
         ratio = paired_ratio(logs)
         low, high = ("?" if one is None else f"{one:.3f}" for one in (ratio.low, ratio.high))
         steps = ", ".join(f"{median:.1f}" for median in medians)

@@ -33,6 +33,7 @@ from benchmarks.running.guard import Guard
 from benchmarks.running.launch import SupervisedLaunch
 from benchmarks.running.preparation import Folders, command_of, launch_of, prepare_data
 from benchmarks.running.process import Command, Worker
+from benchmarks.statistics.launch_ratio import hodges_lehmann
 from benchmarks.statistics.ratios import paired_ratio
 from benchmarks.storage.store import Store
 
@@ -134,7 +135,7 @@ def test_blocks_against_a_bare_loop_in_processes_of_their_own(
 ) -> None:
     small = setup("small")
     found = benchmark.pedantic(measured, args=(small,), rounds=1, iterations=1)
-    ratio = paired_ratio([logs for logs, _ in found])
+    ratio = paired_ratio([hodges_lehmann(logs) for logs, _ in found])
     memory = statistics.median(share for _, share in found)
     runs = statistics.median(math.exp(statistics.median(logs)) for logs, _ in found)
     benchmark.extra_info.update(

@@ -106,7 +106,7 @@ def test_a_round_with_a_declared_cause_in_any_launch_is_dropped_for_all_of_the_c
 
 
 def test_disturbed_rounds_that_are_kept_are_counted_apart_from_the_dropped():
-    most = {r: ["SWAP"] for r in range(5)}
+    most = {r: ["SWAP"] for r in range(6)}
     records = [
         record(BASE, 0, flags=most),
         record(BASE, 1),
@@ -114,11 +114,16 @@ def test_disturbed_rounds_that_are_kept_are_counted_apart_from_the_dropped():
     ]
     cases = [BASE, case(size="tiny")]
     rounds = summarise(plan(cases), records, {}).rounds
-    assert (rounds.num_rounds, rounds.num_dropped, rounds.num_kept) == (24, 8, 5)
+    assert (rounds.num_rounds, rounds.num_dropped, rounds.num_kept) == (24, 8, 6)
 
 
-def test_many_disturbed_rounds_withdraw_the_verdict():
-    flags = {r: ["FOREIGN_LOAD"] for r in range(2)}
+@pytest.mark.parametrize(
+    ("num_disturbed", "grade", "verdict"), [(5, "B", "faster"), (6, "F", "cant_tell")]
+)
+def test_disturbed_rounds_withdraw_the_verdict_only_if_too_few_others_are_left(
+    num_disturbed, grade, verdict
+):
+    flags = {r: ["FOREIGN_LOAD"] for r in range(num_disturbed)}
     records = [
         dataclasses.replace(r, blocks=record(r.case, 0, [0.1] * 8, flags=flags).blocks)
         if r.case == FAST
@@ -126,8 +131,8 @@ def test_many_disturbed_rounds_withdraw_the_verdict():
         for r in cohorts(TIMES)
     ]
     summary = summary_of(records)
-    assert cell(summary, FAST)["grade"] == "F"
-    assert ratio(summary, FAST)["verdict"] == "cant_tell"
+    assert cell(summary, FAST)["grade"] == grade
+    assert ratio(summary, FAST)["verdict"] == verdict
 
 
 def test_a_case_disturbed_throughout_keeps_its_numbers_and_is_not_ranked():
@@ -210,7 +215,7 @@ def test_an_aa_ratio_without_one_withdraws_every_verdict_on_that_base():
     summary = summary_of(records)
     assert ratio(summary, BASE, aa=True)["verdict"] == "slower"
     assert ratio(summary, FAST)["verdict"] == "cant_tell"
-    assert cell(summary, FAST)["grade"] == cell(summary, BASE)["grade"] == "F"
+    assert cell(summary, FAST)["grade"] == "F"
 
 
 def test_a_case_that_is_off_the_oracle_is_shown_and_ranks_nothing():
@@ -319,8 +324,12 @@ def test_grades_follow_the_ratio_and_not_the_drifting_rate():
         records.append(record(FAST, c, [0.1 * factor] * 8))
     summary = summary_of(records, cases=[BASE, FAST])
     assert cell(summary, FAST)["grade"] == "A"
-    assert cell(summary, BASE)["grade"] == "F"
     assert ratio(summary, FAST)["verdict"] == "faster"
+
+
+def test_a_case_that_others_are_compared_with_has_no_grade_of_its_own():
+    assert cell(summary_of(cohorts(TIMES)), BASE)["grade"] is None
+    assert cell(summary_of(cohorts({BASE: 0.1}), cases=[BASE]), BASE)["grade"] == "B"
 
 
 def test_launches_that_were_not_steady():
@@ -372,7 +381,6 @@ def test_many_comparisons_with_one_base_are_adjusted_together():
     together = summary_of(_close(others), cases=[BASE, *others])
     assert ratio(alone, others[0])["verdict"] == "faster"
     assert ratio(together, others[0])["verdict"] == "cant_tell"
-    assert ratio(together, others[0])["low"] == pytest.approx(ratio(alone, others[0])["low"])
 
 
 def test_advice_tells_cohorts_from_rounds():

@@ -99,7 +99,7 @@ def test_settings_of_requests_are_nothing_to_training(world):
 
     changed = "protocol.percentiles=[50]"
     assert key() == key(changed)
-    assert key() != key("protocol.block_target_s=0.2")
+    assert key() != key("protocol.block_target_s=0.3")
     answering = Inference(per_batch=lambda work: 1, answer_error=lambda answer, read: 0.0)
     world.specs["toy"] = spec(task=answering)
     assert key() != key(changed)
@@ -346,7 +346,7 @@ def test_fresh_counts_nothing_and_starts_a_run_of_its_own(world):
 
 @pytest.mark.parametrize(
     "override",
-    ["protocol.block_target_s=0.2", "machine.num_threads=1", "seed=1", "protocol=smoke"],
+    ["protocol.block_target_s=0.3", "machine.num_threads=1", "seed=1", "protocol=smoke"],
 )
 def test_a_setting_that_changes_the_numbers_makes_them_others(override, world):
     world.store.run(world.plan(TWO))

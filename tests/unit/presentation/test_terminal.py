@@ -273,10 +273,10 @@ def test_an_aa_check_that_is_too_wide_to_tell_says_so():
 
 
 def test_disturbed_rounds_without_others_are_shown_as_such():
-    most = {r: ["SWAP"] for r in range(5)}
+    most = {r: ["SWAP"] for r in range(6)}
     text = " ".join(rendered(summary_of([record(BASE, 0, flags=most)], cases=[BASE])).split())
     assert (
-        "0 of 8 rounds dropped, 5 disturbed ones kept, since there are too few others (SWAP 5)"
+        "0 of 8 rounds dropped, 6 disturbed ones kept, since there are too few others (SWAP 6)"
         in text
     )
 

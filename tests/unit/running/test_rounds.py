@@ -15,7 +15,7 @@ from benchmarks.running import rounds
 from benchmarks.running.failure import Failure
 from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
 
-PROTOCOL = MeasuringProtocol(min_rounds=10, max_rounds=40, max_launch_s=60.0)
+PROTOCOL = MeasuringProtocol(min_rounds=10, max_rounds=40, max_launch_s=60.0, block_target_s=0.1)
 
 
 def is_enough(

@@ -1,5 +1,6 @@
 """Intervals over launches, effective sample size, Holm."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from benchmarks.statistics.intervals import (
     half_width_reached,
     holm,
     lag1_autocorrelation,
+    log_mean,
     log_t_interval,
 )
 
@@ -28,6 +30,22 @@ def test_one_launch_has_no_bounds():
     interval = log_t_interval([0.25])
     assert interval.estimate == pytest.approx(0.25)
     assert (interval.low, interval.high, interval.half_width) == (None, None, None)
+
+
+def test_a_mean_has_the_variance_of_its_values_and_one_degree_of_freedom_less():
+    mean = log_mean([0.0, 0.02, 0.04])
+    assert mean.variance == pytest.approx(4e-4)
+    assert mean.degrees_of_freedom == 2
+    assert (log_mean([0.1]).variance, log_mean([0.1]).half_width) == (None, None)
+
+
+def test_more_degrees_of_freedom_narrow_the_interval_and_more_confidence_widens_it():
+    mean = log_mean([0.0, 0.02, 0.04])
+    # t(0.975, 2) = 4.30265, t(0.975, 10) = 2.22814, t(0.995, 2) = 9.92484
+    assert mean.half_width == pytest.approx(4.30265 * 0.02 / math.sqrt(3), rel=1e-4)
+    assert mean.half_width_at(0.99) == pytest.approx(9.92484 * 0.02 / math.sqrt(3), rel=1e-4)
+    shared = dataclasses.replace(mean, degrees_of_freedom=10)
+    assert shared.half_width == pytest.approx(2.22814 * 0.02 / math.sqrt(3), rel=1e-4)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0, -1.0])

@@ -1,0 +1,210 @@
+"""Decides which cohorts a run measures next: those that settle most comparisons for their seconds.
+
+A comparison is settled once its verdict is decided and its interval is narrow enough. Each time
+that results are looked at to decide is counted (`Record.look`), since verdicts become stricter with
+every look (`statistics.looks`). Pure: it reads a plan, a summary and records.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from benchmarks.analysis.ratios import CaseRatio
+from benchmarks.analysis.settled import DECIDED, is_settled
+from benchmarks.analysis.summary import RunSummary, summarise
+from benchmarks.contract.plan import CohortPlan, PartPlan, Plan
+from benchmarks.contract.record import WITHOUT_VERDICT, Record
+from benchmarks.planning.catalog import Catalog
+from benchmarks.planning.cohorts import cohort_of
+from benchmarks.presentation.wording import count, way_name
+from benchmarks.statistics.effort import cohorts_to_decide
+from benchmarks.statistics.looks import level_of_look
+from benchmarks.storage.store import Store
+
+SHORTEST_S = 0.1
+"""Seconds that a stage is taken to last at least."""
+MAX_AT_ONCE = 3
+"""The most cohorts that are planned from one look."""
+NARROWING = 0.3
+"""What it is worth to narrow the interval of a comparison whose verdict is decided, as a share of
+deciding one."""
+HOPELESS = 0.1
+"""The same for one that will not be settled within the protocol's limit: its interval narrows."""
+
+
+class Stage(NamedTuple):
+    """Cohorts of one part that are planned from one look, and why."""
+
+    part: PartPlan
+    case_ids: tuple[str, ...]
+    """The cases that are not settled yet."""
+    num_cohorts: int
+    seconds: float
+    """What they are expected to take."""
+    worth: float
+    """The comparisons that they are expected to settle, for each second."""
+    num_rounds: int | None
+    """Rounds of each launch that give the narrowest intervals; None: not known."""
+
+
+def next_stage(
+    plan: Plan, summary: RunSummary, records: Sequence[Record], *, left_s: float | None = None
+) -> Stage | None:
+    """The stage that is worth most among those that fit into `left_s` seconds; None if none does.
+
+    `records` are those that the summary was made from.
+    """
+    past = _Past(plan, records)
+    fitting = (
+        stage
+        for part in plan.parts
+        for stage in _stages(part, unsettled(plan, summary, part), past)
+        if left_s is None or stage.seconds <= left_s
+    )
+    return max(fitting, key=lambda stage: stage.worth, default=None)
+
+
+def unsettled(plan: Plan, summary: RunSummary, part: PartPlan) -> list[CaseRatio]:
+    """The comparisons of a part that further cohorts may settle."""
+    names = {launch.case_id for launch in part.launches}
+    return [
+        one
+        for one in (*summary.ratios, *summary.costs, *summary.gains)
+        if not one.aa
+        and {one.case, one.base} <= names
+        and one.base in part.companions[one.case]
+        and not is_settled(one, target_half_width=plan.protocol.target_half_width)
+    ]
+
+
+def cohorts_of_stage(plan: Plan, stage: Stage, records: Sequence[Record]) -> list[CohortPlan]:
+    """The stage's cohorts; each launch makes as many rounds as its seconds are best spent on."""
+    past = _Past(plan, records)
+    index = past.next_index(plan.run_id, stage.part.index)
+    return [
+        cohort_of(
+            stage.part,
+            stage.case_ids,
+            plan.run_id,
+            index=index + number,
+            protocol=plan.protocol,
+            look=past.last_look(stage.case_ids) + 1,
+            num_rounds=stage.num_rounds,
+        )
+        for number in range(stage.num_cohorts)
+    ]
+
+
+@dataclass
+class _Past:
+    """What the records say of the plan's cases."""
+
+    plan: Plan
+    records: Sequence[Record]
+    _own: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        keys = {cell.result_key: cell.case.case_id for cell in self.plan.cells if cell.result_key}
+        for record in self.records:
+            if record.result_key in keys and record.status not in WITHOUT_VERDICT:
+                self._own[keys[record.result_key]].append(record)
+
+    def num_cohorts(self, case_id: str) -> int:
+        return len({(record.run_id, record.cohort_id) for record in self._own[case_id]})
+
+    def last_look(self, case_ids: Iterable[str]) -> int:
+        return max((record.look for name in case_ids for record in self._own[name]), default=0)
+
+    def launch_s(self, case_id: str) -> float:
+        """What a further launch takes: the median, without the first, which proves and compiles."""
+        seconds = [sum(record.phases_s.values()) for record in self._own[case_id]]
+        return statistics.median(seconds[1:] or seconds or [0.0])
+
+    def next_index(self, run_id: str, part: int) -> int:
+        ids = (record.cohort_id.rpartition("/") for record in self.records)
+        return 1 + max(
+            (int(index) for name, _, index in ids if name == f"{run_id}/{part}"), default=-1
+        )
+
+
+def _stages(part: PartPlan, open_ones: Sequence[CaseRatio], past: _Past) -> Iterator[Stage]:
+    """The stages of one part: each number of cohorts, with what it is worth."""
+    protocol = past.plan.protocol
+    most = max(protocol.num_cohorts, protocol.max_cohorts)
+    rooms = {one.case: most - past.num_cohorts(one.case) for one in open_ones}
+    wanted = [one for one in open_ones if rooms[one.case] > 0]
+    if not wanted:
+        return
+    case_ids = tuple(dict.fromkeys(one.case for one in wanted))
+    beside = {*case_ids, *(other for name in case_ids for other in part.companions[name])}
+    cohort_s = sum(past.launch_s(one.case_id) for one in part.launches if one.case_id in beside)
+    needed = [_needed(one, len(wanted), past) for one in wanted]
+    best_rounds = [one.effort.best_rounds for one in wanted if one.effort]
+    known = [number for number in best_rounds if number is not None]
+    for num in range(1, min(MAX_AT_ONCE, *(rooms[one.case] for one in wanted)) + 1):
+        worth = sum(
+            _worth(one, num, needed=more, room=rooms[one.case])
+            for one, more in zip(wanted, needed, strict=True)
+        )
+        yield Stage(
+            part,
+            case_ids,
+            num_cohorts=num,
+            seconds=num * cohort_s,
+            worth=worth / max(num * cohort_s, SHORTEST_S),
+            num_rounds=round(statistics.median(known)) if known else None,
+        )
+
+
+def _worth(one: CaseRatio, num_cohorts: int, *, needed: int | None, room: int) -> float:
+    """What these cohorts are worth for one comparison: 1 if they decide it."""
+    if needed is None or needed > room:
+        return HOPELESS * num_cohorts / room
+    share = min(1.0, num_cohorts / needed)
+    return share * (NARROWING if one.verdict in DECIDED else 1.0)
+
+
+def _needed(one: CaseRatio, num_open: int, past: _Past) -> int | None:
+    """The further cohorts after which a comparison is expected to be settled; None: too many."""
+    if one.ratio is None:
+        return None
+    level = level_of_look(past.last_look([one.case]) + 1) / num_open
+    target = past.plan.protocol.target_half_width
+    needed = cohorts_to_decide(one.ratio, target_half_width=target, level=level)
+    return None if needed is None else max(1, needed)
+
+
+@dataclass
+class Sharpening:
+    """Finds the further cohorts of a run from its store, until its time is up."""
+
+    plan: Plan
+    catalog: Catalog
+    store: Store
+    note: Callable[[str], None]
+    """Told for people what is measured next and why, or why nothing is."""
+    max_time_s: float
+    begin_s: float = field(default_factory=time.monotonic)
+
+    def further(self) -> Sequence[CohortPlan]:
+        """The cohorts of the next stage; none if every comparison is settled, or time is up."""
+        records = self.store.records(self.plan.run_id if self.plan.fresh else None)
+        summary = summarise(self.plan, records, self.catalog.specs())
+        left_s = self.max_time_s - (time.monotonic() - self.begin_s)
+        open_ones = [one for part in self.plan.parts for one in unsettled(self.plan, summary, part)]
+        stage = next_stage(self.plan, summary, records, left_s=left_s)
+        if stage is None:
+            if open_ones:
+                self.note(f"{count(len(open_ones), 'comparison')} of this run left open")
+            return ()
+        names = ", ".join(way_name(self.plan.cell(name).case) for name in stage.case_ids)
+        self.note(
+            f"{count(len(open_ones), 'comparison')} open:"
+            f" {count(stage.num_cohorts, 'more cohort')} of {stage.part.group_id} for {names}"
+        )
+        return cohorts_of_stage(self.plan, stage, records)
