@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmarks.commands import selection
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise _nothing_to_run(chosen.plan)
     metrics_of(chosen.plan, chosen.catalog)  # a faulty one is refused before anything is measured
     signal_code = EXIT_OK
-    if chosen.plan.cohorts or has_open_comparisons(chosen):
+    if any(cell.action == "run" for cell in chosen.plan.cells) or chosen.plan.cohorts:
         signal_code = _measure(chosen, args.max_time)
     else:
         chosen.store.create_run(chosen.plan)
@@ -59,18 +59,6 @@ def run(args: argparse.Namespace) -> int:
     for reason in missing:
         sys.stderr.write(f"not ready: {reason}\n")
     return signal_code or worst_exit_code([shown, EXIT_ENVIRONMENT if missing else EXIT_OK])
-
-
-def has_open_comparisons(chosen: selection.Selection) -> bool:
-    """Whether further launches may settle a comparison of the plan."""
-    from benchmarks.running.sharpening import Sharpening
-
-    plan = chosen.plan
-    return bool(
-        Sharpening(
-            plan, chosen.catalog, chosen.store, note=lambda text: None, max_time_s=math.inf
-        ).further()
-    )
 
 
 def _nothing_to_run(plan: Plan) -> DynoError:
@@ -93,14 +81,17 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     from benchmarks.host.lock import machine_lock
     from benchmarks.planning.catalog import PROJECT_ROOT
     from benchmarks.presentation.progress import for_console
+    from benchmarks.presentation.sharpening import bought
     from benchmarks.running.listeners import FanOut
     from benchmarks.running.preparation import Folders, lock_folder
     from benchmarks.running.runner import Run
     from benchmarks.running.runner import run as run_cohorts
-    from benchmarks.running.sharpening import Sharpening
+    from benchmarks.running.sharpening import Sharpening, in_order_of_worth
     from benchmarks.running.stopping import Stopping
 
     plan = chosen.plan
+    if max_time_s is not None and (plan.estimate_s or 0.0) > max_time_s:
+        plan = replace(plan, cohorts=in_order_of_worth(plan))
     stopping = Stopping(max_time_s)
     progress = FanOut([for_console(Console(stderr=True))])
     with machine_lock(lock_folder(plan.machine_config)):
@@ -115,13 +106,18 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
             chosen.store,
             note=progress.note,
             max_time_s=max_time_s or plan.protocol.max_time_s,
+            is_limited=max_time_s is not None,
         )
+        before = sharpening.summary()
         run_cohorts(
             Run(
                 *(plan, chosen.catalog, chosen.store, folders, progress, stopping),
                 further=sharpening.further,
+                fits=sharpening.fits,
             )
         )
+        for line in bought(before, sharpening.summary()):
+            progress.note(line)
     return stopping.exit_code
 
 

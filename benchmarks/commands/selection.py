@@ -95,7 +95,19 @@ def load(args: argparse.Namespace) -> Selection:
 
     catalog, store = discover(args.extend), Store(Path(args.store))
     request = PlanRequest(tuple(args.overrides), fresh=args.fresh)
-    return Selection(catalog, store, make_plan(request, catalog=catalog, store=store))
+    plan = make_plan(request, catalog=catalog, store=store)
+    if any(cell.action == "have" for cell in plan.cells):
+        plan = _reopened(plan, catalog, store)
+    return Selection(catalog, store, plan)
+
+
+def _reopened(plan: Plan, catalog: Catalog, store: Store) -> Plan:
+    """The plan, in which cells with results that are not settled are measured further."""
+    from benchmarks.analysis.summary import summarise
+    from benchmarks.running.sharpening import reopened
+
+    records = store.records(plan.run_id if plan.fresh else None)
+    return reopened(plan, summarise(plan, records, catalog.specs()), records)
 
 
 def options_of(args: argparse.Namespace) -> list[str]:

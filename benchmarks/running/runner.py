@@ -59,6 +59,8 @@ class Run:
     further: Callable[[], Sequence[CohortPlan]] = tuple
     """The cohorts to measure once those of the plan are done, from what was seen so far; none ends
     the run."""
+    fits: Callable[[CohortPlan], bool] = lambda cohort: True
+    """Whether a cohort is expected to end before the user's time limit; else it does not begin."""
     inspected: set[str] = field(default_factory=set)
     """case_ids of which one launch is inspected; later launches run the same code."""
 
@@ -99,7 +101,8 @@ def _cohorts(current: Run) -> Iterator[CohortPlan]:
             waiting.extend(current.further())
         if not waiting:
             return
-        yield waiting.popleft()
+        if current.fits(cohort := waiting.popleft()):
+            yield cohort
 
 
 def _references(current: Run, guard: Guard) -> References:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.settled import DECIDED, is_settled
 from benchmarks.analysis.summary import RunSummary, summarise
-from benchmarks.contract.plan import CohortPlan, PartPlan, Plan
+from benchmarks.contract.plan import Cell, CohortPlan, PartPlan, Plan
 from benchmarks.contract.record import WITHOUT_VERDICT, Record
 from benchmarks.planning.catalog import Catalog
 from benchmarks.planning.cohorts import cohort_of
+from benchmarks.presentation.sharpening import said
 from benchmarks.presentation.wording import count, way_name
 from benchmarks.statistics.effort import cohorts_to_decide
 from benchmarks.statistics.looks import level_of_look
@@ -100,6 +101,28 @@ def cohorts_of_stage(plan: Plan, stage: Stage, records: Sequence[Record]) -> lis
     ]
 
 
+def reopened(plan: Plan, summary: RunSummary, records: Sequence[Record]) -> Plan:
+    """The plan, in which the cells of comparisons that are not settled are to be run."""
+    past = _Past(plan, records)
+    changed: dict[str, Cell] = {}
+    for part in plan.parts:
+        for one in unsettled(plan, summary, part):
+            cell, room = plan.cell(one.case), past.room(one.case)
+            if cell.action != "have" or room <= 0 or one.ratio is None:
+                continue
+            num_further = min(_needed(one, 1, past) or room, room)
+            changed[one.case] = replace(
+                cell,
+                action="run",
+                kind=None,
+                reason=f"{said(one)} after {count(one.ratio.num_launches, 'cohort')}",
+                estimate_s=num_further * past.launch_s(one.case),
+                estimate_basis=f"{count(num_further, 'more cohort')}",
+            )
+    cells = tuple(changed.get(cell.case.case_id, cell) for cell in plan.cells)
+    return replace(plan, cells=cells)
+
+
 @dataclass
 class _Past:
     """What the records say of the plan's cases."""
@@ -116,6 +139,11 @@ class _Past:
 
     def num_cohorts(self, case_id: str) -> int:
         return len({(record.run_id, record.cohort_id) for record in self._own[case_id]})
+
+    def room(self, case_id: str) -> int:
+        """The further cohorts that the protocol allows."""
+        protocol = self.plan.protocol
+        return max(protocol.num_cohorts, protocol.max_cohorts) - self.num_cohorts(case_id)
 
     def last_look(self, case_ids: Iterable[str]) -> int:
         return max((record.look for name in case_ids for record in self._own[name]), default=0)
@@ -134,9 +162,7 @@ class _Past:
 
 def _stages(part: PartPlan, open_ones: Sequence[CaseRatio], past: _Past) -> Iterator[Stage]:
     """The stages of one part: each number of cohorts, with what it is worth."""
-    protocol = past.plan.protocol
-    most = max(protocol.num_cohorts, protocol.max_cohorts)
-    rooms = {one.case: most - past.num_cohorts(one.case) for one in open_ones}
+    rooms = {one.case: past.room(one.case) for one in open_ones}
     wanted = [one for one in open_ones if rooms[one.case] > 0]
     if not wanted:
         return
@@ -179,6 +205,27 @@ def _needed(one: CaseRatio, num_open: int, past: _Past) -> int | None:
     return None if needed is None else max(1, needed)
 
 
+def in_order_of_worth(plan: Plan) -> tuple[CohortPlan, ...]:
+    """The plan's cohorts part by part, those first that give most comparisons for their seconds.
+
+    For a run whose time does not suffice: parts that take turns would all end undecided.
+    """
+    num_planned = Counter(launch.case_id for one in plan.cohorts for launch in one.launches)
+
+    def seconds(cohort: CohortPlan) -> float:
+        cells = [plan.cell(launch.case_id) for launch in cohort.launches]
+        return sum((one.estimate_s or 0.0) / num_planned[one.case.case_id] for one in cells)
+
+    parts: dict[str, list[CohortPlan]] = defaultdict(list)
+    for cohort in plan.cohorts:
+        parts[cohort.cohort_id.rpartition("/")[0]].append(cohort)
+    by_worth = sorted(
+        parts.values(),
+        key=lambda own: (1 - len(own[0].launches)) / max(sum(map(seconds, own)), SHORTEST_S),
+    )
+    return tuple(cohort for own in by_worth for cohort in own)
+
+
 @dataclass
 class Sharpening:
     """Finds the further cohorts of a run from its store, until its time is up."""
@@ -189,15 +236,33 @@ class Sharpening:
     note: Callable[[str], None]
     """Told for people what is measured next and why, or why nothing is."""
     max_time_s: float
+    is_limited: bool = False
+    """Whether the user gave the time: then no cohort begins that is not expected to end in it."""
     begin_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the time is up."""
+        return self.max_time_s - (time.monotonic() - self.begin_s)
+
+    def fits(self, cohort: CohortPlan) -> bool:
+        """Whether a cohort may begin; one whose launches never ran here may."""
+        past = _Past(self.plan, self._records())
+        seconds = [past.launch_s(launch.case_id) for launch in cohort.launches]
+        if not self.is_limited or 0.0 in seconds or sum(seconds) <= self.left_s:
+            return True
+        self.note(f"no time for another cohort of {cohort.group_id}")
+        return False
+
+    def summary(self) -> RunSummary:
+        """The summary of what the store holds."""
+        return summarise(self.plan, self._records(), self.catalog.specs())
 
     def further(self) -> Sequence[CohortPlan]:
         """The cohorts of the next stage; none if every comparison is settled, or time is up."""
-        records = self.store.records(self.plan.run_id if self.plan.fresh else None)
-        summary = summarise(self.plan, records, self.catalog.specs())
-        left_s = self.max_time_s - (time.monotonic() - self.begin_s)
+        records, summary = self._records(), self.summary()
         open_ones = [one for part in self.plan.parts for one in unsettled(self.plan, summary, part)]
-        stage = next_stage(self.plan, summary, records, left_s=left_s)
+        stage = next_stage(self.plan, summary, records, left_s=self.left_s)
         if stage is None:
             if open_ones:
                 self.note(f"{count(len(open_ones), 'comparison')} of this run left open")
@@ -208,3 +273,6 @@ class Sharpening:
             f" {count(stage.num_cohorts, 'more cohort')} of {stage.part.group_id} for {names}"
         )
         return cohorts_of_stage(self.plan, stage, records)
+
+    def _records(self) -> list[Record]:
+        return self.store.records(self.plan.run_id if self.plan.fresh else None)

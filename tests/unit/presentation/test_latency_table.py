@@ -77,7 +77,9 @@ def test_where_requests_are_too_few_the_reason_is_below():
 
 def test_the_rate_of_the_same_loop_is_told():
     text = " ".join(rendered(launches(4), percentiles=[50]).split())
-    assert "requests/s in the same loop: resnet50_infer full b1 cpu: pytorch eager fp32 26.5" in text
+    assert (
+        "requests/s in the same loop: resnet50_infer full b1 cpu: pytorch eager fp32 26.5" in text
+    )
     assert "one request in flight" in text
 
 
