@@ -31,7 +31,7 @@ SHORTEST_S = 0.1
 """Seconds that a stage is taken to last at least."""
 MAX_AT_ONCE = 3
 """The most cohorts that are planned from one look."""
-NARROWING = 0.3
+NARROWING = 0.15
 """What it is worth to narrow the interval of a comparison whose verdict is decided, as a share of
 deciding one."""
 HOPELESS = 0.1
