@@ -20,7 +20,7 @@ MIN_COMPARISONS = 3
 """Fewer comparisons do not tell how alike their variances are."""
 MAX_DEGREES_OF_FREEDOM = 20.0
 """A prior is worth no more than this, however much history it has."""
-CAUTION = 1.5
+CAUTION = 0.75
 """Standard errors by which the spread of log variances is taken to be larger than it looks. Without
 it, a comparison that varies three times as much as the others has an interval that is too narrow in
 one of seven runs. It also covers that comparisons beside one base share the base's launches."""

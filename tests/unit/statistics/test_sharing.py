@@ -60,14 +60,14 @@ def test_each_interval_covers_its_truth(num_cohorts, deviations, num_groups):
         tails="normal",
         states=False,
     )
-    assert by_case.min() >= 0.90
-    assert 0.93 <= by_case.mean() <= 0.98  # calm cases are covered too often beside a wild one
+    assert by_case.min() >= 0.89
+    assert 0.93 <= by_case.mean() <= 0.975
 
 
 @pytest.mark.parametrize("num_cohorts", [3, 5, 10])
 @pytest.mark.parametrize("states", [False, True])
 def test_heavy_tails_and_two_speeds_leave_it_covered(num_cohorts, states):
-    """Too seldom a miss is allowed: outliers widen the others' intervals too."""
+    """A miss may be too seldom: outliers widen the intervals, as they do without sharing."""
     by_case, _ = coverage(
         num_cohorts,
         num_groups=2,
@@ -77,8 +77,8 @@ def test_heavy_tails_and_two_speeds_leave_it_covered(num_cohorts, states):
         tails="t4",
         states=states,
     )
-    assert by_case.min() >= 0.90
-    assert by_case.mean() >= 0.93
+    assert by_case.min() >= 0.89
+    assert 0.93 <= by_case.mean() <= 0.985
 
 
 def test_a_base_that_varies_most_is_in_every_comparison_and_still_covered():
@@ -116,7 +116,7 @@ def test_alike_variances_are_worth_more_the_more_of_them_there_are():
         generator = np.random.default_rng(2)
         return fit_prior([Spread(generator.chisquare(4) / 4, 4) for _ in range(num)])
 
-    assert worth(4).degrees_of_freedom < 5
+    assert worth(4).degrees_of_freedom < 8
     assert worth(2000).degrees_of_freedom == pytest.approx(MAX_DEGREES_OF_FREEDOM, rel=0.2)
     assert worth(100000).degrees_of_freedom <= MAX_DEGREES_OF_FREEDOM
 
