@@ -79,6 +79,8 @@ def run(current: Run) -> None:
     with Guard() as guard, current.stopping:
         num_cohorts = len(current.plan.cohorts)
         what = f"{count(num_cohorts, 'cohort')} to measure"
+        if not num_cohorts:
+            what = "undecided comparisons to measure further"
         current.progress.begin(num_cohorts, current.plan.estimate_s, what=what)
         references = _references(current, guard)
         try:

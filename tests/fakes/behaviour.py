@@ -27,6 +27,8 @@ from benchmarks.worker import other_load
 
 STEP_S = {"fake_double": 0.02}
 """Step time of each fake on its clock; the default is 10 ms."""
+UNSTEADY = (0.0, 0.02, -0.02, 0.01, -0.01, 0.015, -0.015)
+"""By how much each launch of the unsteady fake is slower than the default, in turn."""
 DEFAULT_STEP_S = 0.01
 HONEST_STEPS = {"fake_cheat_watched": 20, "fake_cheat_sly": 1}
 """Honest steps that a cheat makes after each load, because it expects a check then."""
@@ -172,6 +174,9 @@ class FakeProgram:
         self.adapter = adapter
         self.name = adapter.name
         self.step_s = STEP_S.get(self.name, DEFAULT_STEP_S)
+        if self.name == "fake_unsteady":  # the cohort's number stands in the name of its folder
+            cohort = int(Path(adapter.settings.scratch_folder).name.split("-")[-2])
+            self.step_s *= 1 + UNSTEADY[cohort % len(UNSTEADY)]
         self.dtype = adapter.dtype
         self.num_steps = 0
         self.seen_turn = False

@@ -20,7 +20,7 @@ TRAINING = (
     *("fake_hang_first_step", "fake_hang_import", "fake_hang_load", "fake_hang_turn"),
     *("fake_killed", "fake_lying_fence", "fake_misplaced", "fake_nan", "fake_nan_batch"),
     *("fake_nan_later", "fake_oom_device", "fake_oom_host", "fake_segfault_import"),
-    *("fake_segfault_turn", "fake_slow", "fake_steady", "fake_stray"),
+    *("fake_segfault_turn", "fake_slow", "fake_steady", "fake_stray", "fake_unsteady"),
 )
 """The fakes that train, whose program is in behaviour.py."""
 ANSWERING = (
