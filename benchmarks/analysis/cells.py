@@ -110,6 +110,7 @@ def measure(outcome: Outcome, launches: pd.DataFrame, metrics: Sequence[Metric])
     own = launches[(launches["case_id"] == outcome.cell.case.case_id) & (launches["replica"] == 0)]
     if own.empty:
         return None
+    timed = own[(own["num_rounds"] > 0) | (own["cold_cache"] != True)]  # noqa: E712 - None is not
     steady = [value for value in own["steady"] if value is not None]
     return Measured(
         step_s=interval(own, "step_s"),
@@ -120,7 +121,7 @@ def measure(outcome: Outcome, launches: pd.DataFrame, metrics: Sequence[Metric])
         num_rounds_invalid=int(own["num_rounds_invalid"].sum()),
         num_rounds_disturbed=int(own["num_rounds_disturbed"].sum()),
         steady=2 * steady.count(False) < len(steady) if steady else None,
-        flags=_flags(own, steady),
+        flags=_flags(timed, steady),
         metrics={key: one for metric in metrics for key, one in metric.over(own).items()},
     )
 

@@ -173,7 +173,10 @@ def _median(values: pd.Series[float]) -> float | None:
 def _first_answer_s(record: Record) -> float | None:
     """Seconds of export or conversion, loading and the first request; None in training.
 
-    The first request includes its preparation, such as the prompt that it continues.
+    The first request includes its preparation, such as the prompt that it continues. None as well
+    if the launch loaded files that an earlier one had exported: an earlier run's seconds, read from
+    a cache, would pass for a measurement of this run. So a run that finds every file in the cache
+    has no such number; removing `exports` from the cache folder brings it back.
     """
     phases, first_s = record.phases_s, record.evidence.first_step_s
     if "export" not in phases or first_s is None:
@@ -198,7 +201,7 @@ METRICS = (
     ),
     Metric(
         "export_s",
-        meaning="the export or conversion of a model",
+        meaning="the export or conversion of a model, in the launches that made it",
         unit="s",
         source=lambda record: record.phases_s.get("export"),
         numbers=(Number("export_s", median),),
@@ -206,7 +209,7 @@ METRICS = (
     ),
     Metric(
         "first_answer_s",
-        meaning="from the weights to the first answer to a request",
+        meaning="from the weights to the first answer to a request, with the export",
         unit="s",
         source=_first_answer_s,
         numbers=(

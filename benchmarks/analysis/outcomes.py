@@ -26,7 +26,10 @@ class Outcome:
     log: str | None = None
     """Output of the launch that failed, relative to the store."""
     records: tuple[Record, ...] = ()
-    """The launches that are ok, or all that are unproven, oldest first, replicas included."""
+    """The launches that are ok, or all that are unproven, oldest first, replicas included.
+
+    Those that only filled a compile cache are among them, for their cold start and their proof.
+    """
 
     @property
     def is_ok(self) -> bool:
@@ -34,8 +37,8 @@ class Outcome:
         return self.status == "ok"
 
     def launches(self, replica: int = 0) -> list[Record]:
-        """The launches of one replica, oldest first."""
-        return [record for record in self.records if record.replica == replica]
+        """The launches of one replica that took turns, oldest first."""
+        return [one for one in self.records if one.replica == replica and not one.only_compiled]
 
 
 def outcomes(plan: Plan, records: Iterable[Record]) -> dict[str, Outcome]:
@@ -56,7 +59,7 @@ def outcomes(plan: Plan, records: Iterable[Record]) -> dict[str, Outcome]:
 def outcome(cell: Cell, records: Sequence[Record]) -> Outcome:
     """The outcome of one cell, from all records with its result_key, in their order."""
     finished = [record for record in records if record.status not in WITHOUT_VERDICT]
-    if not finished:
+    if not any(map(_counts, finished)):
         return _unmeasured(cell, records)
     failed = [i for i, record in enumerate(finished) if record.status not in ("ok", "unproven")]
     if not failed:
@@ -64,7 +67,7 @@ def outcome(cell: Cell, records: Sequence[Record]) -> Outcome:
     last = finished[failed[-1]]
     later = finished[failed[-1] + 1 :]  # a replica in the failure's own cohort is no new attempt
     retried = tuple(record for record in later if _cohort(record) != _cohort(last))
-    if retried:
+    if any(map(_counts, retried)):
         return _measured(cell, retried)
     return Outcome(
         cell,
@@ -84,6 +87,11 @@ def _measured(cell: Cell, records: Sequence[Record]) -> Outcome:
     if proven:
         return Outcome(cell, "ok", records=proven)
     return Outcome(cell, "unproven", records[-1].reason, records=tuple(records))
+
+
+def _counts(record: Record) -> bool:
+    """Whether a launch says more than that a compile cache was filled."""
+    return not record.only_compiled or record.status != "ok"
 
 
 def _cohort(record: Record) -> tuple[str, str]:

@@ -128,6 +128,26 @@ class FirstStep:
     """Why this was no valid step."""
 
 
+@dataclass(frozen=True)
+class Proven:
+    """What a case's proving launch has shown in full; the run's later launches are held to it.
+
+    They run the same code, so that most of the proof would find the same again. What a launch
+    could still do in another way is bounded by the numbers of its first step.
+    """
+
+    launch_id: str
+    step1: FirstStep
+    parity: ParityVerdict
+    """The verdict on its first step."""
+
+
+def proven_from_json(data: Mapping[str, Any]) -> Proven:
+    """The inverse of `dataclasses.asdict`; TypeError or KeyError for other data."""
+    step1, parity = FirstStep(**data["step1"]), verdict_from_json(data["parity"])
+    return Proven(**{**data, "step1": step1, "parity": parity})
+
+
 @dataclass
 class Evidence:
     """The evidence of a launch so far; a field that it has not reached is None or empty."""
@@ -143,6 +163,9 @@ class Evidence:
     """Seconds of the first step and of its preparation, such as a prompt."""
     step1: FirstStep | None = None
     parity: ParityVerdict | None = None
+    proven_by: str | None = None
+    """launch_id of the launch that proved the case in full, if this one was held to its numbers:
+    then this one has no precision, fence, roofline and effective settings of its own."""
     later_steps: ParityVerdict | None = None
     """The verdict on steps after the timed ones; see `Task.prove_end`."""
     leftover_share: float | None = None

@@ -21,7 +21,7 @@ from typing import Any, Union
 
 from benchmarks.contract.case import Case, case_from_json
 from benchmarks.contract.device import DeviceRules
-from benchmarks.contract.evidence import Evidence, evidence_from_json
+from benchmarks.contract.evidence import Evidence, Proven, evidence_from_json, proven_from_json
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.program import Exporter
 from benchmarks.contract.protocol import MeasuringProtocol
@@ -61,11 +61,15 @@ class LaunchRequest(Stamped):
     """Folder that holds weights/ and batch<i>/ as .npy files."""
     oracle_folder: str | None = None
     """Folder of the oracle that the first step must match; None if this work has no oracle."""
-    inspects: bool = True
-    """Whether the program is inspected at the end and, if there is an oracle, its free-running
-    output is checked; once for each case of a run."""
+    proven: Proven | None = None
+    """What an earlier launch of the case has proven in this run; None: this launch proves it."""
+    may_be_cold: bool = False
+    """Whether it takes turns even if its first step fills the compile cache, as an earlier launch
+    of the case already has."""
     differs: bool = False
     """Whether the implementation's mathematics is not the workload's (DIFFERS)."""
+    export_folder: str | None = None
+    """Folder that keeps the case's exported files for its later launches, or holds them already."""
     draw: int = 0
     """A number that the parent draws for each launch: it chooses what the last checks look at."""
     exporters: dict[str, Exporter] = field(default_factory=dict)
@@ -128,7 +132,10 @@ class Imported(Stamped):
 
 @dataclass(frozen=True)
 class Ready(Stamped):
-    """Worker to parent: the warm-up is over; the worker waits for turns."""
+    """Worker to parent: the warm-up is over, and the worker waits for turns.
+
+    A launch that has filled the compile cache may skip both: then it waits for Finish.
+    """
 
     step_s: float
     """Median seconds per step at the end of the warm-up."""
@@ -137,11 +144,17 @@ class Ready(Stamped):
     first_steps_ns: tuple[int, ...]
     cold_cache: bool | None
     warmup_ns: tuple[tuple[int, int], ...]
-    steady: bool
+    """(num_steps, duration_ns) of each mini-block; empty if the launch takes no turns."""
+    steady: bool | None
     steps_per_turn: int | None = None
     """Steps in each block; None if their number follows from a block's target duration."""
     evidence: Evidence = field(default_factory=Evidence)
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether the launch is warm and to be timed."""
+        return bool(self.warmup_ns)
 
 
 @dataclass(frozen=True)
@@ -226,14 +239,17 @@ def _typed(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
     if "evidence" in body:
         body = {**body, "evidence": evidence_from_json(body["evidence"])}
     if cls in (LaunchRequest, ProofRequest):
-        rules = {"rules": DeviceRules(**body["rules"])} if cls is LaunchRequest else {}
+        further: dict[str, Any] = {}
+        if cls is LaunchRequest:
+            proven = body["proven"] and proven_from_json(body["proven"])
+            further = {"rules": DeviceRules(**body["rules"]), "proven": proven}
         return {
             **body,
             "case": case_from_json(body["case"]),
             "settings": Settings(**body["settings"]),
             "protocol": MeasuringProtocol(**body["protocol"]),
             "exporters": {name: Exporter(**one) for name, one in body["exporters"].items()},
-            **rules,
+            **further,
         }
     if cls is Ready:
         return {

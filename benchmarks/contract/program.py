@@ -54,6 +54,9 @@ class Problem:
     hyperparameters: Mapping[str, float]
     scratch_folder: str = ""
     """The launch's private folder, which is removed after it."""
+    export_folder: str = ""
+    """The folder of the files that `RequestProgram.export` makes and `load` takes, and of no other
+    files. If an earlier launch's are in it, `export` is not called."""
     exporters: Mapping[str, Exporter] = field(default_factory=dict)
     """Programs that make the files which `RequestProgram.load` takes, each by its framework."""
 
@@ -142,7 +145,11 @@ class RequestProgram(ABC):
     """
 
     def export(self, weights: Arrays) -> None:  # noqa: B027 - most export nothing
-        """Make the files that `load` takes, in the launch's private folder."""
+        """Make the files that `load` takes, in `Problem.export_folder`.
+
+        They are kept for later launches. What is written to the launch's private folder is not:
+        then each launch exports.
+        """
 
     @abstractmethod
     def load(self, weights: Arrays) -> None:
@@ -169,5 +176,5 @@ class RequestProgram(ABC):
         """The program's effective settings; it may take a request's time."""
 
     def artefact_bytes(self) -> int | None:
-        """Size of the files that `export` has made; None if it makes none."""
+        """Size of the exported files; None if there are none."""
         return None

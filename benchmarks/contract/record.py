@@ -13,7 +13,9 @@ Schema history (SCHEMA_VERSION):
        `invalid_report`, flag STOPPED
     6  A block's sample_ns and probe_ns; before, a step that was not timed preceded each block. A
        round may hold several blocks of a launch: spoilt turns are taken again. look: the number of
-       times that results had been looked at before the cohort was planned, and 1
+       times that results had been looked at before the cohort was planned, and 1. A launch may be
+       ok without a block: it filled its compile cache, took no turn and was launched again.
+       evidence.proven_by: most of the proof is made once for a case and run; before, in each launch
 
 Standard library only. Raw samples are stored; every summary is computed from them again.
 """
@@ -195,6 +197,14 @@ class Record:
     """1 if its cohort was planned before any result was seen, else one more than the number of
     times that results were looked at: verdicts become stricter with it (`statistics.looks`)."""
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def only_compiled(self) -> bool:
+        """Whether the launch filled its compile cache and took no turn.
+
+        It serves the numbers of a cold start, and does not count as a launch of its case.
+        """
+        return bool(self.cold_cache) and not self.blocks
 
     @property
     def turns(self) -> list[Block]:

@@ -162,6 +162,7 @@ def problem_of(
     spec: WorkloadSpec,
     *,
     scratch_folder: str = "",
+    export_folder: str = "",
     exporters: Mapping[str, Exporter] | None = None,
 ) -> Problem:
     """The problem that a case poses; KeyError if the spec has no such size."""
@@ -170,5 +171,6 @@ def problem_of(
         parameters=spec.sizes[case.work.size],
         hyperparameters=spec.hyperparameters,
         scratch_folder=scratch_folder,
+        export_folder=export_folder,
         exporters=exporters or {},
     )

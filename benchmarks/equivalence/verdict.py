@@ -41,6 +41,7 @@ NAMES = {
     "continued_statistics": "running statistics of a later step, against those after a fresh load",
     "unread_steps": "steps that are not read, against the same steps with a read after each",
     "reproduced": "step 1, repeated",
+    "as_proven": "the first step's numbers, against those of the launch that was proven",
     "other_batch": "loss of step 1 on another batch",
     "flop": "FLOP by the framework's count",
     "losses": "losses of ten steps",

@@ -43,8 +43,9 @@ class History:
         self._broken_parts = {_part(record) for record in records if _has_failed(record)}
         by_key: dict[str, list[Record]] = defaultdict(list)
         for record in records:
-            by_key[record.result_key].append(record)
-            self._note_seconds(record)
+            if not record.only_compiled or record.status != "ok":
+                by_key[record.result_key].append(record)
+                self._note_seconds(record)
             self._note_index(record.cohort_id)
         self._failed: set[str] = set()
         if not fresh:

@@ -94,6 +94,31 @@ def proof_key(
     )
 
 
+def export_key(
+    case: Case,
+    code_hash: str,
+    *,
+    interpreters: Sequence[Interpreter],
+    machine_key: str,
+    num_threads: int,
+) -> str:
+    """The identity of the files that a case's model is exported to.
+
+    They follow from the Work and its weights, the precision, all code and versions behind them, and
+    in rounding from the machine on which int8's ranges are calibrated.
+    """
+    return _hash(
+        {
+            "export": case.to_json(),
+            "code": code_hash,
+            "versions": _versions(interpreters),
+            "protocol_version": PROTOCOL_VERSION,
+            "machine": machine_key,
+            "num_threads": num_threads,
+        }
+    )
+
+
 def _versions(interpreters: Sequence[Interpreter]) -> list[dict[str, str]]:
     """The framework's versions, and those of each exporter with what it exports by."""
     own, *exporters = interpreters

@@ -140,6 +140,9 @@ def describe(record: Record) -> str:
     case_id = record.case.case_id + (" (A/A)" if record.replica else "")
     if record.status != "ok":
         return f"{case_id}: {record.status}: {record.reason}"
+    if record.only_compiled:
+        compiled_s = record.first_steps_ns[0] / 1e9
+        return f"{case_id}: compiled in {compiled_s:.1f} s with an empty cache; launched again"
     seconds = sorted(record.step_seconds or [float("nan")])
     rate = record.items_per_step / seconds[len(seconds) // 2]
     return f"{case_id}: {rate:.3g} {record.unit}s/s in {len(record.blocks)} rounds"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.contract.case import Case, Work, work_to_json
 from benchmarks.contract.device import is_host
+from benchmarks.contract.evidence import Proven
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import LaunchRequest, ProofRequest
 from benchmarks.contract.plan import MachineConfig, Plan
@@ -21,7 +22,8 @@ from benchmarks.host import machine
 from benchmarks.host.environment import allowed_environment
 from benchmarks.host.lock import shared_folder
 from benchmarks.planning.catalog import PROJECT_ROOT, Catalog
-from benchmarks.planning.sources import Sources
+from benchmarks.planning.identity import export_key
+from benchmarks.planning.sources import Sources, implementation_hash
 from benchmarks.running.process import Command
 
 ACCELERATOR_SHARE = 0.9
@@ -99,7 +101,8 @@ def launch_of(
     folders: Folders,
     num_resident: int,
     oracle: Path | None,
-    inspects: bool,
+    proven: Proven | None = None,
+    may_be_cold: bool = False,
 ) -> LaunchRequest:
     """The message that tells a worker what to run; creates the launch's private folders."""
     framework = catalog.frameworks[case.way.framework]
@@ -121,13 +124,28 @@ def launch_of(
         implementation_module=implementation.module,
         data_folder=str(data_folder(catalog, case.work, folders)),
         oracle_folder=None if oracle is None else str(oracle),
-        inspects=inspects,
+        proven=proven,
+        may_be_cold=may_be_cold,
         differs=implementation.differs is not None,
+        export_folder=str(folders.cache / "exports" / _export_key(plan, catalog, case)),
         draw=zlib.crc32(launch_id.encode()),
         exporters={
             name: Exporter(module, plan.interpreters[name].python)
             for name, module in implementation.exporters(case.way.precision).items()
         },
+    )
+
+
+def _export_key(plan: Plan, catalog: Catalog, case: Case) -> str:
+    """The identity of the case's exported files; see `export_key`."""
+    key = (case.work.workload, case.way.framework)
+    exporters = catalog.implementations[key].exporters(case.way.precision)
+    return export_key(
+        case,
+        implementation_hash(Sources(catalog.roots), catalog, key),
+        interpreters=[plan.interpreters[name] for name in (case.way.framework, *exporters)],
+        machine_key=machine.fingerprint_key(plan.machine),
+        num_threads=plan.machine_config.num_threads or machine.effective_cores(),
     )
 
 

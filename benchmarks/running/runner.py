@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from benchmarks.contract.case import Case
+from benchmarks.contract.evidence import Proven
 from benchmarks.contract.message import LaunchRequest
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
-from benchmarks.contract.record import DISTURBED, SERIAL, WITHOUT_VERDICT
+from benchmarks.contract.record import DISTURBED, SERIAL, WITHOUT_VERDICT, Record
 from benchmarks.contract.units import in_gib
 from benchmarks.host.machine import effective_cores, total_memory_bytes
 from benchmarks.planning.catalog import Catalog
@@ -61,8 +62,10 @@ class Run:
     the run."""
     fits: Callable[[CohortPlan], bool] = lambda cohort: True
     """Whether a cohort is expected to end before the user's time limit; else it does not begin."""
-    inspected: set[str] = field(default_factory=set)
-    """case_ids of which one launch is inspected; later launches run the same code."""
+    proven: dict[str, Proven] = field(default_factory=dict)
+    """By case_id, what its first launch that ended ok has proven: later ones are held to it."""
+    cold: set[str] = field(default_factory=set)
+    """case_ids whose last launch filled its compile cache: the next one is timed in any case."""
 
     @property
     def memory_limit_bytes(self) -> int:
@@ -208,9 +211,18 @@ def _record(cohort: _Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None
     record = record_of(current.plan, current.catalog, cohort.plan, launch, live)
     current.store.append(record)
     current.progress.record(record)
+    _note_proof(current, record)
     if record.status not in ("ok", *WITHOUT_VERDICT):
         current.failed.add(launch.case_id)
     shutil.rmtree(live.launch.settings.scratch_folder, ignore_errors=True)
+
+
+def _note_proof(current: Run, record: Record) -> None:
+    """Keep what this launch has proven of its case, if it was the first to do so."""
+    step1, parity = record.evidence.step1, record.evidence.parity
+    if record.status in ("ok", "unproven") and step1 is not None and parity is not None:
+        proven = Proven(record.launch_id, step1, parity)
+        current.proven.setdefault(record.case.case_id, proven)
 
 
 def _import(cohort: _Cohort, launches: Sequence[LaunchPlan]) -> None:
@@ -249,9 +261,9 @@ def _started(cohort: _Cohort, launch: LaunchPlan) -> SupervisedLaunch:
         folders=current.folders,
         num_resident=len(cohort.plan.alive_at_once[0]),
         oracle=cohort.references.of(case).oracle,
-        inspects=case.case_id not in current.inspected,
+        proven=current.proven.get(case.case_id),
+        may_be_cold=case.case_id in current.cold,
     )
-    current.inspected.add(case.case_id)
     live = _live(cohort, message, launch_id)
     cohort.lives.append((launch, live))
     limit_s = current.plan.protocol.timeout_s("load")
@@ -266,27 +278,53 @@ def _started(cohort: _Cohort, launch: LaunchPlan) -> SupervisedLaunch:
 
 
 def _prepare_all(cohort: _Cohort) -> None:
-    """Prepare every launch; one that is disturbed is launched once more, as the load may end."""
+    """Prepare every launch, and launch some once more.
+
+    One that was disturbed, as the load may end; and one that only compiled, as its cache is filled.
+    """
     current = cohort.run
     for launch, live in list(cohort.lives):
-        _prepare(current, live)
-        if _was_disturbed(live) and not current.stopping.requested:
-            current.progress.note(f"{launch.case_id}: disturbed, launched again")
-            again = _started(cohort, launch)
-            _await_import(again)
-            _prepare(current, again)
+        may_be_disturbed = True
+        _prepare(cohort, launch, live)
+        while _has_only_compiled(live) or (may_be_disturbed and _was_disturbed(live)):
+            if current.stopping.requested:
+                return
+            if _was_disturbed(live):
+                may_be_disturbed = False
+                current.progress.note(f"{launch.case_id}: disturbed, launched again")
+            live = _started(cohort, launch)
+            _await_import(live)
+            _prepare(cohort, launch, live)
 
 
-def _prepare(current: Run, live: SupervisedLaunch) -> None:
+def _prepare(cohort: _Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None:
     """Prepare a launch until it waits for turns, or fails.
 
-    If it ends as disturbed, the case's next launch inspects: this one may not have come to it.
+    One that takes no turns, because it filled its compile cache, is finished and recorded at once.
     """
-    if live.is_alive and not current.stopping.requested:
-        with suppress(LaunchEndedError):
-            live.prepare()
-    if _was_disturbed(live):
-        current.inspected.discard(live.launch.case.case_id)
+    current = cohort.run
+    if not live.is_alive or current.stopping.requested:
+        return
+    with suppress(LaunchEndedError):
+        live.prepare()
+        assert live.ready is not None
+        if not live.ready.cold_cache:
+            current.cold.discard(launch.case_id)
+            return
+        current.cold.add(launch.case_id)
+        if live.ready.takes_turns:
+            note = "compiled again, so that its cache is not kept: it is timed all the same"
+            current.progress.note(f"{launch.case_id}: {note}")
+            return
+        live.finish()
+        with current.stopping.held():
+            cohort.lives.remove((launch, live))
+            _record(cohort, launch, live)
+
+
+def _has_only_compiled(live: SupervisedLaunch) -> bool:
+    """Whether a launch has ended well without turns."""
+    return live.finished is not None and live.ready is not None and not live.ready.takes_turns
 
 
 def _was_disturbed(live: SupervisedLaunch) -> bool:

@@ -5,6 +5,7 @@ Standard library, NumPy, the contract and worker.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -15,7 +16,14 @@ from typing import Any, Callable
 
 import numpy as np
 
-from benchmarks.contract.evidence import FAIL, Check, Evidence, ParityVerdict, ProductPrecision
+from benchmarks.contract.evidence import (
+    FAIL,
+    Check,
+    Evidence,
+    ParityVerdict,
+    ProductPrecision,
+    Proven,
+)
 from benchmarks.contract.framework import Capabilities, Framework
 from benchmarks.contract.message import Failed, LaunchRequest, Phase, ProofRequest
 from benchmarks.contract.optimizer import Optimizer
@@ -25,7 +33,7 @@ from benchmarks.contract.workload import WorkloadSpec, problem_of
 from benchmarks.equivalence import precision
 from benchmarks.equivalence.checks import first_failure
 from benchmarks.equivalence.verdict import describe
-from benchmarks.worker import canonical
+from benchmarks.worker import canonical, exports
 from benchmarks.worker import settings as launch_settings
 from benchmarks.worker.channel import Channel
 from benchmarks.worker.precision import precision_checks
@@ -98,15 +106,40 @@ class LaunchContext:
 
     def build(self, replaced: Mapping[str, float] | None = None) -> Any:
         """The program, without weights; `replaced` overrides some of the hyperparameters."""
-        scratch = self.launch.settings.scratch_folder
         problem = problem_of(
-            self.launch.case, self.spec, scratch_folder=scratch, exporters=self.launch.exporters
+            self.launch.case,
+            self.spec,
+            scratch_folder=self.launch.settings.scratch_folder,
+            export_folder=str(self.kept_export or self._own_export()),
+            exporters=self.launch.exporters,
         )
         if replaced:
             values = {**problem.hyperparameters, **replaced}
             problem = dataclasses.replace(problem, hyperparameters=values)
         implementation = importlib.import_module(self.launch.implementation_module)
         return implementation.build(problem, self.framework)
+
+    @functools.cached_property
+    def kept_export(self) -> Path | None:
+        """The folder of files that an earlier launch has exported, if they are whole."""
+        folder = self._export_folder
+        return folder if folder is not None and exports.is_whole(folder) else None
+
+    def keep_export(self) -> None:
+        """Keep what this launch has exported for later ones, unless it was kept already."""
+        if self._export_folder is not None and self.kept_export is None:
+            with contextlib.suppress(OSError):  # a full disk: the next launch exports again
+                exports.keep(self._own_export(), self._export_folder)
+
+    def _own_export(self) -> Path:
+        folder = Path(self.launch.settings.scratch_folder) / "exported"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @property
+    def _export_folder(self) -> Path | None:
+        folder = self.launch.export_folder if isinstance(self.launch, LaunchRequest) else None
+        return None if folder is None else Path(folder)
 
     def initial(self) -> dict[str, np.ndarray]:
         """The canonical weights."""
@@ -129,9 +162,9 @@ class LaunchContext:
         return None if folder is None else Path(folder)
 
     @property
-    def inspects(self) -> bool:
-        """Whether this is a timed launch that also reports the dtypes and kernels in use."""
-        return isinstance(self.launch, LaunchRequest) and self.launch.inspects
+    def proven(self) -> Proven | None:
+        """What an earlier launch has proven, to which this one is held; None: it proves all."""
+        return self.launch.proven if isinstance(self.launch, LaunchRequest) else None
 
     @property
     def optimizer(self) -> Optimizer | None:

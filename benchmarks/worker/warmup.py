@@ -41,7 +41,8 @@ class WarmUp:
     """(num_steps, duration_ns) of each mini-block."""
     step_s: float
     """Median seconds per step of the last window."""
-    steady: bool
+    steady: bool | None
+    """Whether it ended in a steady state; None if there was no warm-up."""
 
 
 def warm_up(

@@ -23,7 +23,7 @@ class FakeRequests:
         self.clock = adapter.clock
         self.step_s = STEP_S.get(self.name, DEFAULT_STEP_S)
         self.length = 3 if problem.case.work.workload == "fake_decode" else 1
-        self.file = Path(problem.scratch_folder) / "model"
+        self.file = Path(problem.export_folder) / "model"
         self.known: dict[bytes, np.ndarray] = {}
         self.count = self.next = 0
 

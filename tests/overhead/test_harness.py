@@ -65,7 +65,6 @@ class Setup:
             folders=self.folders,
             num_resident=1,
             oracle=None,
-            inspects=False,
         )
         python = self.plan.interpreters[self.framework].python
         return launch, command_of(python, self.catalog, launch, launch_id, self.folders)

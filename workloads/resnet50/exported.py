@@ -1,6 +1,7 @@
 """Exports models with canonical weights for engines to run; each exporter is a separate process.
 
-All files are in the launch's private folder. NumPy, the contract and the exporters' names only.
+What an exporter takes is in the launch's private folder. NumPy, the contract and the exporters'
+names only.
 
 Shapes: B batch, H height, W width, C channels. Images are BHWC.
 """
@@ -11,7 +12,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,15 +24,18 @@ from workloads.resnet50 import inference_spec as spec
 class EngineProgram(RequestProgram):
     """Runs requests through an exported model that an engine has loaded.
 
-    `export` sets `_file`; `step` takes the next of `_requests` and sets `_logits`.
+    `export` writes `_file`; `step` takes the next of `_requests` and sets `_logits`.
     """
+
+    file_name: ClassVar[str]
+    """The name of the exported model's file."""
 
     def __init__(self, problem: Problem, framework: Any) -> None:
         self._framework = framework
         """The engine's adapter, whose interface is wider than `Framework`."""
         self._problem = problem
         self._is_int8 = problem.case.way.precision == "int8"
-        self._file = Path()
+        self._file = Path(problem.export_folder) / self.file_name
         self._requests: Iterator[Any] = iter(())
         self._logits: Any = None
 
@@ -52,17 +56,18 @@ class EngineProgram(RequestProgram):
         return self._file.stat().st_size
 
 
-def write_onnx(problem: Problem, weights: Arrays) -> Path:
+def write_onnx(problem: Problem, weights: Arrays, file: Path) -> None:
     """Write the model as ONNX: PyTorch exports it in float32, ONNX Runtime quantises it for int8.
 
     All engines that load ONNX get the same quantised model.
     """
-    folder = Path(problem.scratch_folder)
-    file = folder / "model.onnx"
     exporter = problem.exporters["pytorch"]
     if problem.case.way.precision != "int8":
-        return _written(problem, weights, file, exporter=exporter)
-    whole = _written(problem, weights, folder / "float32.onnx", exporter=exporter)
+        _write(problem, weights, file, exporter=exporter)
+        return
+    folder = Path(problem.scratch_folder)
+    whole = folder / "float32.onnx"
+    _write(problem, weights, whole, exporter=exporter)
     images = calibration_file(problem)
     request = {
         "model": str(whole),
@@ -73,15 +78,14 @@ def write_onnx(problem: Problem, weights: Arrays) -> Path:
     export(problem.exporters["onnxruntime"], request, folder=str(folder))
     for used in (images, whole):
         used.unlink()
-    return file
 
 
-def write_litert(problem: Problem, weights: Arrays) -> Path:
+def write_litert(problem: Problem, weights: Arrays, file: Path) -> None:
     """Write the model for LiteRT: TensorFlow converts it, and for int8 quantises it too."""
-    file, further = Path(problem.scratch_folder) / "model.tflite", {}
+    further = {}
     if problem.case.way.precision == "int8":
         further = {"images": str(calibration_file(problem))}
-    return _written(problem, weights, file, exporter=problem.exporters["tensorflow"], **further)
+    _write(problem, weights, file, exporter=problem.exporters["tensorflow"], **further)
 
 
 def calibration_file(problem: Problem) -> Path:
@@ -91,9 +95,9 @@ def calibration_file(problem: Problem) -> Path:
     return file
 
 
-def _written(
+def _write(
     problem: Problem, weights: Arrays, file: Path, *, exporter: Exporter, **further: Any
-) -> Path:
+) -> None:
     archive = Path(problem.scratch_folder) / "weights.npz"
     np.savez(archive, allow_pickle=False, **weights)
     request = {
@@ -106,4 +110,3 @@ def _written(
     }
     export(exporter, request, folder=problem.scratch_folder)
     archive.unlink()
-    return file

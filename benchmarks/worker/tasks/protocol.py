@@ -6,15 +6,18 @@ Standard library, NumPy, the contract and worker.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
-from benchmarks.contract.evidence import UNPROVEN, Check, ParityVerdict
+from benchmarks.contract.evidence import UNPROVEN, Check, FirstStep, ParityVerdict, Proven
 from benchmarks.contract.program import Arrays
 from benchmarks.contract.record import DISTURBED
-from benchmarks.equivalence.checks import first_failure
+from benchmarks.equivalence.checks import check, first_failure
+from benchmarks.equivalence.norms import relative
 from benchmarks.equivalence.verdict import judge
 from benchmarks.worker.context import LaunchContext, LaunchFailedError
 from benchmarks.worker.other_load import OtherLoad
@@ -23,6 +26,9 @@ from benchmarks.worker.timing import BlockTime
 PAUSE_S = 0.3
 """In it a tenth of two CPUs' time is six ticks of 10 ms, of which `OtherLoad` subtracts two."""
 NO_ORACLE = "there is no oracle for this work"
+
+NUMBERS = ("loss", "gradient_norm", "update_norm", "statistics_norm", "answer_norm")
+"""The numbers by which two first steps of one program are compared."""
 
 CAUSES: Mapping[str, str] = {
     "gemm": "precision: TF32 or bf16 matmuls under the name of a finer precision",
@@ -34,7 +40,12 @@ CAUSES: Mapping[str, str] = {
 
 
 class Task(Protocol):
-    """One program of a kind of work: how it is loaded, timed and proven."""
+    """One program of a kind of work: how it is loaded, timed and proven.
+
+    If `LaunchContext.proven` is given, the launch is held to it, and proves for itself only what
+    another launch of the same code could do in another way: its first step's numbers, and that its
+    timed steps do the work.
+    """
 
     program: Any
     """A `Program`, a `RequestProgram` or another type with `inspect`, as the kind of work needs."""
@@ -56,7 +67,10 @@ class Task(Protocol):
         """The arrays that the program holds, as `Program.read`."""
 
     def prove_first(self) -> None:
-        """Prove the step that was just made; LaunchFailedError if it differs from the oracle's."""
+        """Prove the step that was just made; LaunchFailedError if it is another than expected.
+
+        Expected is the oracle's, or that of the launch to whose numbers this one is held.
+        """
 
     def begin_turns(self) -> None:
         """Called between the warm-up and the first turn."""
@@ -93,6 +107,24 @@ def final_verdict(
         first_difference=verdict.first_difference,
         causes=verdict.causes or told,
     )
+
+
+def held_to(proven: Proven, first: FirstStep, *, tolerance: float | None) -> ParityVerdict:
+    """The verdict on a launch's first step: the proven launch's if it has the same numbers."""
+    errors = {
+        name: math.inf if None in pair else relative(*pair)
+        for name in NUMBERS
+        if (pair := (getattr(first, name), getattr(proven.step1, name))) != (None, None)
+    }
+    worst = max(errors, key=lambda name: errors[name])
+    found = check("as_proven", errors[worst], tolerance)
+    if found.passes:
+        return dataclasses.replace(proven.parity, checks=(found,))
+    cause = (
+        f"this launch does other work than {proven.launch_id}: its {worst.replace('_', ' ')} is"
+        f" {getattr(first, worst)}, expected {getattr(proven.step1, worst)}"
+    )
+    return judge([found], oracle=proven.parity.oracle, causes=[cause])
 
 
 def pause() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 
-from benchmarks.contract.evidence import PASS, ParityVerdict
+from benchmarks.contract.evidence import PASS, Evidence, FirstStep, ParityVerdict, Proven
 from benchmarks.contract.plan import CohortPlan, LaunchPlan
 from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.documents.parity import ProvenCell
@@ -153,6 +154,78 @@ def test_where_a_serial_launch_fails_the_other_case_is_launched_once(
     assert runs_of(SERIAL, monkeypatch, failing=failing)[4:] == [[one] for one in launched]
 
 
+# Launches that are made once more
+
+
+class Live:
+    """A launch that ends its preparation in one of these ways: ok, cold, crashed, disturbed.
+
+    A cold one takes turns only if it may.
+    """
+
+    def __init__(self, ending: str, *, may_be_cold: bool = False) -> None:
+        self.ending = ending
+        self.may_be_cold = may_be_cold
+        self.failure: Any = None
+        self.ready: Any = None
+        self.finished: Any = None
+
+    @property
+    def is_alive(self) -> bool:
+        return self.failure is None and self.finished is None
+
+    def prepare(self) -> None:
+        if self.ending in ("ok", "cold"):
+            is_cold = self.ending == "cold"
+            takes_turns = self.may_be_cold or not is_cold
+            self.ready = SimpleNamespace(cold_cache=is_cold, takes_turns=takes_turns)
+            return
+        self.failure = SimpleNamespace(status=self.ending)
+        raise LaunchEndedError
+
+    def finish(self) -> None:
+        self.finished = "finished"
+
+
+class Prepared(NamedTuple):
+    """What came of a planned launch whose processes end in given ways."""
+
+    told: list[str]
+    launched: list[Live]
+    recorded_early: list[Live]
+    """Those that are recorded before the turns."""
+    cold: set[str]
+
+
+def prepared(
+    endings: list[str], monkeypatch: pytest.MonkeyPatch, *, was_cold: bool = False
+) -> Prepared:
+    found = Prepared([], [], [], {"resnet50"} if was_cold else set())
+    left = iter(endings)
+
+    def started(cohort: Any, launch: Any) -> Any:
+        found.launched.append(Live(next(left), may_be_cold="resnet50" in found.cold))
+        cohort.lives.append((launch, found.launched[-1]))
+        return found.launched[-1]
+
+    stopping = SimpleNamespace(requested=False, held=nullcontext)
+    current = SimpleNamespace(
+        stopping=stopping, progress=SimpleNamespace(note=found.told.append), cold=found.cold
+    )
+    cohort: Any = SimpleNamespace(run=current, lives=[])
+    started(cohort, SimpleNamespace(case_id="resnet50"))
+    monkeypatch.setattr(runner, "_started", started)
+    monkeypatch.setattr(runner, "_await_import", lambda live: None)
+    monkeypatch.setattr(
+        runner, "_record", lambda cohort, launch, live: found.recorded_early.append(live)
+    )
+    runner._prepare_all(cohort)
+    assert [live for _, live in cohort.lives] == [
+        live for live in found.launched if live not in found.recorded_early
+    ]
+    return found
+
+
 @pytest.mark.parametrize(
     ("endings", "num_launches"),
     [(["ok"], 1), (["disturbed", "ok"], 2), (["disturbed", "disturbed"], 2), (["crashed"], 1)],
@@ -160,48 +233,72 @@ def test_where_a_serial_launch_fails_the_other_case_is_launched_once(
 def test_a_disturbed_launch_is_launched_once_more(
     endings: list[str], num_launches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-    left = iter(endings)
-
-    def started(cohort: Any, launch: Any) -> Any:
-        cohort.lives.append((launch, SimpleNamespace(failure=None)))
-        return cohort.lives[-1][1]
-
-    def prepare(current: Any, live: Any) -> None:
-        status = next(left)
-        live.failure = None if status == "ok" else SimpleNamespace(status=status)
-
-    current = SimpleNamespace(
-        stopping=SimpleNamespace(requested=False), progress=SimpleNamespace(note=told.append)
-    )
-    cohort: Any = SimpleNamespace(run=current, lives=[])
-    started(cohort, SimpleNamespace(case_id="resnet50"))
-    monkeypatch.setattr(runner, "_started", started)
-    monkeypatch.setattr(runner, "_await_import", lambda live: None)
-    monkeypatch.setattr(runner, "_prepare", prepare)
-    runner._prepare_all(cohort)
-    assert len(cohort.lives) == num_launches
-    assert told == ["resnet50: disturbed, launched again"] * (num_launches - 1)
+    found = prepared(endings, monkeypatch)
+    assert len(found.launched) == num_launches
+    assert found.told == ["resnet50: disturbed, launched again"] * (num_launches - 1)
+    assert found.recorded_early == []
 
 
 @pytest.mark.parametrize(
-    ("status", "was_inspected"), [(None, True), ("crashed", True), ("disturbed", False)]
+    "endings", [["cold", "ok"], ["disturbed", "cold", "ok"], ["cold", "disturbed", "ok"]]
 )
-def test_a_disturbed_launch_leaves_the_inspection_to_a_later_one(
-    status: str | None, was_inspected: bool
+def test_a_launch_that_filled_its_cache_is_recorded_and_made_again(
+    endings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Live:
-        is_alive = True
-        failure: Any = None
-        launch = SimpleNamespace(case=SimpleNamespace(case_id="resnet50"))
+    found = prepared(endings, monkeypatch)
+    assert [live.ending for live in found.launched] == endings
+    assert [live.ending for live in found.recorded_early] == ["cold"]
+    assert found.cold == set()
 
-        def prepare(self) -> None:
-            if status is not None:
-                self.failure = SimpleNamespace(status=status)
-                raise LaunchEndedError
 
-    current: Any = SimpleNamespace(
-        stopping=SimpleNamespace(requested=False), inspected={"resnet50"}
+def test_a_second_cold_launch_in_a_row_is_timed_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = prepared(["cold", "cold"], monkeypatch)
+    assert found.recorded_early == found.launched[:1]
+    assert found.launched[1].is_alive
+    assert "its cache is not kept" in found.told[0]
+    later = prepared(["cold"], monkeypatch, was_cold=True)
+    assert later.recorded_early == []
+    assert later.launched[0].is_alive
+
+
+# What a case's first launch has proven
+
+STEP1 = FirstStep(loss=7.0, gradient_norm=3.0)
+PASSED = ParityVerdict(PASS)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_proven"),
+    [
+        *(("ok", True), ("unproven", True), ("invalid_work", False), ("crashed", False)),
+        *(("disturbed", False), ("interrupted", False)),
+    ],
+)
+def test_a_launch_proves_for_the_later_ones_only_if_it_ended_well(
+    status: str, is_proven: bool
+) -> None:
+    current: Any = SimpleNamespace(proven={})
+    one: Any = SimpleNamespace(
+        launch_id="run-0-0-1",
+        status=status,
+        case=SimpleNamespace(case_id="resnet50"),
+        evidence=Evidence(step1=STEP1, parity=PASSED),
     )
-    runner._prepare(current, cast("Any", Live()))
-    assert ("resnet50" in current.inspected) == was_inspected
+    runner._note_proof(current, one)
+    expected = {"resnet50": Proven("run-0-0-1", STEP1, PASSED)} if is_proven else {}
+    assert current.proven == expected
+
+
+def test_later_launches_are_held_to_the_first_proof() -> None:
+    first = Proven("run-0-0-0", STEP1, PASSED)
+    current: Any = SimpleNamespace(proven={"resnet50": first})
+    one: Any = SimpleNamespace(
+        launch_id="run-0-1-0",
+        status="ok",
+        case=SimpleNamespace(case_id="resnet50"),
+        evidence=Evidence(step1=FirstStep(loss=7.001), parity=PASSED),
+    )
+    runner._note_proof(current, one)
+    assert current.proven == {"resnet50": first}

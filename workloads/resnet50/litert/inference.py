@@ -25,6 +25,8 @@ def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
 class ResNet50Inference(EngineProgram):
     """Runs requests in an interpreter of the converted model; see `EngineProgram`."""
 
+    file_name = "model.tflite"
+
     def __init__(self, problem: Problem, framework: Adapter) -> None:
         super().__init__(problem, framework)
         self._interpreter: Any = None
@@ -33,7 +35,7 @@ class ResNet50Inference(EngineProgram):
 
     def export(self, weights: Arrays) -> None:
         """Have TensorFlow's implementation convert its model, in a separate process."""
-        self._file = write_litert(self._problem, weights)
+        write_litert(self._problem, weights, self._file)
 
     def load(self, weights: Arrays) -> None:
         """Create an interpreter of the converted model, which contains the weights."""

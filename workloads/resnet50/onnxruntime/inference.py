@@ -33,13 +33,15 @@ def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
 class ResNet50Inference(EngineProgram):
     """Runs requests in a session of the exported model, by bindings; see `EngineProgram`."""
 
+    file_name = "model.onnx"
+
     def __init__(self, problem: Problem, framework: Adapter) -> None:
         super().__init__(problem, framework)
         self._session: Any = None
 
     def export(self, weights: Arrays) -> None:
         """Have PyTorch's implementation write the model, in a separate process."""
-        self._file = write_onnx(self._problem, weights)
+        write_onnx(self._problem, weights, self._file)
 
     def load(self, weights: Arrays) -> None:
         """Create a session of the exported model, which contains the weights."""

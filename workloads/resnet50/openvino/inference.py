@@ -35,6 +35,8 @@ def build(problem: Problem, framework: Adapter) -> ResNet50Inference:
 class ResNet50Inference(EngineProgram):
     """Runs device-resident requests through the compiled model; see `EngineProgram`."""
 
+    file_name = "model.onnx"
+
     def __init__(self, problem: Problem, framework: Adapter) -> None:
         super().__init__(problem, framework)
         self._compiled: Any = None
@@ -42,7 +44,7 @@ class ResNet50Inference(EngineProgram):
 
     def export(self, weights: Arrays) -> None:
         """Have PyTorch's implementation write the model, in a separate process."""
-        self._file = write_onnx(self._problem, weights)
+        write_onnx(self._problem, weights, self._file)
 
     def load(self, weights: Arrays) -> None:
         """Compile the exported model, which contains the weights."""

@@ -36,7 +36,7 @@ class DecoderInference(RequestProgram):
         self._framework = framework
         self._problem = problem
         self._folder = Path(problem.scratch_folder)
-        self._file = self._folder / "model.onnx"
+        self._file = Path(problem.export_folder) / "model.onnx"
         self._is_decode = spec.is_decode(work)
         self._per_batch = spec.per_batch(work)
         self._session: Any = None
@@ -121,7 +121,7 @@ class DecoderInference(RequestProgram):
 
     def artefact_bytes(self) -> int:
         """Size of the exported graph, with the weights if they are in a separate file."""
-        return sum(file.stat().st_size for file in self._folder.glob("model.onnx*"))
+        return sum(file.stat().st_size for file in self._file.parent.glob("model.onnx*"))
 
     def _bound_decodes(self, forced_BN: np.ndarray | None) -> list[Any]:
         """The passes after a prompt; each takes the forced token, or the previous pass's output."""

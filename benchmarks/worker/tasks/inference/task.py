@@ -27,7 +27,7 @@ from benchmarks.worker.tasks.inference.proof import (
     first_withheld,
     reproduction_check,
 )
-from benchmarks.worker.tasks.protocol import final_verdict, pause, require_share
+from benchmarks.worker.tasks.protocol import final_verdict, held_to, pause, require_share
 from benchmarks.worker.timing import BlockTime, time_requests
 
 GATE, AUDIT = PROVEN[:2], PROVEN[2:]
@@ -68,6 +68,7 @@ class InferenceTask:
         """Export and load the program, and feed it the timed requests."""
         self._load_program()
         self._context.enter("feed")
+        self._context.keep_export()
         self._feed()
 
     def time_steps(self, num_steps: int, *, steps_per_sample: int | None = None) -> BlockTime:
@@ -94,14 +95,22 @@ class InferenceTask:
         return self.program.read()
 
     def prove_first(self) -> None:
-        """The gate: timing starts only if the answers to the proven requests match the oracle's."""
-        answers = self._checker.ask((*GATE, *self._checker.proven_timed()))
-        self._checker.require_finite(answers)
+        """The gate: timing starts only if the answers to the proven requests match the oracle's.
+
+        A launch that is held to a proven one answers the first of them, as that one has.
+        """
+        context, checker = self._context, self._checker
+        proven = context.proven
+        answers = checker.ask(GATE[:1] if proven else (*GATE, *checker.proven_timed()))
+        checker.require_finite(answers)
         self._first = first_withheld(answers)
-        self._context.evidence.step1 = self._checker.evidence(self._first)
-        verdict = self._checker.judge(answers)
-        self._context.evidence.parity = verdict
-        self._context.require_equal_work(verdict)
+        context.evidence.step1 = first = checker.evidence(self._first)
+        if proven is None:
+            verdict = checker.judge(answers)
+        else:
+            verdict = held_to(proven, first, tolerance=context.tolerance.get("logits"))
+        context.evidence.parity = verdict
+        context.require_equal_work(verdict)
         self._feed()
 
     def begin_turns(self) -> None:
@@ -119,21 +128,23 @@ class InferenceTask:
         """The timed answers match the oracle's, and unseen requests take as long.
 
         Unseen requests must not be slower: this catches cached outputs. Requests that ran before
-        the turns must give the same answers again. If there is an oracle of this size, free-running
-        decode is checked too.
+        the turns must give the same answers again. Unless the launch is held to a proven one, other
+        answers of after the turns match the oracle's too, and free-running decode is checked if
+        there is an oracle of this size.
         """
         assert self._first is not None
+        context, checker = self._context, self._checker
         self._see_a_proven_one()
-        require(list(self._checker.timed_check(self._timed)))
+        require(list(checker.timed_check(self._timed)))
         self._prove_a_timed_sequence()
-        answers = self._checker.ask((GATE[0], *AUDIT))
-        self._checker.require_finite(answers)
-        limit = self._context.tolerance.get("logits")
+        answers = checker.ask(GATE[:1] if context.proven else (GATE[0], *AUDIT))
+        checker.require_finite(answers)
+        limit = context.tolerance.get("logits")
         require([reproduction_check(self._first, first_withheld(answers), limit)])
-        verdict = self._checker.judge(answers)
-        self._context.require_equal_work(verdict, when="after the turns: ")
-        if self._context.inspects and self._context.oracle_folder is not None:
-            require(list(self._checker.free_running_check()))
+        if context.proven is None:
+            context.require_equal_work(checker.judge(answers), when="after the turns: ")
+            if context.oracle_folder is not None:
+                require(list(checker.free_running_check()))
         self._audit()
 
     def prove_all(self, checks: Sequence[Check]) -> ParityVerdict:
@@ -162,10 +173,14 @@ class InferenceTask:
         return final_verdict(verdict, found, CAUSES)
 
     def _load_program(self) -> None:
-        """Have the program export its model and load the canonical weights."""
+        """Have the program export its model, and load the canonical weights.
+
+        If an earlier launch's files were kept, there is no export and no such phase.
+        """
         weights = self._context.initial()
-        self._context.enter("export")
-        self.program.export(weights)
+        if self._context.kept_export is None:
+            self._context.enter("export")
+            self.program.export(weights)
         self._context.enter("load")
         self.program.load(weights)
 
@@ -189,7 +204,7 @@ class InferenceTask:
         index = whole[context.draw % len(whole)]
         answers = np.stack(self._sequences[index])
         checks = [checker.repeated_check(index, answers)]
-        if context.inspects and context.oracle_folder is not None:
+        if context.proven is None and context.oracle_folder is not None:
             checks += checker.handed_out_check(index, answers)
         verdict = judge(checks, causes=[CAUSES[one.name] for one in checks if not one.passes])
         context.evidence.later_steps = verdict

@@ -38,7 +38,7 @@ from benchmarks.equivalence.own_update import (
 from benchmarks.equivalence.trace import NO_SUSPECTS, Suspects, Trace
 from benchmarks.equivalence.verdict import judge
 from benchmarks.worker.oracle_files import OPTIMIZER_PREFIX, Oracle
-from benchmarks.worker.tasks.protocol import NO_ORACLE
+from benchmarks.worker.tasks.protocol import NO_ORACLE, NUMBERS
 
 CAUSES = {
     "other_batch": "`feed` does not put the given batch first, or ignores it",
@@ -49,10 +49,6 @@ CAUSES = {
 HELD = ("optimizer", "frozen", "statistics")
 """The prefixes of `Program.read`: each initial array must be under one of these."""
 SAME_BATCH = "the batch does not matter: step 1 has the same loss on another batch"
-
-
-NUMBERS = ("loss", "gradient_norm", "update_norm", "statistics_norm")
-"""The numbers by which two first steps of one program are compared."""
 
 
 def step_evidence(spec: WorkloadSpec, initial: Arrays, read: Arrays) -> FirstStep:

@@ -44,6 +44,7 @@ from benchmarks.worker.other_load import OtherLoad
 from benchmarks.worker.tasks.protocol import (
     fail_unless_disturbed,
     final_verdict,
+    held_to,
     pause,
     require_share,
 )
@@ -113,15 +114,18 @@ class TrainingTask:
         return self.program.read()
 
     def prove_first(self) -> None:
-        """The gate: timing starts only if step 1 matches the oracle's."""
+        """The gate: timing starts only if step 1 matches the oracle's, or the proven launch's."""
         context = self._context
         read = self._read_finite("after step 1")
-        initial, oracle = context.initial(), self._oracle()
+        initial = context.initial()
         self._first = proof.step_evidence(context.spec, initial, read)
         context.evidence.step1 = self._first
         if self._first.failure:
             raise LaunchFailedError("invalid_work", self._first.failure)
-        if oracle is not None:
+        if context.proven is not None:
+            limit = context.tolerance.get("gradient_norm")
+            verdict = held_to(context.proven, self._first, tolerance=limit)
+        elif (oracle := self._oracle()) is not None:
             verdict = self._compared(read, oracle)
         else:
             verdict = proof.unproven_step(context.optimizer, initial, read, context.tolerance)
@@ -139,13 +143,20 @@ class TrainingTask:
         self._step_ns.append(block.duration_ns / num_steps)
 
     def prove_end(self) -> None:
-        """Make the checks that come after timing."""
-        oracle = self._oracle()
+        """Make the checks that come after timing.
+
+        A launch that is held to a proven one makes those that concern its timed steps.
+        """
+        context = self._context
         self._check_end()
+        if context.proven is not None:
+            self._check_again(None)
+            return
+        oracle = self._oracle()
         self._check_other_batch(oracle)
         self._check_again(oracle)
-        if self._context.inspects and self._context.optimizer is not None:
-            prove_unread_steps(self._context, self.program, self._load, num_steps=self._num_steps)
+        if context.optimizer is not None:
+            prove_unread_steps(context, self.program, self._load, num_steps=self._num_steps)
 
     def prove_all(self, checks: Sequence[Check]) -> ParityVerdict:
         """Check step 1 tensor by tensor, on another batch and repeated, then ten steps."""
