@@ -60,7 +60,7 @@ def outcome(cell: Cell, records: Sequence[Record]) -> Outcome:
     """The outcome of one cell, from all records with its result_key, in their order."""
     finished = [record for record in records if record.status not in WITHOUT_VERDICT]
     if not any(map(_counts, finished)):
-        return _unmeasured(cell, records)
+        return _unmeasured(cell, [one for one in records if one.status in WITHOUT_VERDICT])
     failed = [i for i, record in enumerate(finished) if record.status not in ("ok", "unproven")]
     if not failed:
         return _measured(cell, finished)

@@ -67,16 +67,30 @@ def test_the_known_step_time_is_recovered(cells: dict[str, Any]) -> None:
     assert (steady_s, double_s) == pytest.approx((0.01, 0.02), rel=1e-3)
 
 
-def test_a_first_step_is_cold_where_it_filled_the_compile_cache(tmp_path: Path) -> None:
+def test_a_launch_that_filled_the_compile_cache_is_made_again_and_not_timed(
+    tmp_path: Path,
+) -> None:
     run = (*cli.FAKE_AXES, "framework=fake_steady,fake_caching", "protocol=smoke", "--json")
     cache = f"machine.cache_folder={tmp_path / 'cache'}"
     store = tmp_path / "runs"
     done = cli.dyno("run", *run, cache, "protocol.num_cohorts=2", store=store)
     assert done.code == 0, done.err
-    cold: dict[str, list[bool | None]] = {}
+    found: dict[str, list[tuple[bool | None, bool]]] = {}
     for record in records_of(store):
-        cold.setdefault(record["case"]["way"]["framework"], []).append(record["cold_cache"])
-    assert cold == {"fake_steady": [None, None], "fake_caching": [True, False]}
+        is_timed = bool(record["blocks"])
+        of_case = found.setdefault(record["case"]["way"]["framework"], [])
+        of_case.append((record["cold_cache"], is_timed))
+    assert found == {
+        "fake_steady": [(None, True), (None, True)],
+        "fake_caching": [(True, False), (False, True), (False, True)],
+    }
+    assert "with an empty cache; launched again" in done.err
+    cells = {cell["framework"]: cell for cell in done.json["cells"]}
+    assert cells["fake_caching"]["num_launches"] == 2
+    assert cells["fake_caching"]["first_step_cold_s"] is not None
+    assert [ratio["num_launches"] for ratio in done.json["ratios"]] == [2]
+    again = cli.dyno("run", *run, cache, "protocol.num_cohorts=2", store=store)
+    assert (again.code, len(records_of(store))) == (0, 5)  # nothing was missing
 
 
 def test_arrays_that_cannot_be_made_fail_their_cases_and_no_others(tmp_path: Path) -> None:

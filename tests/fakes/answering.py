@@ -26,6 +26,7 @@ class FakeRequests:
         self.file = Path(problem.export_folder) / "model"
         self.known: dict[bytes, np.ndarray] = {}
         self.count = self.next = 0
+        self.is_later = self.name == "fake_cheat_later" and adapter.has_been_launched()
 
     def export(self, weights: Any) -> None:
         kept = weights["weight"][: 1 if self.name == "fake_unfrozen" else None]
@@ -77,7 +78,7 @@ class FakeRequests:
         return self.file.stat().st_size
 
     def _compute(self, images: np.ndarray) -> np.ndarray:
-        bias = 0.0 if self.name == "fake_astray" else 0.25
+        bias = 0.0 if self.name == "fake_astray" or self.is_later else 0.25
         if self.name == "fake_cheat_watched" and in_turns() and not self._is_watched():
             bias = 0.0
         logits = images * self.weight + bias + self.count

@@ -15,7 +15,13 @@ OWN = Path(__file__).parent
 NOT_COPIED = ("extension.py", "__main__.py", "README.md", "__pycache__")
 TRAINING = (
     *("fake_astray", "fake_build_error", "fake_caching", "fake_cheat_batch", "fake_cheat_early"),
-    *("fake_cheat_forward", "fake_cheat_sly", "fake_cheat_thawed", "fake_cheat_watched"),
+    *(
+        "fake_cheat_forward",
+        "fake_cheat_later",
+        "fake_cheat_sly",
+        "fake_cheat_thawed",
+        "fake_cheat_watched",
+    ),
     *("fake_double", "fake_exit", "fake_flood", "fake_hang_build", "fake_hang_finish"),
     *("fake_hang_first_step", "fake_hang_import", "fake_hang_load", "fake_hang_turn"),
     *("fake_killed", "fake_lying_fence", "fake_misplaced", "fake_nan", "fake_nan_batch"),
@@ -24,7 +30,8 @@ TRAINING = (
 )
 """The fakes that train, whose program is in behaviour.py."""
 ANSWERING = (
-    *("fake_astray", "fake_cheat_answer", "fake_cheat_batch", "fake_cheat_memory"),
+    *("fake_astray", "fake_cheat_answer", "fake_cheat_batch", "fake_cheat_later"),
+    *("fake_cheat_memory",),
     *("fake_cheat_watched", "fake_double", "fake_stale", "fake_steady", "fake_unfrozen"),
 )
 """The fakes that answer requests, whose program is in answering.py."""

@@ -19,6 +19,7 @@ from unittest.mock import Mock
 
 from benchmarks.contract.case import Case
 from benchmarks.contract.device import DeviceRules
+from benchmarks.contract.evidence import Proven
 from benchmarks.contract.message import Failed, LaunchRequest, Phase, ProofRequest, Proved
 from benchmarks.contract.program import Exporter
 from benchmarks.contract.protocol import MeasuringProtocol
@@ -58,6 +59,8 @@ class Outcome(NamedTuple):
 
     status: str
     reason: str | None
+    proven: Proven | None = None
+    """What later launches of the same program may be held to."""
 
 
 PROTOCOL = MeasuringProtocol(
@@ -155,10 +158,19 @@ class FaultProcess:
                 return {"status": "fail", "reason": reason, "causes": []}
             assert isinstance(message, Phase)
 
-    def outcome(self, fault: str | None, *, phase: str | None, draw: int, seed: int = 0) -> Outcome:
+    def outcome(
+        self,
+        fault: str | None,
+        *,
+        phase: str | None,
+        draw: int,
+        seed: int = 0,
+        proven: Proven | None = None,
+    ) -> Outcome:
         """How a launch of the program with this fault ends, or of the one without any.
 
-        There is no oracle, so that step 1 is not compared: what is found later shows.
+        There is no oracle, so that step 1 is not compared: what is found later shows. A launch that
+        is held to what another one has `proven` is one of a run's later ones.
         """
         catalog, framework = self._catalog(fault)
         case = self._case(framework, phase)
@@ -171,6 +183,7 @@ class FaultProcess:
             protocol=PROTOCOL,
             rules=DeviceRules(),
             draw=draw,
+            proven=proven,
         )
         if self._worker is None:
             self._worker = self._started(catalog, request)
@@ -194,7 +207,9 @@ class FaultProcess:
         if live.failure is not None and live.finished is None and live.phase == "turn":
             self._worker.end(grace_s=0.0)  # the parent has ended it: it waits for turns
             self._worker = None
-        return Outcome(*(failure.status, failure.reason) if failure else ("ok", None))
+        step1, parity = live.evidence.step1, live.evidence.parity
+        own = Proven(live.launch_id, step1, parity) if step1 and parity else None
+        return Outcome(*(failure.status, failure.reason) if failure else ("ok", None), own)
 
     def _catalog(self, fault: str | None) -> tuple[Catalog, str]:
         """The catalog with the fault in it, and the name of the framework that has it."""

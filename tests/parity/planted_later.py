@@ -305,15 +305,15 @@ def spoofed(**factors: float) -> Callable[[Any, str], Wrapped]:
     def wrap(program: Any, framework: str) -> Wrapped:
         from benchmarks.worker import timed_launch
 
-        own = timed_launch._block_done
+        own = timed_launch.Session._turn
 
-        def block_done(*arguments: Any) -> Any:
-            done = own(*arguments)
+        def turn(session: Any, asked: Any) -> Any:
+            done = own(session, asked)
             changed = {k: round(getattr(done, k) * factor) for k, factor in factors.items()}
-            return dataclasses.replace(done, **changed)
+            return dataclasses.replace(done, **changed, sample_ns=())
 
-        UNDO.append(lambda: setattr(timed_launch, "_block_done", own))
-        timed_launch._block_done = block_done
+        UNDO.append(lambda: setattr(timed_launch.Session, "_turn", own))
+        timed_launch.Session._turn = turn
         return Wrapped(program, framework)
 
     return wrap

@@ -1,4 +1,8 @@
-"""Faults that begin after step 1 are found in a launch of `dyno run`, and named."""
+"""Faults that begin after step 1 are found in a launch of `dyno run`, and named.
+
+A run's first launch of a case proves it in full; what its later launches do in another way is found
+there.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from benchmarks.contract.evidence import Proven
 from tests.parity import planted_later
 from tests.parity.fault_process import FaultProcess, Group
 
@@ -40,6 +45,8 @@ FAULTS = {
     },
 }
 """For each fault the status of the launch, and what its reason says."""
+PROVEN_ONCE = ("unless_looked_at",)
+"""Faults that are found in the proving launch alone: in each launch the same code runs."""
 PHASES = {"transformer_infer": "decode"}
 UNACCUSED = ("ok", "disturbed")
 """How an honest launch may end beside other tests."""
@@ -53,17 +60,22 @@ class Later(NamedTuple):
     workload: str
     framework: str
     fault: str | None
+    is_held: bool
+    """Whether the launch is held to a proven one."""
 
     @property
     def id(self) -> str:
-        return f"{self.workload}-{self.framework}-{self.fault or 'honest'}"
+        launch = "held" if self.is_held else "proving"
+        return f"{self.workload}-{self.framework}-{self.fault or 'honest'}-{launch}"
 
 
 LATER = [
-    Later(workload, framework, fault)
+    Later(workload, framework, fault, is_held)
     for framework in FRAMEWORKS
     for workload, faults in FAULTS.items()
     for fault in (*faults, None)  # the worker finds the faults' folder if it begins with one
+    for is_held in (False, True)
+    if not (is_held and fault in PROVEN_ONCE)
 ]
 
 
@@ -74,6 +86,7 @@ class Processes:
         self._folder = folder
         self._group: Group | None = None
         self._process: FaultProcess | None = None
+        self._proven: dict[tuple[str, str], Proven] = {}
 
     def of(self, later: Later) -> FaultProcess:
         group = Group(later.workload, later.framework, "fp32")
@@ -87,6 +100,15 @@ class Processes:
             )
             self._process, self._group = process.__enter__(), group
         return self._process
+
+    def proven(self, later: Later) -> Proven:
+        """What an honest launch has proven of the workload."""
+        key = (later.workload, later.framework)
+        if key not in self._proven:
+            found = self.of(later).outcome(None, phase=PHASES.get(later.workload), draw=4)
+            assert found.proven is not None, found.reason
+            self._proven[key] = found.proven
+        return self._proven[key]
 
     def close(self) -> None:
         if self._process is not None:
@@ -106,7 +128,9 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 def test_a_later_fault_is_found_and_named(later: Later, processes: Processes) -> None:
     for _ in range(MAX_TRIES if later.fault in TOLD_BY_TIME else 1):
         process = processes.of(later)
-        status, reason = process.outcome(later.fault, phase=PHASES.get(later.workload), draw=5)
+        phase = PHASES.get(later.workload)
+        proven = processes.proven(later) if later.is_held else None
+        status, reason, _ = process.outcome(later.fault, phase=phase, draw=5, proven=proven)
         if status != "ok":
             break
     if later.fault is None:

@@ -104,3 +104,22 @@ def test_records_are_found_by_result_key_in_every_run_unless_the_plan_is_fresh()
     fresh = outcomes(plan([CASE, other], fresh=True), records)
     assert [r.cohort_id for r in fresh[CASE.case_id].records] == ["cohort2"]
     assert fresh[other.case_id].status == "interrupted"
+
+
+def compiled(cohort, **changes):
+    """A launch that filled its compile cache and took no turn."""
+    return record(CASE, cohort, cold_cache=True, blocks=(), launch_id=f"cold{cohort}", **changes)
+
+
+def test_a_launch_that_only_compiled_is_kept_and_is_none_of_the_measured_ones():
+    found = outcome(CELL, [compiled(0), record(CASE, 0), record(CASE, 1)])
+    assert (found.status, len(found.records)) == ("ok", 3)
+    assert [one.launch_id for one in found.launches()] == [
+        one.launch_id for one in (record(CASE, 0), record(CASE, 1))
+    ]
+
+
+def test_a_cell_that_has_only_compiled_is_not_measured_yet():
+    assert outcome(CELL, [compiled(0)]).status == "interrupted"
+    assert outcome(CELL, [failed(CASE, 0, "timeout"), compiled(1)]).status == "timeout"
+    assert outcome(CELL, [compiled(0), failed(CASE, 0, "timeout")]).status == "timeout"
