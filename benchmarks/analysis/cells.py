@@ -13,6 +13,7 @@ from benchmarks.analysis.grades import Grade
 from benchmarks.analysis.latency import Latency
 from benchmarks.analysis.metrics import Metric, Value, interval
 from benchmarks.analysis.outcomes import Outcome
+from benchmarks.analysis.uses import Use
 from benchmarks.contract.case import Case
 from benchmarks.statistics.intervals import Interval
 
@@ -97,12 +98,19 @@ class CellSummary:
     grade: Grade | None
     grade_reason: str | None
     """Why the grade is F."""
+    use: Use | None
+    """The use of its numbers; None if they are not shown: there are none, or a launch failed."""
     latency: Latency | None = None
     """The latency of its requests; None in training, and if nothing was timed."""
     rewrites: str | None = None
     """The operations that it rewrites, if its recipe is tuned."""
     has_own_clock: bool = False
     """Whether its times are its framework's word alone: no other clock confirmed them."""
+
+    @property
+    def rate(self) -> Interval | None:
+        """The undisturbed rate, if there are numbers."""
+        return self.measured.items_per_s if self.measured else None
 
 
 def measure(outcome: Outcome, launches: pd.DataFrame, metrics: Sequence[Metric]) -> Measured | None:

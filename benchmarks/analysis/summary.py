@@ -5,51 +5,30 @@ Only raw samples are stored; every number that is shown is computed here.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from operator import attrgetter
-from typing import Any
-
-import pandas as pd  # noqa: TID253 - works on the tables; commands import it when they run
+from typing import Any, TypedDict
 
 from benchmarks.analysis.cells import CellSummary, Measured, measure
 from benchmarks.analysis.counterparts import counterpart_ratios
 from benchmarks.analysis.equal_work import CellParity, parities
 from benchmarks.analysis.grades import Basis, evidence_against, grade, reason_for_f
 from benchmarks.analysis.latency import latency_of
+from benchmarks.analysis.leaders import leaders
 from benchmarks.analysis.metrics import METRICS, Metric
+from benchmarks.analysis.noise import Rounds, rounds_of
 from benchmarks.analysis.outcomes import Outcome, outcomes
+from benchmarks.analysis.outlook import Outlook, outlook
 from benchmarks.analysis.ratios import CaseRatio, compare_all, judge, shared_prior
-from benchmarks.analysis.tables import (
-    ROUND_KEY,
-    RoundKey,
-    block_frame,
-    causes_of,
-    launch_frame,
-    round_of,
-)
+from benchmarks.analysis.tables import block_frame, launch_frame
+from benchmarks.analysis.uses import use_of
 from benchmarks.analysis.utilisation import datasheet_peak, shares_of_roofs, utilisation
+from benchmarks.contract.case import Case
 from benchmarks.contract.evidence import FAIL, NOT_COMPARABLE
-from benchmarks.contract.plan import Plan
+from benchmarks.contract.plan import Interpreter, Plan
 from benchmarks.contract.record import PLAN_REASONS, SERIAL, Record
 from benchmarks.contract.workload import WorkloadSpec
-
-
-@dataclass(frozen=True)
-class Rounds:
-    """The rounds of a run's cohorts, and their disturbances."""
-
-    num_rounds: int
-    num_dropped: int
-    """Rounds that are valid for no pair."""
-    num_kept: int
-    """Disturbed rounds that still count, because their group has too few others."""
-    causes: dict[str, int]
-    """For each declared cause, the number of rounds with it."""
-    max_foreign_cpu_share: float | None
-    """The largest share of the CPUs that other processes took in a turn."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +36,26 @@ class RunSummary:
     """Everything that is shown of a run."""
 
     run_id: str
+    created_at: str
+    """When it was planned, in ISO 8601."""
+    suite: str
     protocol: str
     machine: dict[str, Any]
+    interpreters: dict[str, Interpreter]
+    """Those of the frameworks that were measured."""
     cells: tuple[CellSummary, ...]
     ratios: tuple[CaseRatio, ...]
     rounds: Rounds
+    outlook: Outlook
     metrics: tuple[Metric, ...]
     """The metrics whose numbers the cells have."""
     costs: tuple[CaseRatio, ...] = ()
     """Libraries against what they compute with, if that is not the base of their group."""
     gains: tuple[CaseRatio, ...] = ()
     """Tuned cases against the same cases idiomatic."""
+    leads: tuple[CaseRatio, ...] = ()
+    """Cases against the fastest one with their base, if they may be as fast, and that is faster
+    than the base."""
 
     @property
     def has_failures(self) -> bool:
@@ -98,42 +86,53 @@ def summarise(
     launches = launch_frame(counted, blocks, {one.name: one.of for one in metrics})
     measured = {case_id: measure(outcome, launches, metrics) for case_id, outcome in found.items()}
     parity = parities(plan.bases, found, specs)
-    compared = [
-        compare(
-            plan.bases,
-            found,
-            blocks,
-            incomparable=[one for one in found if parity[one].status == NOT_COMPARABLE],
-            max_rounds=plan.protocol.max_rounds,
-        )
-        for compare in (
-            compare_all,
-            partial(counterpart_ratios, attrgetter("on_base")),
-            partial(counterpart_ratios, attrgetter("idiomatic")),
-        )
-    ]
-    prior = shared_prior(compared[0])
-    ratios, costs, gains = (judge(one, prior) for one in compared)
-    bases = _bases(plan, found, measured, parity, ratios)
-    compared_with = {one.base for one in ratios if not one.aa}
+    options = _Options(
+        incomparable=[one for one in found if parity[one].status == NOT_COMPARABLE],
+        max_rounds=plan.protocol.max_rounds,
+    )
+    of_groups = compare_all(plan.bases, found, blocks, **options)
+    prior = shared_prior(of_groups)
+    judged = judge(of_groups, prior)
+    bases = _bases(plan, found, measured, parity, judged)
+    ratios = tuple(_withdraw(one, parity, bases) for one in judged)
+
+    def against(counterpart: Callable[[Case], Case | None]) -> tuple[CaseRatio, ...]:
+        own = counterpart_ratios(counterpart, plan.bases, found, blocks, **options)
+        return tuple(_withdraw(one, parity, bases) for one in judge(own, prior))
+
+    cells = _cells(plan, found, measured, parity, bases=bases, ratios=ratios, specs=specs)
+    undecided = {cell.case.case_id for cell in cells if cell.use == "undecided"}
     return RunSummary(
         run_id=plan.run_id,
+        created_at=plan.created_at,
+        suite=plan.suite,
         protocol=plan.protocol.name,
         machine=plan.machine,
-        cells=_cells(
-            plan,
-            found,
-            measured,
-            parity,
-            bases={name: one for name, one in bases.items() if name not in compared_with},
-            specs=specs,
-        ),
-        ratios=tuple(_withdraw(one, parity, bases) for one in ratios),
-        costs=tuple(_withdraw(one, parity, bases) for one in costs),
-        gains=tuple(_withdraw(one, parity, bases) for one in gains),
-        rounds=_rounds(whole, blocks),
+        interpreters=_interpreters(plan, cells),
+        cells=cells,
+        ratios=ratios,
+        costs=against(attrgetter("on_base")),
+        gains=against(attrgetter("idiomatic")),
+        leads=against(leaders(ratios, {name: one.cell.case for name, one in found.items()}).get),
+        rounds=rounds_of(whole, blocks),
         metrics=metrics,
+        outlook=outlook(
+            [one for one in ratios if one.case in undecided and not one.aa], found, plan.protocol
+        ),
     )
+
+
+class _Options(TypedDict):
+    """The common options of all comparisons."""
+
+    incomparable: list[str]
+    max_rounds: int
+
+
+def _interpreters(plan: Plan, cells: Sequence[CellSummary]) -> dict[str, Interpreter]:
+    """Those of the frameworks that were measured, in the order of their cells."""
+    names = dict.fromkeys(cell.case.way.framework for cell in cells if cell.measured)
+    return {name: plan.interpreters[name] for name in names if name in plan.interpreters}
 
 
 def _bases(
@@ -174,13 +173,18 @@ def _cells(
     parity: Mapping[str, CellParity],
     *,
     bases: Mapping[str, Basis],
+    ratios: Sequence[CaseRatio],
     specs: Mapping[str, WorkloadSpec],
 ) -> tuple[CellSummary, ...]:
-    """The cells; those with a `Basis` are graded, so not those that others are compared with."""
+    """The cells; those with a `Basis` are graded, unless others are compared with them."""
     shares, above = shares_of_roofs(found, measured, parity)
+    own = {one.case: one for one in ratios if not one.aa}
+    compared_with = {one.base for one in own.values()}
     cells = []
     for case_id, outcome in found.items():
-        case, numbers, basis = outcome.cell.case, measured[case_id], bases.get(case_id)
+        case, numbers, is_base = outcome.cell.case, measured[case_id], case_id in compared_with
+        basis = None if is_base else bases.get(case_id)
+        is_shown = numbers is not None and numbers.step_s and outcome.status in ("ok", "unproven")
         spec, is_ranked = specs.get(case.work.workload), parity[case_id].is_ranked
         cells.append(
             CellSummary(
@@ -197,6 +201,11 @@ def _cells(
                 parity=parity[case_id],
                 grade=(grade(basis) if outcome.is_ok else "F") if basis else None,
                 grade_reason=reason_for_f(basis) if basis and outcome.is_ok else None,
+                use=use_of(
+                    case_id, own.get(case_id), is_base=is_base, bases=bases, parity=parity[case_id]
+                )
+                if is_shown
+                else None,
                 latency=latency_of(outcome.launches(), plan.protocol.percentiles),
                 rewrites=outcome.cell.rewrites,
                 has_own_clock=outcome.cell.has_own_clock,
@@ -224,22 +233,3 @@ def _withdraw(
     if any(evidence_against(bases[case_id]) for case_id in both):
         return replace(one, verdict="cant_tell")
     return one
-
-
-def _rounds(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:
-    causes_by_round: dict[RoundKey, set[str]] = {}
-    shares = []
-    for record in records:
-        for block in record.blocks:
-            causes_by_round.setdefault(round_of(record, block), set()).update(causes_of(block))
-            if block.foreign_cpu_share is not None:
-                shares.append(block.foreign_cpu_share)
-    counts = Counter(cause for causes in causes_by_round.values() for cause in causes)
-    rounds = blocks.drop_duplicates(ROUND_KEY)
-    return Rounds(
-        num_rounds=len(causes_by_round),
-        num_dropped=int(rounds["round_dropped"].sum()),
-        num_kept=int((rounds["round_disturbed"] & ~rounds["round_dropped"].astype(bool)).sum()),
-        causes=dict(sorted(counts.items())),
-        max_foreign_cpu_share=max(shares, default=None),
-    )

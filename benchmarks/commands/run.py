@@ -35,13 +35,13 @@ UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     selection.add_selection_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    selection.add_output_arguments(parser)
     parser.add_argument("--max-time", metavar="TIME", type=_seconds, help="e.g. 90s, 30m or 2h")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure the missing launches, show the run, and return the exit code."""
-    from benchmarks.commands.show import metrics_of, show_plan
+    from benchmarks.commands.show import Output, metrics_of, show_plan
 
     chosen = selection.load(args)
     if all(cell.action == "skip" for cell in chosen.plan.cells):
@@ -52,9 +52,8 @@ def run(args: argparse.Namespace) -> int:
         signal_code = _measure(chosen, args.max_time)
     else:
         chosen.store.create_run(chosen.plan)
-    shown = show_plan(
-        chosen.plan, chosen.store, chosen.catalog, as_json=args.json, logs=str(chosen.store.folder)
-    )
+    output = Output(args.json, args.notes, logs=str(chosen.store.folder))
+    shown = show_plan(chosen.plan, chosen.store, chosen.catalog, output=output)
     missing = chosen.plan.missing
     for reason in missing:
         sys.stderr.write(f"not ready: {reason}\n")

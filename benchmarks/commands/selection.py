@@ -64,6 +64,15 @@ def add_override_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(*flags, action=_Refuse, nargs="?", const=reason, help=argparse.SUPPRESS)
 
 
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how a run is printed: --json or --notes."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    either.add_argument(
+        "--notes", action="store_true", help="print everything that is known of the numbers"
+    )
+
+
 def add_store_argument(parser: argparse.ArgumentParser) -> None:
     """Declare --store."""
     parser.add_argument(

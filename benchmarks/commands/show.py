@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.commands.selection import add_extend_argument, add_store_argument
+from benchmarks.commands.selection import (
+    add_extend_argument,
+    add_output_arguments,
+    add_store_argument,
+)
 from benchmarks.errors import EXIT_CASE_FAILED, EXIT_OK, NothingSelectedError
 
 if TYPE_CHECKING:
@@ -19,8 +23,19 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   dyno show                               the last run
+  dyno show --notes                       with everything that is known of its numbers
   dyno show --json                        one JSON document on stdout
   dyno ls runs                            the stored runs"""
+
+
+class Output(NamedTuple):
+    """How a run is printed."""
+
+    as_json: bool = False
+    all_notes: bool = False
+    """Whether everything that is known of its numbers is told below the tables."""
+    logs: str = ""
+    """The folder to print before the names of logs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run_id", metavar="RUN", nargs="?", help="a run of the store (default: last)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    add_output_arguments(parser)
     add_store_argument(parser)
     add_extend_argument(parser)
 
@@ -44,28 +59,21 @@ def run(args: argparse.Namespace) -> int:
     plan = store.read_plan(args.run_id or _last_run(store))
     from benchmarks.planning.catalog import discover
 
-    return show_plan(plan, store, discover(args.extend), as_json=args.json, logs=args.store)
+    catalog, output = discover(args.extend), Output(args.json, args.notes, logs=args.store)
+    return show_plan(plan, store, catalog, output=output)
 
 
-def show_plan(
-    plan: Plan,
-    store: Store,
-    catalog: Catalog,
-    *,
-    as_json: bool,
-    logs: str = "",
-) -> int:
+def show_plan(plan: Plan, store: Store, catalog: Catalog, *, output: Output) -> int:
     """Print the results of a plan on stdout, and return the exit code.
 
     All records with the plan's result_keys count; if the plan is fresh, only those of its own run.
-    `logs` is the folder to print before the names of logs.
     """
     from benchmarks.analysis.summary import summarise
 
     metrics = metrics_of(plan, catalog)
     records = store.records(plan.run_id if plan.fresh else None)
     summary = summarise(plan, records, catalog.specs(), metrics=metrics)
-    _print(summary, as_json=as_json, logs=logs)
+    _print(summary, output)
     return EXIT_CASE_FAILED if summary.has_failures else EXIT_OK
 
 
@@ -78,8 +86,8 @@ def metrics_of(plan: Plan, catalog: Catalog) -> tuple[Metric, ...]:
     return with_extensions(catalog.metrics, is_taken=lambda key: has_key(key, cases))
 
 
-def _print(summary: RunSummary, *, as_json: bool, logs: str) -> None:
-    if as_json:
+def _print(summary: RunSummary, output: Output) -> None:
+    if output.as_json:
         from benchmarks.documents.encoding import to_text
         from benchmarks.documents.run import document
 
@@ -87,7 +95,8 @@ def _print(summary: RunSummary, *, as_json: bool, logs: str) -> None:
         return
     from benchmarks.presentation.terminal import console_for, render_summary
 
-    render_summary(summary, console_for(sys.stdout), store=logs)
+    console = console_for(sys.stdout)
+    render_summary(summary, console, store=output.logs, all_notes=output.all_notes)
 
 
 def _last_run(store: Store) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.contract.case import Case, case_from_json
 from benchmarks.contract.device import DeviceRules
@@ -131,19 +131,33 @@ class MachineConfig:
         return int(MEMORY_SHARE * total_bytes)
 
 
+class Distribution(NamedTuple):
+    """An installed package."""
+
+    name: str
+    version: str
+
+
 @dataclass(frozen=True)
 class Interpreter:
     """A framework's interpreter, and what a probe saw there."""
 
     python: str
     versions: dict[str, str]
-    """Installed version of each distribution that identifies results."""
+    """Installed version of Python, and of each distribution that identifies results: the
+    framework's own comes first, as in `Capabilities.distributions`."""
     devices: dict[str, int]
     """Devices that the framework sees, with their number."""
     exporter_versions: dict[str, str] = field(default_factory=dict)
     """Those of the distributions that its exporters use."""
     probe_failure: str | None = None
     """How the probe failed, if it did: a launch will fail in the same way, with a record."""
+
+    @property
+    def own(self) -> Distribution | None:
+        """The framework's own distribution; None if the probe failed."""
+        found = (Distribution(*one) for one in self.versions.items() if one[0] != "python")
+        return next(found, None)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from benchmarks.analysis.latency import REPORTED, Latency
 from benchmarks.analysis.metrics import METRICS, Metric
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
+from benchmarks.analysis.uses import Use
 from benchmarks.contract.case import Case
 from benchmarks.documents.axes import Axes, axes_of
 from benchmarks.documents.encoding import FLAT, flat
@@ -91,6 +92,10 @@ class RunCell(Axes):
     items_per_s: float | None
     items_per_s_low: float | None
     items_per_s_high: float | None
+    mean_items_per_s: float | None
+    """The rate as it was experienced, disturbances included; `items_per_s` is undisturbed."""
+    mean_items_per_s_low: float | None
+    mean_items_per_s_high: float | None
     num_launches: int
     num_rounds: int
     num_rounds_invalid: int
@@ -103,6 +108,8 @@ class RunCell(Axes):
     mfu_spec: float | None
     flop_convention: str | None
     grade: Literal["A", "B", "C", "F"] | None
+    use: Use | None
+    """The use that a reader may make of the numbers; null without any."""
     parity: str
     parity_reason: str | None
     rewrites: str | None
@@ -128,6 +135,15 @@ class RunRatio:
     low: float | None
     high: float | None
     num_launches: int
+    degrees_of_freedom: float | None
+    """What the interval's standard error is worth."""
+    look: int
+    """How often results had been looked at when the last cohort was planned, and 1."""
+    experienced: float | None
+    """The ratio of speeds as they were experienced, disturbances included; `ratio` is that of
+    undisturbed speeds, on which the verdict rests."""
+    experienced_low: float | None
+    experienced_high: float | None
     resident: Literal["together", "serial"] | None
     verdict: RatioVerdict
 
@@ -138,17 +154,22 @@ class RunDocument:
 
     `ratios` are those to the base of the group. `costs` are those of libraries to the framework
     that they compute with, if that is not the group's base. `gains` are those of tuned cases to the
-    same cases idiomatic; only they compare different recipes.
+    same cases idiomatic; only they compare different recipes. `leads` are those to the fastest case
+    with the same base, of cases that may be as fast.
     """
 
     schema: Literal["dyno.run/1"]
     run_id: str
+    created_at: str
     protocol: str
     machine: Mapping[str, Any]
+    versions: Mapping[str, Mapping[str, str]]
+    """For each measured framework, the versions of Python and of its distributions."""
     cells: tuple[RunCell, ...]
     ratios: tuple[RunRatio, ...]
     costs: tuple[RunRatio, ...]
     gains: tuple[RunRatio, ...]
+    leads: tuple[RunRatio, ...]
 
 
 def document(summary: RunSummary) -> RunDocument:
@@ -156,12 +177,15 @@ def document(summary: RunSummary) -> RunDocument:
     return RunDocument(
         SCHEMA,
         summary.run_id,
+        summary.created_at,
         summary.protocol,
         summary.machine,
+        {name: one.versions for name, one in summary.interpreters.items()},
         cells=tuple(_cell(cell, summary.metrics) for cell in summary.cells),
         ratios=tuple(_ratio(one) for one in summary.ratios),
         costs=tuple(_ratio(one) for one in summary.costs),
         gains=tuple(_ratio(one) for one in summary.gains),
+        leads=tuple(_ratio(one) for one in summary.leads),
     )
 
 
@@ -176,6 +200,7 @@ def _cell(cell: CellSummary, metrics: tuple[Metric, ...]) -> RunCell:
     measured = cell.measured
     step = measured.step_s if measured else None
     rate = measured.items_per_s if measured else None
+    mean = measured.mean_items_per_s if measured else None
     return RunCell(
         **axes_of(cell.case),
         status=cell.status,
@@ -184,6 +209,9 @@ def _cell(cell: CellSummary, metrics: tuple[Metric, ...]) -> RunCell:
         items_per_s=rate.estimate if rate else None,
         items_per_s_low=rate.low if rate else None,
         items_per_s_high=rate.high if rate else None,
+        mean_items_per_s=mean.estimate if mean else None,
+        mean_items_per_s_low=mean.low if mean else None,
+        mean_items_per_s_high=mean.high if mean else None,
         num_launches=step.num_launches if step else 0,
         num_rounds=measured.num_rounds if measured else 0,
         num_rounds_invalid=measured.num_rounds_invalid if measured else 0,
@@ -195,6 +223,7 @@ def _cell(cell: CellSummary, metrics: tuple[Metric, ...]) -> RunCell:
         mfu_spec=cell.mfu_spec,
         flop_convention=cell.flop_convention,
         grade=cell.grade,
+        use=cell.use,
         parity=cell.parity.status,
         parity_reason=cell.parity.reason,
         rewrites=cell.rewrites,
@@ -239,7 +268,7 @@ def latency_fields(latency: Latency | None) -> dict[str, Any]:
 
 
 def _ratio(one: CaseRatio) -> RunRatio:
-    ratio = one.ratio
+    ratio, experienced = one.ratio, one.experienced
     return RunRatio(
         one.base,
         one.case,
@@ -248,6 +277,11 @@ def _ratio(one: CaseRatio) -> RunRatio:
         low=ratio.low if ratio else None,
         high=ratio.high if ratio else None,
         num_launches=ratio.num_launches if ratio else 0,
+        degrees_of_freedom=ratio.degrees_of_freedom if ratio else None,
+        look=one.look,
+        experienced=experienced.ratio if experienced else None,
+        experienced_low=experienced.low if experienced else None,
+        experienced_high=experienced.high if experienced else None,
         resident=one.resident,
         verdict=one.verdict,
     )

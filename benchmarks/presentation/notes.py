@@ -1,22 +1,18 @@
-"""The notes below a run's tables: how to read them, equal work, machine, noise, advice."""
+"""All notes on a run: how to read its tables, equal work, noise, intervals, advice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from typing import Any
+from collections.abc import Iterator
 
 from benchmarks.analysis.cells import CellSummary
-from benchmarks.analysis.equal_work import EffectiveSettings
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.summary import RunSummary
-from benchmarks.contract.case import TUNED
-from benchmarks.contract.evidence import FAIL, INHERITED, NOT_COMPARABLE, PASS
 from benchmarks.contract.record import SERIAL
-from benchmarks.contract.units import GIB
 from benchmarks.presentation.counterparts import counterpart_notes
-from benchmarks.presentation.wording import clean, count, group_name, way_name, with_interval
-from benchmarks.statistics.ratios import MARGIN
+from benchmarks.presentation.footer import next_steps
+from benchmarks.presentation.interval_notes import interval_notes
+from benchmarks.presentation.wording import clean, count, names_by_group, way_name, with_interval
+from benchmarks.presentation.work_notes import work_notes
 
 HOW_TO_READ = (
     "how to read: [low, high] is the 95 % confidence interval over n launches, each a process;"
@@ -31,38 +27,23 @@ HOW_TO_READ_LATENCY = (
     " all launches, each a request or a batch of requests; first answer: export or conversion,"
     " loading and the first request"
 )
-FASTEST_MATMUL = "the fastest matmul measured here"
-SETTING_WORDS = {
-    "integer_products": "convolutions and matmuls in integers",
-    "products": "measured matmul precision",
-    "computed_in": "matmul dtype",
-}
-"""The words for settings whose name does not explain them."""
-AA_WORDS = {
-    True: "contains 1 as expected",
-    False: "does not contain 1, so nothing is ranked against this base",
-    None: "no interval",
-}
 
 
 def notes(summary: RunSummary) -> list[str]:
-    """The lines below the tables, the most needed first; a topic without content has no line."""
+    """Everything that is known of a run's numbers; a topic without content has no line."""
     return [
-        f"run {clean(summary.run_id)}, protocol {clean(summary.protocol)}",
         *([HOW_TO_READ] if any(cell.status == "ok" for cell in summary.cells) else []),
         *_latency(summary),
         *_bases(summary),
+        *interval_notes(summary),
         *counterpart_notes(summary),
         *_own_clocks(summary),
         *_serial(summary),
-        *_parity(summary),
-        *_differences(summary),
-        *_utilisation(summary),
-        *_aa(summary),
+        *work_notes(summary),
         *_noise(summary),
-        *_machine(summary.machine),
         *_grades(summary),
         *_advice(summary),
+        *next_steps(summary),
     ]
 
 
@@ -76,7 +57,7 @@ def _bases(summary: RunSummary) -> Iterator[str]:
 
 def _latency(summary: RunSummary) -> Iterator[str]:
     """How to read latencies, the rates, and the samples of each bound, or why it is missing."""
-    cells = [cell for cell in summary.cells if cell.latency and cell.status in SHOWN]
+    cells = [cell for cell in summary.cells if cell.latency and cell.status in ("ok", "unproven")]
     if not cells:
         return
     yield HOW_TO_READ_LATENCY
@@ -88,7 +69,7 @@ def _latency(summary: RunSummary) -> Iterator[str]:
             if rate and str(one.unit) == unit
         ]
         if known:
-            yield f"{clean(unit)}s/s in the same loop: {_by_group(known)}"
+            yield f"{clean(unit)}s/s in the same loop: {names_by_group(known)}"
     reasons: dict[str, list[tuple[CellSummary, str]]] = {}
     for cell in cells:
         assert cell.latency is not None
@@ -98,7 +79,7 @@ def _latency(summary: RunSummary) -> Iterator[str]:
         for percentile, reason in cell.latency.reasons.items():
             reasons.setdefault(f"no p{percentile}, {reason}", []).append((cell, ""))
     for reason, concerned in reasons.items():
-        yield f"{reason}: {_by_group(concerned)}"
+        yield f"{reason}: {names_by_group(concerned)}"
 
 
 def _own_clocks(summary: RunSummary) -> Iterator[str]:
@@ -106,7 +87,7 @@ def _own_clocks(summary: RunSummary) -> Iterator[str]:
     if cells:
         yield (
             "times by the framework's own clock, which nothing was held against (simulated?):"
-            f" {_by_group(cells)}"
+            f" {names_by_group(cells)}"
         )
 
 
@@ -115,104 +96,12 @@ def _serial(summary: RunSummary) -> Iterator[str]:
     cells = {cell.case.case_id: cell for cell in summary.cells}
     serial = [one for one in summary.ratios if one.resident == SERIAL]
     if serial:
-        names = _by_group((cells[one.case], " (A/A)" * one.aa) for one in serial)
+        names = names_by_group((cells[one.case], " (A/A)" * one.aa) for one in serial)
         yield (
             f"one after another, not interleaved: {names}: the four launches of a cohort give one"
             " value of the ratio and of each rate (n counts cohorts); a steady drift of the machine"
             " almost cancels, any other widens the interval; the grade is C at best"
         )
-
-
-def _by_group(named: Iterable[tuple[CellSummary, str]]) -> str:
-    """Each cell with its words: `resnet50_train small b4 cpu: jax compiled fp32 20 %, ...; ...`."""
-    groups: dict[str, list[str]] = {}
-    for cell, words in named:
-        groups.setdefault(group_name(cell.case), []).append(f"{way_name(cell.case)}{words}")
-    return "; ".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
-
-
-SHOWN = ("ok", "unproven")
-"""Statuses whose numbers are shown."""
-PARITY_WORDS = {
-    FAIL: "different work",
-    INHERITED: "inherited parity",
-    NOT_COMPARABLE: "different mathematics, not compared",
-}
-
-
-def _parity(summary: RunSummary) -> Iterator[str]:
-    """The number of cases with equal work, and each case whose work is not proven equal."""
-    measured = [cell for cell in summary.cells if cell.status in SHOWN]
-    passed = [cell.parity for cell in measured if cell.parity.status == PASS]
-    if passed:
-        losses = [one.loss_error for one in passed if one.loss_error is not None]
-        worst = f"; losses within {max(losses):.1g}" if any(losses) else ""
-        yield (
-            f"equal work: {count(len(passed), 'case')} pass: step 1 or the answers of each launch"
-            f" match the float64 oracle within the tolerance of the case's precision{worst}"
-        )
-    for cell in measured:
-        if cell.parity.status != PASS:
-            word = PARITY_WORDS.get(cell.parity.status, "unproven")
-            yield f"{word}: {way_name(cell.case)}: {clean(cell.parity.reason or '')}"
-
-
-def _differences(summary: RunSummary) -> Iterator[str]:
-    """The settings in which cells that are compared with each other differ."""
-    families: dict[tuple[str, str, str], list[CellSummary]] = {}
-    for cell in summary.cells:
-        if cell.status == "ok":
-            key = (cell.case.group_id, cell.case.way.precision, cell.case.way.recipe)
-            families.setdefault(key, []).append(cell)
-    for family in families.values():
-        parts = [
-            text for one in fields(EffectiveSettings) if (text := _difference(one.name, family))
-        ]
-        if parts:
-            way = family[0].case.way
-            which = way.precision + f" {TUNED}" * (way.recipe == TUNED)
-            yield f"differences ({which}): {'; '.join(parts)}"
-
-
-def _difference(name: str, family: Sequence[CellSummary]) -> str | None:
-    """The values of one setting, each with the cases that have it; None if all are equal."""
-    values: dict[str, list[str]] = {}
-    for cell in family:
-        value = cell.parity.effective.known().get(name)
-        if value is not None:
-            values.setdefault(value, []).append(way_name(cell.case, with_precision=False))
-    if len(values) < 2:
-        return None
-    shown = [f"{clean(value)} ({', '.join(cases)})" for value, cases in values.items()]
-    return f"{SETTING_WORDS.get(name, name)} = {' | '.join(shown)}"
-
-
-def _utilisation(summary: RunSummary) -> Iterator[str]:
-    """Shares of peaks, workload by workload, with the operations that count as FLOP."""
-    for workload in dict.fromkeys(cell.case.work.workload for cell in summary.cells):
-        cells = [cell for cell in summary.cells if cell.case.work.workload == workload]
-        for peak, shares in (
-            (f"share of the roofline, {FASTEST_MATMUL}", [(one, one.mfu_roof) for one in cells]),
-            ("MFU, share of the datasheet's dense peak", [(one, one.mfu_spec) for one in cells]),
-        ):
-            parts = [(one, f" {100 * share:.0f} %") for one, share in shares if share]
-            if parts:
-                counted = clean(str(parts[0][0].flop_convention))
-                yield f"{peak}: {_by_group(parts)}; counted: {counted}"
-        faster = [(one, f" {one.above_roof:.2f} times") for one in cells if one.above_roof]
-        if faster:
-            yield f"no roofline: these cases exceeded {FASTEST_MATMUL}: {_by_group(faster)}"
-
-
-def _aa(summary: RunSummary) -> Iterator[str]:
-    cells = {cell.case.case_id: cell for cell in summary.cells}
-    for one in summary.ratios:
-        if one.aa and one.ratio:
-            interval = with_interval(one.ratio.ratio, one.ratio.low, one.ratio.high)
-            name = way_name(cells[one.base].case)
-            wide = one.contains_one and (one.ratio.half_width or 0.0) > MARGIN
-            words = "contains 1, but is wider than a tie" if wide else AA_WORDS[one.contains_one]
-            yield f"A/A, {name} against itself: {interval}, {words}"
 
 
 def _noise(summary: RunSummary) -> Iterator[str]:
@@ -221,6 +110,8 @@ def _noise(summary: RunSummary) -> Iterator[str]:
         return
     causes = ", ".join(f"{clean(cause)} {num}" for cause, num in rounds.causes.items())
     dropped = f"{rounds.num_dropped} of {count(rounds.num_rounds, 'round')} dropped"
+    if rounds.num_again:
+        dropped += f", {rounds.num_again} with a turn taken again"
     if rounds.num_kept:
         dropped += f", {rounds.num_kept} disturbed ones kept, since there are too few others"
     share = rounds.max_foreign_cpu_share
@@ -230,31 +121,13 @@ def _noise(summary: RunSummary) -> Iterator[str]:
     yield f"noise: {dropped}{f' ({causes})' if causes else ''}{foreign}"
 
 
-def _machine(machine: Mapping[str, Any]) -> Iterator[str]:
-    parts = []
-    if machine.get("cpu"):
-        parts.append(str(machine["cpu"]))
-    if machine.get("num_cores"):
-        parts.append(count(int(machine["num_cores"]), "core"))
-    if machine.get("memory_bytes"):
-        parts.append(f"{machine['memory_bytes'] / GIB:.0f} GiB")
-    devices = machine.get("accelerators") or []
-    parts += [str(device.get("name")) for device in devices if isinstance(device, Mapping)]
-    if machine.get("os"):
-        parts.append(f"{machine['os']} {machine.get('kernel') or ''}")
-    if machine.get("virtualised"):
-        parts.append("virtualised")
-    if parts:
-        yield clean(f"machine: {', '.join(parts)}")
-
-
 def _grades(summary: RunSummary) -> Iterator[str]:
     by_reason: dict[str, list[tuple[CellSummary, str]]] = {}
     for cell in summary.cells:
         if cell.grade_reason:
             by_reason.setdefault(cell.grade_reason, []).append((cell, ""))
     for reason, cells in by_reason.items():
-        yield f"grade F, {reason}: {_by_group(cells)}"
+        yield f"grade F, {reason}: {names_by_group(cells)}"
 
 
 def _advice(summary: RunSummary) -> Iterator[str]:
@@ -270,7 +143,7 @@ def _advice(summary: RunSummary) -> Iterator[str]:
     num_cohorts = effort.num_cohorts + effort.more_cohorts
     yield (
         f"{count(effort.more_cohorts, 'more cohort')} would halve the interval of"
-        f" {_by_group([(cell, '')])} (protocol.num_cohorts={num_cohorts})"
+        f" {names_by_group([(cell, '')])} (protocol.num_cohorts={num_cohorts})"
         + _advice_on_rounds(effort.num_rounds, effort.best_rounds)
     )
 

@@ -1,4 +1,4 @@
-"""The verdicts as they are shown: the one table of their symbols, words, styles and order."""
+"""The verdicts as they are shown: the one table of their symbols, words and styles."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ class Shown(NamedTuple):
     """Replaces the symbol if the terminal has ASCII only."""
     words: str
     style: str = ""
-    ranks: bool = False
-    """Whether the verdict ranks a case, so that a run's sentence may state it."""
 
 
 VERDICTS: Mapping[RatioVerdict, Shown] = {
-    "faster": Shown("▲", "^", "faster", "green", ranks=True),
-    "same": Shown("=", "=", "same", ranks=True),
-    "slower": Shown("▼", "v", "slower", "red", ranks=True),
+    "faster": Shown("▲", "^", "faster", "green"),
+    "same": Shown("=", "=", "same"),
+    "slower": Shown("▼", "v", "slower", "red"),
     "cant_tell": Shown("?", "?", "can't tell"),
     "unproven": Shown("!", "!", "unproven", "yellow"),
     "not_comparable": Shown("⊘", "x", "not comparable", "yellow"),
 }
-"""A run's sentence states the first of the verdicts that rank."""
+
+
+def symbol(verdict: RatioVerdict, *, ascii_only: bool) -> str:
+    """A verdict as a symbol."""
+    shown = VERDICTS[verdict]
+    return shown.plain if ascii_only else shown.symbol
 
 
 def verdict_text(verdict: RatioVerdict, *, ascii_only: bool) -> str:
     """A verdict as symbol and words."""
-    shown = VERDICTS[verdict]
-    return f"{shown.plain if ascii_only else shown.symbol} {shown.words}"
+    return f"{symbol(verdict, ascii_only=ascii_only)} {VERDICTS[verdict].words}"

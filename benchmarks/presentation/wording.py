@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from benchmarks.contract.case import RECIPE, TUNED, Case
@@ -17,6 +17,9 @@ from benchmarks.contract.units import GIB
 MAX_TEXT = 300
 DIGITS_WITHOUT_INTERVAL = 2
 MAX_DIGITS = 5
+MAX_FACTOR = 3.0
+"""An interval that is wider than this factor does not tell the number."""
+NOT_KNOWN = "not known"
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 """ECMA-48 control sequences: each is removed as a whole, so that colours leave no characters."""
@@ -43,14 +46,22 @@ def with_interval(
 
     The half-width thus keeps its first digit, or two digits if the first is a 1. A lower bound that
     is smaller still keeps its first digit, so that it does not become 0. The estimate has at most
-    five digits, and two without an interval.
+    five digits, and two without an interval. If the interval is wider than a factor of three, the
+    number is `not known`.
     """
+    if not is_known(low, high):
+        return NOT_KNOWN
     if low is None or high is None:
         return number(estimate, DIGITS_WITHOUT_INTERVAL - 1 - _magnitude(estimate))
     finest = max(-_magnitude((high - low) / 4), -_magnitude(low))
     places = min(finest, MAX_DIGITS - 1 - _magnitude(estimate))
     low_text, high_text = number(low, places), number(high, places)
     return f"{number(estimate, places)}{separator}[{low_text}, {high_text}]"
+
+
+def is_known(low: float | None, high: float | None) -> bool:
+    """Whether the interval is no wider than a factor of three, or there is none."""
+    return low is None or high is None or high <= MAX_FACTOR * low
 
 
 def number(value: float, places: int) -> str:
@@ -132,6 +143,20 @@ def by_group(cells: Iterable[Of]) -> list[list[Of]]:
     for cell in cells:
         groups.setdefault(cell.case.group_id, []).append(cell)
     return list(groups.values())
+
+
+def names_by_group(named: Iterable[tuple[HasCase, str]]) -> str:
+    """Each case with its words: `resnet50_train small b4 cpu: jax compiled fp32 20 %, ...; ...`."""
+    groups: dict[str, list[str]] = {}
+    for one, words in named:
+        groups.setdefault(group_name(one.case), []).append(f"{way_name(one.case)}{words}")
+    return "; ".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
+
+
+def joined(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def count(amount: int, noun: str) -> str:

@@ -86,7 +86,7 @@ def test_a_percentile_comes_with_enough_requests_and_as_a_bound(folder: Path) ->
 
 
 def test_the_table_is_of_latencies(folder: Path) -> None:
-    done = cli.dyno("show", store=folder / "tail")
+    done = cli.dyno("show", "--notes", store=folder / "tail")
     assert "p50 ms" in done.out
     assert "p95 ms" in done.out
     assert "first answer" in done.out

@@ -49,9 +49,10 @@ def test_a_metric_reads_the_number_that_the_kind_left_in_the_evidence(
     size = 3 * 4 * 4  # images of four float32
     assert cells(document)["fake_steady"]["batch_bytes"] == size
     shown = cli.dyno("show", "--extend", str(KIND), store=store)
-    heading, *rows = shown.out.splitlines()[1:]
-    assert "batch bytes" in heading
-    table = rows[: rows.index("")]
+    lines = shown.out.splitlines()
+    heading = next(number for number, line in enumerate(lines) if line.startswith("case "))
+    assert "batch bytes" in lines[heading]
+    table = lines[heading : lines.index("", heading)]
     [row] = [one for one in table if one.split()[:1] == ["fake_steady"]]
     assert str(size) in row.split()
 

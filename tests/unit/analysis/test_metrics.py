@@ -96,10 +96,9 @@ def test_a_metric_of_an_extension_is_in_the_document(extension, store, capsys):
 def test_a_metric_of_an_extension_is_a_column_of_the_table(extension, store, capsys):
     assert cli.main(["show", "--store", str(store.folder), "--extend", extension]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "import s" in lines[1]
-    row = next(number for number, line in enumerate(lines) if "pytorch eager fp32" in line)
-    assert " 2.0 " in lines[row]
-    assert "[0.4, 11.2]" in lines[row + 1]  # ln 2 / sqrt(3) times Student's t, 4.30, about ln 2
+    assert any("import s" in line for line in lines if line.startswith("case "))
+    row = next(line for line in lines if line.startswith("pytorch eager "))
+    assert " not known " in row  # 0.4 to 11.2
     assert cli.main(["show", "--store", str(store.folder)]) == 0
     assert "import s" not in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.analysis.summary import summarise
 from benchmarks.contract.evidence import INHERITED, Evidence, ParityVerdict
-from benchmarks.contract.plan import Cell
+from benchmarks.contract.plan import Cell, Interpreter
 from benchmarks.documents.encoding import to_json
 from benchmarks.documents.run import document
 from tests.unit.analysis.records import (
@@ -411,15 +411,63 @@ def test_the_document_is_plain_json_without_nan():
     assert list(found) == [
         "schema",
         "run_id",
+        "created_at",
         "protocol",
         "machine",
+        "versions",
         "cells",
         "ratios",
         "costs",
         "gains",
+        "leads",
     ]
     assert found["schema"] == "dyno.run/1"
     assert [c["status"] for c in found["cells"]] == ["ok", "ok", "oom_host", "unsupported"]
+
+
+def test_undisturbed_and_experienced_speeds_are_kept_apart():
+    """Half of the case's turns take twice as long: only its mean becomes slower."""
+    records = [
+        *cohorts({BASE: 0.2}, wobble=0.0),
+        *(record(FAST, c, [0.1, 0.2] * 4) for c in range(3)),
+    ]
+    summary = summary_of(records, cases=[BASE, FAST])
+    fast = cell(summary, FAST)
+    assert fast["items_per_s"] == pytest.approx(80)
+    assert fast["mean_items_per_s"] == pytest.approx(8 / 0.15)
+    assert fast["mean_items_per_s_low"] < 8 / 0.15 < fast["mean_items_per_s_high"]
+    found = ratio(summary, FAST)
+    assert found["ratio"] == pytest.approx(2.0)
+    assert found["experienced"] == pytest.approx(math.sqrt(2))
+    assert found["experienced_low"] < found["experienced"] < found["experienced_high"]
+
+
+def test_the_document_tells_what_an_interval_is_worth_and_when_it_was_looked_at():
+    records = [
+        dataclasses.replace(one, look=2) if one.cohort_id == "cohort3" else one
+        for one in cohorts({BASE: 0.2, FAST: 0.1}, num=4)
+    ]
+    found = ratio(summary_of(records, cases=[BASE, FAST]), FAST)
+    assert (found["degrees_of_freedom"], found["look"]) == (3, 2)
+
+
+def test_the_document_has_the_time_the_versions_and_the_uses():
+    interpreters = {
+        name: Interpreter("/p", {"python": "3.12", name: "1.0"}, {}) for name in ("pytorch", "mlx")
+    }
+    records = cohorts({BASE: 0.2, FAST: 0.1}, wobble=0.001)
+    found = document_of(summary_of(records, cases=[BASE, FAST, SLOW], interpreters=interpreters))
+    assert found["created_at"] == "2026-11-01T00:00:00Z"
+    assert found["versions"] == {"pytorch": {"python": "3.12", "pytorch": "1.0"}}
+    assert [one["use"] for one in found["cells"]] == ["base", "ranked", None]
+
+
+def test_cases_that_may_be_as_fast_are_compared_with_the_fastest_too():
+    records = cohorts({BASE: 0.2, FAST: 0.1, SLOW: 0.101}, wobble=0.001)
+    [lead] = document_of(summary_of(records))["leads"]
+    assert (lead["base"], lead["case"]) == (FAST.case_id, SLOW.case_id)
+    assert lead["ratio"] == pytest.approx(0.99, rel=0.01)
+    assert document_of(summary_of(cohorts(TIMES, wobble=0.001)))["leads"] == []
 
 
 @pytest.mark.parametrize("kind", ["unsupported", "not_installed", "no_device", "does_not_fit"])
@@ -434,10 +482,11 @@ def test_every_cell_has_the_same_keys():
     cells = document_of(summary_of(cohorts(TIMES), skipped=[skip]))["cells"]
     assert {
         "case_id workload size batch_size framework execution precision device num_devices base"
-        " status reason unit items_per_s items_per_s_low items_per_s_high num_launches num_rounds"
+        " status reason unit items_per_s items_per_s_low items_per_s_high"
+        " mean_items_per_s mean_items_per_s_low mean_items_per_s_high num_launches num_rounds"
         " num_rounds_invalid step_s first_step_s first_step_cold_s export_s first_answer_s"
         " first_answer_cold_s peak_memory_bytes steady flags"
-        " mfu_roof mfu_spec flop_convention grade parity parity_reason rewrites has_own_clock"
+        " mfu_roof mfu_spec flop_convention grade use parity parity_reason rewrites has_own_clock"
         " effective"
         " latency_p50_ms latency_p50_low_ms latency_p50_high_ms latency_p90_ms latency_p90_low_ms"
         " latency_p90_high_ms latency_p99_ms latency_p99_is_bound latency_num_samples"

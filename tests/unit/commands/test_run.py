@@ -18,7 +18,7 @@ from benchmarks.storage.store import Store
 from tests.unit.analysis.records import case, plan
 
 CATALOG = discover()
-ARGUMENTS = argparse.Namespace(json=False, max_time=None)
+ARGUMENTS = argparse.Namespace(json=False, notes=False, max_time=None)
 
 
 @pytest.fixture

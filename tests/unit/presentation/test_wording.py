@@ -7,6 +7,7 @@ from benchmarks.presentation.wording import (
     clean,
     count,
     duration,
+    joined,
     number,
     seconds,
     way_name,
@@ -24,9 +25,10 @@ from benchmarks.presentation.wording import (
         ((0.1234, 0.0934, 0.1534), "0.12 [0.09, 0.15]"),
         ((34.6, 26.6, 45.9), "35 [27, 46]"),
         ((34.6, 24.1, 48.2), "35 [24, 48]"),
-        ((34.6, 13.9, 61.2), "30 [10, 60]"),
-        ((11.7, 3.02, 45.3), "12 [3, 45]"),
-        ((3.0, 0.6, 15.0), "3.0 [0.6, 15.0]"),
+        ((34.6, 20.5, 61.2), "30 [20, 60]"),
+        ((3.0, 1.0, 3.0), "3.0 [1.0, 3.0]"),
+        ((34.6, 13.9, 61.2), "not known"),
+        ((150.0, 20.0, 1220.0), "not known"),
         ((123.4, None, None), "120"),
         ((1.678, None, None), "1.7"),
         ((2.0, 2.0, 2.0), "2 [2, 2]"),
@@ -67,6 +69,14 @@ def test_counts_take_a_plural():
         "1 launch",
         "3 launches",
         "2 rounds",
+    ]
+
+
+def test_names_are_joined_as_people_do():
+    assert [joined(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "a",
+        "a and b",
+        "a, b and c",
     ]
 
 
