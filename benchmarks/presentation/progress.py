@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.contract.record import Record
-from benchmarks.presentation.wording import duration
+from benchmarks.presentation.wording import count, duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,8 +31,8 @@ class LineProgress:
     def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
         """Print which launches come together."""
         self._clock.cohort(index)
-        of = f"{index + 1}/{self._clock.num_cohorts}"
-        self._line(f"cohort {of}: {title}, {len(case_ids)} launches{self._clock.remaining()}")
+        launches = count(len(case_ids), "launch")
+        self._line(f"{self._clock.name(index)}: {title}, {launches}{self._clock.remaining()}")
 
     def phase(self, case_id: str, phase: str) -> None:
         """Print nothing: phases are for a live display."""
@@ -78,7 +78,7 @@ class LiveProgress:
     def cohort(self, index: int, title: str, case_ids: list[str]) -> None:
         """Show which launches come together."""
         self._clock.cohort(index)
-        self._title = f"cohort {index + 1}/{self._clock.num_cohorts}"
+        self._title = self._clock.name(index)
         self._show("starting")
 
     def phase(self, case_id: str, phase: str) -> None:
@@ -125,7 +125,15 @@ class _Clock:
     def cohort(self, index: int) -> None:
         self._num_done = index
 
+    def name(self, index: int) -> str:
+        """Which cohort this is: of those that were planned, or one beyond them."""
+        if index < self.num_cohorts:
+            return f"cohort {index + 1}/{self.num_cohorts}"
+        return f"further cohort {index + 1 - self.num_cohorts}"
+
     def remaining(self) -> str:
+        if self._num_done >= self.num_cohorts:
+            return ""
         elapsed_s = time.monotonic() - self._begin
         total_s = self._estimate_s
         if self._num_done:  # the first cohort compiles; later ones take as long or less
