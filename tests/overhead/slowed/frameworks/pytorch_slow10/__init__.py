@@ -1,0 +1,14 @@
+"""PyTorch whose training steps make extra products, so that they take 10 % longer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from benchmarks.frameworks.pytorch import CAPABILITIES as PYTORCH
+from benchmarks.frameworks.pytorch import environment
+
+__all__ = ["CAPABILITIES", "environment"]
+
+CAPABILITIES = dataclasses.replace(
+    PYTORCH, name="pytorch_slow10", family="pytorch_slow", holds_oracle=False
+)
