@@ -25,8 +25,8 @@ HAS_DOCUMENT = (EXIT_OK, EXIT_CASE_FAILED)
 """The exit codes of runs that ended by themselves, with a document on stdout."""
 
 
-class RunFailedError(Exception):
-    """A `dyno` that ended without a result; what it said is on stderr."""
+class MeasurementFailedError(SystemExit):
+    """Ends the program with this message; the results so far are kept."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def dyno(checkout: Checkout, *arguments: str) -> Ended:
 
 
 def dyno_run(checkout: Checkout, *arguments: str) -> tuple[dict[str, Any], float]:
-    """The document of `dyno run --json` and its seconds; RunFailedError if it has none."""
+    """The document of `dyno run --json` and its seconds; MeasurementFailedError without one."""
     ended = dyno(checkout, "run", "--json", *arguments)
     if ended.exit_code not in HAS_DOCUMENT:
-        raise RunFailedError(
+        raise MeasurementFailedError(
             f"dyno run {' '.join(arguments)}\n"
             f"ended with exit code {ended.exit_code}, expected one of {HAS_DOCUMENT}\n"
             "hint: once the cause is removed, the same command with --resume goes on"

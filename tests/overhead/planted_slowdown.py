@@ -42,7 +42,14 @@ from benchmarks.running.preparation import (
 )
 from benchmarks.storage.store import Store
 from tests.overhead import kept_results
-from tests.overhead.dyno_runs import HERE, dyno_run, end_on_sigterm, half_width, median_of
+from tests.overhead.dyno_runs import (
+    HERE,
+    MeasurementFailedError,
+    dyno_run,
+    end_on_sigterm,
+    half_width,
+    median_of,
+)
 from tests.overhead.kept_results import Kept, shown, table
 
 EXTENSION = Path(__file__).with_name("slowed")
@@ -111,7 +118,7 @@ def truth_of(pairs: Sequence[Sequence[int]], num_products: int) -> Truth:
 def calibrated(wanted: float, measure: Measure, *, num_pairs: int) -> Truth:
     """The truth of the first amount that is as wanted in a try, and in a measurement after it.
 
-    ValueError if there is none after MAX_TRIES.
+    MeasurementFailedError if there is none after MAX_TRIES.
     """
     amount, tries = FIRST_AMOUNT, []
     for _ in range(MAX_TRIES):
@@ -122,7 +129,7 @@ def calibrated(wanted: float, measure: Measure, *, num_pairs: int) -> Truth:
                 return found
         tries.append(f"{amount} products: {found.slowdown:.4f} +- {found.standard_error:.4f}")
         amount = next_amount(amount, found.slowdown, wanted)
-    raise ValueError(
+    raise MeasurementFailedError(
         f"no number of products slows a step to {wanted:g} times its time: {'; '.join(tries)}\n"
         "hint: on a quiet machine, or with a larger size, a product is a smaller share of a step"
     )
@@ -268,7 +275,7 @@ def _ask(process: subprocess.Popen[str], request: str | None) -> Any:
     while line := process.stdout.readline():
         if line.startswith(("[", '"ready"')):
             return json.loads(line)
-    raise RuntimeError("the process that measures the slow-down has died")
+    raise MeasurementFailedError("the process that measures the slow-down has died")
 
 
 def _measure(kept: Kept, names: Sequence[str], extension: Path, args: Any) -> None:
