@@ -22,7 +22,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ WANTED = {"pytorch_slow10": 1.10, "pytorch_slow5": 1.05, "pytorch_slow3": 1.03}
 BASE = "pytorch"
 TOLERANCE = 0.005
 FIRST_AMOUNT = 40
+LEAST_ERROR = 1e-4
+"""Standard error that a try is taken to have at least."""
 MAX_TRIES = 12
 PAIRS_OF_A_TRY = 60
 PAIRS_IN_BLOCK = 10
@@ -122,25 +125,36 @@ def calibrated(wanted: float, measure: Measure, *, num_pairs: int) -> Truth:
     """
     amount, tries = FIRST_AMOUNT, []
     for _ in range(MAX_TRIES):
-        found = truth_of(measure(amount, PAIRS_OF_A_TRY), amount)
-        if abs(found.slowdown - wanted) <= TOLERANCE:
-            found = truth_of(measure(amount, num_pairs), amount)
-            if abs(found.slowdown - wanted) <= TOLERANCE:
-                return found
-        tries.append(f"{amount} products: {found.slowdown:.4f} +- {found.standard_error:.4f}")
-        amount = next_amount(amount, found.slowdown, wanted)
+        tries.append(truth_of(measure(amount, PAIRS_OF_A_TRY), amount))
+        if _is_as_wanted(tries[-1], wanted):
+            tries.append(truth_of(measure(amount, num_pairs), amount))
+            if _is_as_wanted(tries[-1], wanted):
+                return tries[-1]
+        amount = next_amount(tries, wanted)
+    made = "; ".join(
+        f"{one.num_products} products: {one.slowdown:.4f} +- {one.standard_error:.4f}"
+        for one in tries
+    )
     raise MeasurementFailedError(
-        f"no number of products slows a step to {wanted:g} times its time: {'; '.join(tries)}\n"
-        "hint: on a quiet machine, or with a larger size, a product is a smaller share of a step"
+        f"no number of products slows a step to {wanted:g} times its time: {made}\n"
+        "hint: measure on a quieter machine, or at a larger size, whose steps take longer"
     )
 
 
-def next_amount(amount: int, slowdown: float, wanted: float) -> int:
-    """The products that would be as wanted if each took as long as these; at most four times."""
-    most = 4 * amount
-    if slowdown <= 1:
-        return most
-    return min(most, max(1, round(amount * (wanted - 1) / (slowdown - 1))))
+def _is_as_wanted(found: Truth, wanted: float) -> bool:
+    return abs(found.slowdown - wanted) <= TOLERANCE
+
+
+def next_amount(tries: Sequence[Truth], wanted: float) -> int:
+    """The products that would be as wanted if each took what it took in all tries together.
+
+    Tries weigh by their precision. At most four times as many as in the largest try.
+    """
+    most = 4 * max(one.num_products for one in tries)
+    weights = [(one.num_products / max(one.standard_error, LEAST_ERROR)) ** 2 for one in tries]
+    shares = [(one.slowdown - 1) / one.num_products for one in tries]
+    share = sum(map(math.prod, zip(weights, shares, strict=True))) / sum(weights)
+    return most if share <= 0 else min(most, max(1, round((wanted - 1) / share)))
 
 
 def bias_of(runs: Sequence[SlowRun], truth: Truth) -> tuple[float, float] | None:
@@ -214,31 +228,40 @@ def _write_amounts(extension: Path, amounts: Mapping[str, int]) -> None:
     (extension / AMOUNTS_FILE).write_text(json.dumps(amounts), encoding="utf-8")
 
 
-def _calibrate(kept: Kept, names: Sequence[str], extension: Path, args: Any) -> None:
+def _calibrate(kept: Kept, names: Sequence[str], extension: Path, args: argparse.Namespace) -> None:
     """Measure the truths that are missing."""
     missing = [name for name in names if name not in kept.facts]
     if not missing:
         return
     _write_amounts(extension, dict.fromkeys(WANTED, 0))
+    with _slowed_loop(extension, _axes(missing[0], args)) as measure:
+        for name in missing:
+            truth = calibrated(WANTED[name], measure, num_pairs=args.pairs)
+            kept.facts[name] = asdict(truth)
+            kept.save()
+            print(f"{name}: {truth}", file=sys.stderr)
+
+
+@contextmanager
+def _slowed_loop(extension: Path, axes: Sequence[str]) -> Iterator[Measure]:
+    """What measures pairs of steps, in a process that has the machine's lock."""
     catalog = discover([extension])
     folders = Folders(cache=PROJECT_ROOT / ".dyno", logs=extension.parent)
-    plan = make_plan(
-        PlanRequest(_axes(missing[0], args), fresh=True),
-        catalog=catalog,
-        store=Store(extension.parent / "plans"),
-    )
-    case = plan.cells[0].case
-    assert plan.cells[0].action == "run", plan.cells[0].reason
-    prepare_data(catalog, case.work, folders, timeout_s=300)
+    store = Store(extension.parent / "plans")
+    plan = make_plan(PlanRequest(tuple(axes), fresh=True), catalog=catalog, store=store)
+    (cell,) = plan.cells
+    if cell.action != "run":
+        raise MeasurementFailedError(f"{cell.case.case_id} cannot run: {cell.reason}")
+    prepare_data(catalog, cell.case.work, folders, timeout_s=300)
     launch = launch_of(
-        *(plan, catalog, case),
+        *(plan, catalog, cell.case),
         launch_id="slowed-loop",
         folders=folders,
         num_resident=1,
         oracle=None,
         inspects=False,
     )
-    python = plan.interpreters[case.way.framework].python
+    python = plan.interpreters[cell.case.way.framework].python
     command = command_of(python, catalog, launch, "slowed-loop", folders)
     with machine_lock(lock_folder(plan.machine_config)):
         process = subprocess.Popen(
@@ -251,15 +274,7 @@ def _calibrate(kept: Kept, names: Sequence[str], extension: Path, args: Any) -> 
         )
         try:
             _ask(process, None)
-            for name in missing:
-                truth = calibrated(
-                    WANTED[name],
-                    lambda amount, pairs: _ask(process, f"{amount} {pairs}"),
-                    num_pairs=args.pairs,
-                )
-                kept.facts[name] = asdict(truth)
-                kept.save()
-                print(f"{name}: {truth}", file=sys.stderr)
+            yield lambda num_products, num_pairs: _ask(process, f"{num_products} {num_pairs}")
         finally:
             process.kill()
             process.communicate()
@@ -278,7 +293,7 @@ def _ask(process: subprocess.Popen[str], request: str | None) -> Any:
     raise MeasurementFailedError("the process that measures the slow-down has died")
 
 
-def _measure(kept: Kept, names: Sequence[str], extension: Path, args: Any) -> None:
+def _measure(kept: Kept, names: Sequence[str], extension: Path, args: argparse.Namespace) -> None:
     """Make the runs that are missing; the frameworks take turns."""
     for number in range(args.runs):
         for name in names:

@@ -72,14 +72,23 @@ def test_a_slow_down_that_no_amount_can_give_is_an_error_with_the_tries() -> Non
         calibrated(1.03, Machine(0.2), num_pairs=20)
 
 
+def a_try(num_products: int, slowdown: float, *, error: float = 0.001) -> Truth:
+    return Truth(num_products, 60, slowdown, error)
+
+
 def test_the_next_amount_is_in_proportion_and_at_least_one() -> None:
-    assert next_amount(40, 1.08, 1.10) == 50
-    assert next_amount(2, 1.9, 1.03) == 1
+    assert next_amount([a_try(40, 1.08)], 1.10) == 50
+    assert next_amount([a_try(2, 1.9)], 1.03) == 1
 
 
 @pytest.mark.parametrize("slowdown", [0.99, 1.0, 1.0001])
-def test_the_next_amount_is_at_most_four_times_this_one(slowdown: float) -> None:
-    assert next_amount(40, slowdown, 1.10) == 160
+def test_the_next_amount_is_at_most_four_times_the_largest(slowdown: float) -> None:
+    assert next_amount([a_try(40, slowdown), a_try(10, slowdown)], 1.10) == 160
+
+
+def test_a_disturbed_try_hardly_moves_the_next_amount() -> None:
+    calm = [a_try(40, 1.08), a_try(50, 1.10)]
+    assert next_amount([*calm, a_try(50, 1.40, error=0.2)], 1.10) == 50
 
 
 def test_the_bias_is_the_mean_estimate_over_the_truth() -> None:
