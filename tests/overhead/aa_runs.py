@@ -65,8 +65,8 @@ class Comparison:
     num_launches: int
     grade: str | None
     """The twin's."""
-    status: str
-    """The twin's."""
+    statuses: tuple[str, str]
+    """The framework's and the twin's: disturbed launches can leave a ratio without an interval."""
     contains_1: bool | None
     """Whether the interval does; None without one."""
     is_false: bool
@@ -99,13 +99,15 @@ def comparisons_of(document: Mapping[str, Any]) -> tuple[Comparison, ...]:
     """The comparisons of a document's frameworks with their own twins."""
     cells = {cell["case_id"]: cell for cell in document["cells"]}
     return tuple(
-        _comparison(one, cells[one["case"]])
+        _comparison(one, cells[one["base"]], cells[one["case"]])
         for one in document["ratios"]
         if cells[one["case"]]["framework"] == cells[one["base"]]["framework"] + TWIN_SUFFIX
     )
 
 
-def _comparison(one: Mapping[str, Any], cell: Mapping[str, Any]) -> Comparison:
+def _comparison(
+    one: Mapping[str, Any], base: Mapping[str, Any], twin: Mapping[str, Any]
+) -> Comparison:
     low, high = one["low"], one["high"]
     return Comparison(
         base=one["base"],
@@ -116,8 +118,8 @@ def _comparison(one: Mapping[str, Any], cell: Mapping[str, Any]) -> Comparison:
         half_width=half_width(one),
         verdict=one["verdict"],
         num_launches=one["num_launches"],
-        grade=cell["grade"],
-        status=cell["status"],
+        grade=twin["grade"],
+        statuses=(base["status"], twin["status"]),
         contains_1=None if low is None or high is None else low <= 1 <= high,
         is_false=one["verdict"] in ("faster", "slower"),
     )
@@ -125,7 +127,10 @@ def _comparison(one: Mapping[str, Any], cell: Mapping[str, Any]) -> Comparison:
 
 def run_from(found: Mapping[str, Any]) -> AARun:
     """A run as it was kept."""
-    return AARun(**{**found, "comparisons": tuple(Comparison(**c) for c in found["comparisons"])})
+    compared = tuple(
+        Comparison(**{**one, "statuses": tuple(one["statuses"])}) for one in found["comparisons"]
+    )
+    return AARun(**{**found, "comparisons": compared})
 
 
 def rows(runs: Sequence[AARun]) -> list[tuple[str, ...]]:
