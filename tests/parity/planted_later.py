@@ -310,7 +310,10 @@ def spoofed(**factors: float) -> Callable[[Any, str], Wrapped]:
         def turn(session: Any, asked: Any) -> Any:
             done = own(session, asked)
             changed = {k: round(getattr(done, k) * factor) for k, factor in factors.items()}
-            return dataclasses.replace(done, **changed, sample_ns=())
+            if "duration_ns" in factors:  # a consistent report: the samples make up the duration
+                samples_ns = tuple(round(ns * factors["duration_ns"]) for ns in done.sample_ns)
+                changed = {"sample_ns": samples_ns, "duration_ns": sum(samples_ns)}
+            return dataclasses.replace(done, **changed)
 
         UNDO.append(lambda: setattr(timed_launch.Session, "_turn", own))
         timed_launch.Session._turn = turn
