@@ -92,23 +92,26 @@ class Processes:
         group = Group(later.workload, later.framework, "fp32")
         if self._process is None or group != self._group:
             self.close()
-            process = FaultProcess(
-                group,
-                folder=self._folder,
-                cache=self._folder / "cache",
-                module=planted_later.__name__,
-            )
-            self._process, self._group = process.__enter__(), group
+            self._process, self._group = self._made(later).__enter__(), group
         return self._process
 
     def proven(self, later: Later) -> Proven:
-        """What an honest launch has proven of the workload."""
+        """What an honest launch has proven of the workload, in a process of its own."""
         key = (later.workload, later.framework)
         if key not in self._proven:
-            found = self.of(later).outcome(None, phase=PHASES.get(later.workload), draw=4)
+            with self._made(later) as process:
+                found = process.outcome(None, phase=PHASES.get(later.workload), draw=4)
             assert found.proven is not None, found.reason
             self._proven[key] = found.proven
         return self._proven[key]
+
+    def _made(self, later: Later) -> FaultProcess:
+        return FaultProcess(
+            Group(later.workload, later.framework, "fp32"),
+            folder=self._folder,
+            cache=self._folder / "cache",
+            module=planted_later.__name__,
+        )
 
     def close(self) -> None:
         if self._process is not None:
