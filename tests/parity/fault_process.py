@@ -184,6 +184,7 @@ class FaultProcess:
             rules=DeviceRules(),
             draw=draw,
             proven=proven,
+            may_be_cold=True,
         )
         if self._worker is None:
             self._worker = self._started(catalog, request)
