@@ -63,6 +63,9 @@ class LaunchRequest(Stamped):
     """Folder of the oracle that the first step must match; None if this work has no oracle."""
     proven: Proven | None = None
     """What an earlier launch of the case has proven in this run; None: this launch proves it."""
+    shares_start: bool = False
+    """Whether other launches start at the same time until its first steps are made, which then have
+    no duration; else until its framework is imported."""
     may_be_cold: bool = False
     """Whether it takes turns even if its first step fills the compile cache, as an earlier launch
     of the case already has."""
@@ -127,7 +130,10 @@ class Phase(Stamped):
 
 @dataclass(frozen=True)
 class Imported(Stamped):
-    """Worker to parent: the framework is imported and configured; the worker waits for Begin."""
+    """Worker to parent: the framework is imported, and the worker waits for Begin.
+
+    If the launch shares its start, its first steps are made too.
+    """
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ the folder that holds /proc. Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -52,6 +53,57 @@ def busy_ns(cpus: Collection[int], *, root: Path = ROOT) -> int | None:
     return _ns(sum(ticks[i] for ticks in found for i in _BUSY_FIELDS if i < len(ticks)))
 
 
+class Reading(NamedTuple):
+    """The counters of all live processes at one moment; None if the system does not say."""
+
+    ours_ns: int | None
+    """As `group_cpu_ns`."""
+    threads: dict[int, ThreadTime] | None
+    """As `group_threads`."""
+    others: dict[int, int] | None
+    """What each live thread of processes outside of our groups has run, by thread id.
+
+    Processes that this one cannot see, such as those of other containers, are not among them.
+    """
+
+
+def reading(group: int, ours: Collection[int], *, root: Path = ROOT) -> Reading:
+    """The counters of one group or session, and of what is not ours, in one pass over /proc.
+
+    `ours` are the groups or sessions, and single processes, that are ours beside the group.
+    """
+    if not (root / "proc/self").exists():
+        return Reading(None, None, None)
+    ticks = 0
+    threads: dict[int, ThreadTime] = {}
+    others: dict[int, int] = {}
+    known = {group, *ours}
+    for process in _processes(root):
+        belongs = group in (process.group, process.session)
+        if belongs:
+            ticks += process.ticks
+        elif known & {process.pid, process.group, process.session}:
+            continue
+        for thread, ran_ns, waited_ns in _threads(root, process.pid):
+            if belongs:
+                threads[thread] = ThreadTime(ran_ns, waited_ns)
+            else:
+                others[thread] = ran_ns
+    if not (root / "proc/self/schedstat").exists():
+        return Reading(_ns(ticks), None, None)
+    return Reading(_ns(ticks), threads, others)
+
+
+def _threads(root: Path, pid: int) -> Iterator[tuple[int, int, int]]:
+    """Each live thread of a process: its id, and the nanoseconds for which it ran and waited."""
+    folder = f"{root}/proc/{pid}/task"
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(folder):
+            fields = _text(f"{folder}/{thread}/schedstat").split()
+            if len(fields) >= 2:
+                yield int(thread), int(fields[0]), int(fields[1])
+
+
 def process_tree_cpu_ns(groups: Iterable[int], *, root: Path = ROOT) -> int | None:
     """Nanoseconds of CPU time of every live process whose process group or session is given.
 
@@ -76,32 +128,12 @@ def group_cpu_ns(group: int, *, root: Path = ROOT) -> int | None:
 
 def group_threads(group: int, *, root: Path = ROOT) -> dict[int, ThreadTime] | None:
     """What each live thread of a group or session has had of the processors, by thread id."""
-    if not (root / "proc/self/schedstat").exists():
-        return None
-    return {
-        int(task.name): ThreadTime(*(int(field) for field in fields[:2]))
-        for process in _processes(root)
-        if group in (process.group, process.session)
-        for task in (root / "proc" / str(process.pid) / "task").glob("*")
-        if len(fields := _text(task / "schedstat").split()) >= 2
-    }
+    return reading(group, (), root=root).threads
 
 
 def other_threads_ns(ours: Collection[int], *, root: Path = ROOT) -> dict[int, int] | None:
-    """Nanoseconds that each live thread of all other processes has run, by thread id.
-
-    `ours` are the groups or sessions, and single processes, that are left out. Processes that this
-    one cannot see, such as those of other containers, are not among them.
-    """
-    if not (root / "proc/self/schedstat").exists():
-        return None
-    return {
-        int(task.name): int(fields[0])
-        for process in _processes(root)
-        if not {process.pid, process.group, process.session} & set(ours)
-        for task in (root / "proc" / str(process.pid) / "task").glob("*")
-        if (fields := _text(task / "schedstat").split())
-    }
+    """Nanoseconds that each live thread of all processes but these has run, by thread id."""
+    return reading(0, ours, root=root).others
 
 
 def ran_ns(begin: Mapping[int, int], end: Mapping[int, int]) -> int:
@@ -127,7 +159,7 @@ def runnable_ns(begin: Mapping[int, ThreadTime], end: Mapping[int, ThreadTime]) 
 
 def process_start_ticks(pid: int, *, root: Path = ROOT) -> int | None:
     """The start time of a process, in ticks since boot; with its pid it identifies a process."""
-    process = _process(root / "proc" / str(pid) / "stat")
+    process = _process(f"{root}/proc/{pid}/stat", pid)
     return None if process is None else process.start_ticks
 
 
@@ -140,18 +172,18 @@ def num_pages_swapped_in(*, root: Path = ROOT) -> int | None:
 def _processes(root: Path) -> Iterator[_Process]:
     for name in os.listdir(root / "proc"):
         if name.isdigit():
-            process = _process(root / "proc" / name / "stat")
+            process = _process(f"{root}/proc/{name}/stat", int(name))
             if process is not None:
                 yield process
 
 
-def _process(file: Path) -> _Process | None:
+def _process(file: str, pid: int) -> _Process | None:
     """The process of a stat file; its command may hold spaces, brackets and newlines."""
     fields = _text(file).rpartition(")")[2].split()
     if len(fields) < 20:
         return None
     return _Process(
-        pid=int(file.parent.name) if file.parent.name.isdigit() else os.getpid(),
+        pid=pid,
         group=int(fields[2]),
         session=int(fields[3]),
         ticks=sum(int(field) for field in fields[11:15]),
@@ -159,10 +191,11 @@ def _process(file: Path) -> _Process | None:
     )
 
 
-def _text(file: Path) -> str:
+def _text(file: Path | str) -> str:
     """The text of a file; empty if it is missing: a process may end at any time."""
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
+        with open(file, "rb") as opened:
+            return opened.read().decode(errors="replace")
     except OSError:
         return ""
 

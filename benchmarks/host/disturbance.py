@@ -39,13 +39,15 @@ class Conditions:
 class Watch:
     """Counters read at the start of a turn, to be compared at its end."""
 
-    def __init__(self, group: int, *, num_on_accelerator: int = 0) -> None:
-        """Start watching; `group` is the launch's process group.
+    def __init__(
+        self, group: int, *, ours: Collection[int] = (), num_on_accelerator: int = 0
+    ) -> None:
+        """Start watching; `group` is the launch's process group, `ours` those that are stopped.
 
         `num_on_accelerator` is the number of our launches on the accelerator, 0 for a CPU turn.
         """
         self._group = group
-        self._ours = {group, os.getpid()}
+        self._ours = {os.getpid(), *ours}
         self._num_on_accelerator = num_on_accelerator
         self._cpus = _our_cpus()
         self._begin = self._read()
@@ -77,12 +79,13 @@ class Watch:
         return Conditions(share, tuple(flags), _runnable_ns(self._begin, end))
 
     def _read(self) -> _Counters:
+        processes = cpu_time.reading(self._group, self._ours)
         return _Counters(
             clock_ns=time.perf_counter_ns(),
             busy_ns=cpu_time.busy_ns(self._cpus),
-            ours_ns=cpu_time.group_cpu_ns(self._group),
-            threads=cpu_time.group_threads(self._group),
-            others=_other_threads_ns(self._ours),
+            ours_ns=processes.ours_ns,
+            threads=processes.threads,
+            others=processes.others if _have_all_cpus() else None,
             parent_ns=time.process_time_ns(),
             throttled_ns=machine.cgroup_throttled_ns(),
             swapped_in=cpu_time.num_pages_swapped_in(),
@@ -94,19 +97,19 @@ def most_foreign_share(num_cpus: int) -> float:
     return min(MAX_FOREIGN_SHARE, MAX_FOREIGN_CORES / num_cpus)
 
 
-def foreign_share(seconds: float) -> float | None:
+def foreign_share(seconds: float, *, ours: Collection[int] = ()) -> float | None:
     """The share of our CPUs' time that other processes take, watched for this many seconds.
 
-    Called while all of our launches are stopped.
+    `ours` are the process groups of our launches, all of which are stopped.
     """
     cpus, begin_ns = _our_cpus(), time.perf_counter_ns()
     busy_ns, own_ns = cpu_time.busy_ns(cpus), time.process_time_ns()
-    others = _other_threads_ns({os.getpid()})
+    others = _other_threads_ns(ours)
     time.sleep(seconds)
     by_ticks_ns = _difference(busy_ns, cpu_time.busy_ns(cpus))
     if by_ticks_ns is not None:
         by_ticks_ns -= time.process_time_ns() - own_ns
-    seen_ns = _seen_ns(others, _other_threads_ns({os.getpid()}))
+    seen_ns = _seen_ns(others, _other_threads_ns(ours))
     return _share(by_ticks_ns, seen_ns, len(cpus) * (time.perf_counter_ns() - begin_ns))
 
 
@@ -173,14 +176,14 @@ def _seen_ns(begin: Mapping[int, int] | None, end: Mapping[int, int] | None) -> 
     return None if begin is None or end is None else cpu_time.ran_ns(begin, end)
 
 
-def _other_threads_ns(ours: Collection[int]) -> dict[int, int] | None:
-    """What the other processes' threads ran; None if they may have run on CPUs that are not ours.
+def _have_all_cpus() -> bool:
+    """Whether all CPUs are ours: a thread does not tell on which ones it ran."""
+    return len(_our_cpus()) >= (os.cpu_count() or 1)
 
-    A thread does not tell on which CPUs it ran.
-    """
-    if len(_our_cpus()) < (os.cpu_count() or 1):
-        return None
-    return cpu_time.other_threads_ns(ours)
+
+def _other_threads_ns(ours: Collection[int]) -> dict[int, int] | None:
+    """What the other processes' threads ran; None if that may have been on CPUs not ours."""
+    return cpu_time.other_threads_ns({os.getpid(), *ours}) if _have_all_cpus() else None
 
 
 def _runnable_ns(begin: _Counters, end: _Counters) -> int | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from benchmarks.host import disturbance
@@ -22,6 +23,8 @@ class Patience:
     """The seconds that a cohort may still spend on waiting and on turns that are taken again."""
 
     left_s: float
+    ours: Collection[int] = ()
+    """The process groups of our launches."""
     _num_cpus: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def await_calm(self) -> None:
@@ -29,7 +32,7 @@ class Patience:
         watched_s = GLANCE_S
         while self.left_s > 0:
             begin_s = time.monotonic()
-            share = disturbance.foreign_share(watched_s)
+            share = disturbance.foreign_share(watched_s, ours=self.ours)
             if share is None or share <= disturbance.most_foreign_share(self._num_cpus):
                 return
             self.left_s -= time.monotonic() - begin_s

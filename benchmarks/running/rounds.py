@@ -55,7 +55,8 @@ def take_rounds(
     order = random.Random(rounds.seed)  # noqa: S311 - an order of turns, no secret
     turns = {live.launch_id: turn_of(live, rounds) for live in lives}
     protocol = _with_enough_requests(rounds.protocol, lives)
-    patience, probe = Patience(protocol.max_launch_s * len(lives)), Probe()
+    groups = [live.worker.pid for live in lives]
+    patience, probe = Patience(protocol.max_launch_s * len(lives), groups), Probe()
     spent_s, index, num_valid = 0.0, 0, 0
     while alive := [live for live in lives if live.is_alive]:
         order.shuffle(alive)
@@ -133,7 +134,9 @@ def _take_turn(
     on_host = is_host(live.launch.settings.device)
     for attempt in range(MAX_ATTEMPTS):
         probe_ns = [probe.take()] if on_host else []
-        watch = Watch(live.worker.pid, num_on_accelerator=0 if on_host else num_alive)
+        watch = Watch(
+            live.worker.pid, ours=patience.ours, num_on_accelerator=0 if on_host else num_alive
+        )
         try:
             done, elapsed_ns = live.take_turn(turn)
         except LaunchEndedError:

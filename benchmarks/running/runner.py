@@ -228,16 +228,18 @@ def _note_proof(current: Run, record: Record) -> None:
 def _import(cohort: _Cohort, launches: Sequence[LaunchPlan]) -> None:
     """Start every launch and let it import its framework, a few at a time: nothing is timed yet.
 
-    Later a launch has the machine to itself during its preparation, parts of which are timed.
+    Later a launch has the machine to itself during its preparation, parts of which are timed. One
+    that is held to a proven one also makes its first steps before: what they take is known.
     """
     importing: deque[SupervisedLaunch] = deque()
     width = min(MAX_IMPORTS, effective_cores())
+    shares_start = width > 1 and len(launches) > 1
     for launch in launches:
         if cohort.run.stopping.requested:
             return
         if len(importing) == width:
             _await_import(importing.popleft())
-        importing.append(_started(cohort, launch))
+        importing.append(_started(cohort, launch, shares_start=shares_start))
     for live in importing:
         _await_import(live)
 
@@ -248,11 +250,14 @@ def _await_import(live: SupervisedLaunch) -> None:
             live.await_import()
 
 
-def _started(cohort: _Cohort, launch: LaunchPlan) -> SupervisedLaunch:
+def _started(
+    cohort: _Cohort, launch: LaunchPlan, *, shares_start: bool = False
+) -> SupervisedLaunch:
     """Start a launch and add it to the cohort's lives; it imports its framework, or has failed."""
     current = cohort.run
     case = current.case(launch)
     launch_id = f"{cohort.plan.cohort_id.replace('/', '-')}-{next(cohort.numbers)}"
+    proven = current.proven.get(case.case_id)
     message = launch_of(
         current.plan,
         current.catalog,
@@ -261,7 +266,8 @@ def _started(cohort: _Cohort, launch: LaunchPlan) -> SupervisedLaunch:
         folders=current.folders,
         num_resident=len(cohort.plan.alive_at_once[0]),
         oracle=cohort.references.of(case).oracle,
-        proven=current.proven.get(case.case_id),
+        proven=proven,
+        shares_start=shares_start and proven is not None,
         may_be_cold=case.case_id in current.cold,
     )
     live = _live(cohort, message, launch_id)

@@ -49,11 +49,17 @@ class Session:
         slower than the same code from the cache, for as long as the process lives.
         """
         context = self.context
-        self._import_framework()
-        fence_s = self._test_framework()
-        self._task = create(context)
-        self._task.load()
-        first_steps_ns, cold_cache = self._first_steps()
+        context.import_framework()
+        first_steps_ns: tuple[int, ...] = ()
+        if self.launch.shares_start:
+            _, cold_cache = self._started()
+            context.evidence.first_step_s = None
+            self._await_machine()
+            fence_s = self._test_framework()
+        else:
+            self._await_machine()
+            fence_s = self._test_framework()
+            first_steps_ns, cold_cache = self._started()
         step_s = self._test_program()
         self._takes_turns = self.launch.may_be_cold or not cold_cache
         warm = self._warm_up(step_s) if self._takes_turns else WarmUp((), step_s, steady=None)
@@ -75,9 +81,14 @@ class Session:
         )
         self._take_turns()
 
-    def _import_framework(self) -> None:
-        """Import the framework while other launches import theirs, then wait for `Begin`."""
-        self.context.import_framework()
+    def _started(self) -> tuple[tuple[int, ...], bool | None]:
+        """Build, load and make the first steps; see `_first_steps`."""
+        self._task = create(self.context)
+        self._task.load()
+        return self._first_steps()
+
+    def _await_machine(self) -> None:
+        """Wait for `Begin`; until then other launches start at the same time."""
         self.context.channel.send(Imported())
         message = self.context.channel.receive()
         assert isinstance(message, Begin)
@@ -125,13 +136,15 @@ class Session:
         """The seconds of a step; the fence is also tested on the program itself.
 
         On one step, in which work that goes on afterwards shows best, and on a block of them, in
-        which a device has much queued. A launch that is held to a proven one tests one step.
+        which a device has much queued. A launch that is held to a proven one does not repeat the
+        test: work that goes on after a step would show in its audit (`Task.prove_end`).
         """
         context = self.context
         context.enter("self_test")
         step_s = self._timed_step() / 1e9
-        block = max(1, min(20, round(0.05 / step_s)))
-        for num_steps in [1] if context.proven else sorted({1, block}):
+        if context.proven is not None:
+            return step_s
+        for num_steps in sorted({1, max(1, min(20, round(0.05 / step_s)))}):
             tested = fence.check_program(self._task, context.framework, num_steps=num_steps)
             context.evidence.leftover_share = tested.leftover_share
             _require_fence(tested.failure, tested.doubt)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.contract.message import BlockDone
-from benchmarks.host import disturbance
+from benchmarks.host import cpu_time, disturbance
 from benchmarks.host.cpu_time import ThreadTime
 
 QUIET = BlockDone(0, 1, 10**9, 10, 0, False)
@@ -27,12 +27,16 @@ class Counters:
         read(disturbance.time, "perf_counter_ns", lambda: self.clock)
         read(disturbance.time, "process_time_ns", lambda: self.parent)
         read(disturbance.cpu_time, "busy_ns", lambda cpus: self.busy)
-        read(disturbance.cpu_time, "group_cpu_ns", lambda group: self.ours)
-        read(disturbance.cpu_time, "group_threads", lambda group: self.threads)
+        read(disturbance.cpu_time, "reading", lambda group, ours: self.reading)
+        read(disturbance, "_have_all_cpus", lambda: True)
         read(disturbance, "_other_threads_ns", lambda ours: self.others)
         read(disturbance.cpu_time, "num_pages_swapped_in", lambda: self.swapped)
         read(disturbance.machine, "cgroup_throttled_ns", lambda: self.throttled)
         read(disturbance, "_our_cpus", lambda: list(range(self.num_cpus)))
+
+    @property
+    def reading(self) -> cpu_time.Reading:
+        return cpu_time.Reading(self.ours, self.threads, self.others)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from benchmarks.planning.overrides import parse
 # look in minutes.
 PRESETS = {
     "smoke": (1, 3, 3, 0.05, 10),
-    "quick": (3, 5, 20, 0.2, 2.0),
+    "quick": (3, 5, 20, 0.2, 1.5),
     "standard": (5, 10, 40, 0.2, 20),
     "rigorous": (10, 20, 80, 0.5, 180),
 }
