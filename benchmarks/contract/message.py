@@ -94,6 +94,8 @@ class ProofRequest(Stamped):
     follows: bool
     """Whether ten consecutive steps at a small learning rate are compared as well."""
     oracle_folder: str | None = None
+    confirms: bool = False
+    """Whether only what the oracle holds is compared, to confirm the oracle."""
     keep_folder: str | None = None
     """Folder into which a framework that computes the oracle writes it."""
     exporters: dict[str, Exporter] = field(default_factory=dict)

@@ -94,7 +94,7 @@ class Oracles:
         reason = self._reason_against(work)
         if reason is not None:
             return reason
-        cases = list(self._candidates(work))
+        cases = self._candidates(work)
         if len(cases) < 2:
             installed = ", ".join(case.way.framework for case in cases) or "none"
             each = " and batch statistics per replica" * (work.num_replicas > 1)
@@ -117,7 +117,9 @@ class Oracles:
         for case in cases:
             name = case.way.framework
             for other in kept:
-                proof = self.prover.prove(case, oracle=other.folder, follows=follows)
+                proof = self.prover.prove(
+                    case, oracle=other.folder, follows=follows, confirms=True
+                )
                 if proof.verdict.status == PASS:
                     return self._keep(work, follows, other, name, proof)
                 reasons.append(f"{name} against {other.framework}: {proof.verdict.reason}")
@@ -192,12 +194,12 @@ class Oracles:
             return f"its float64 oracle takes {in_gib(needed)}, the limit is {in_gib(limit)}"
         return None
 
-    def _candidates(self, work: Work) -> Iterator[Case]:
+    def _candidates(self, work: Work) -> list[Case]:
         """The cases that can hold the oracle, one for each installed framework.
 
-        Those that compile nothing come first: they take least time.
+        Those that compile least come first: they take least time.
         """
-        return iter(sorted(self._holding(work), key=lambda case: _COMPILING[case.way.execution]))
+        return sorted(self._holding(work), key=lambda case: _COMPILING[case.way.execution])
 
     def _holding(self, work: Work) -> Iterator[Case]:
         catalog = self.prover.catalog

@@ -85,6 +85,7 @@ class Prover:
         oracle: Path | None = None,
         keep: Path | None = None,
         follows: bool = True,
+        confirms: bool = False,
     ) -> Proof:
         """The verdict on a case whose framework is installed, against the oracle in this folder.
 
@@ -93,6 +94,7 @@ class Prover:
         """
         launch_id = f"proof-{os.getpid()}-{next(_numbers)}-{case.way.framework}"
         request = self._request(case, launch_id, oracle=oracle, keep=keep, follows=follows)
+        request = replace(request, confirms=confirms)
         limit_s = self.protocol.timeout_s("load")
         try:
             prepare_data(self.catalog, case.work, self.folders, timeout_s=limit_s)

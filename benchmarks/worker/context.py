@@ -178,6 +178,11 @@ class LaunchContext:
         return self.launch.draw if isinstance(self.launch, LaunchRequest) else 0
 
     @property
+    def confirms(self) -> bool:
+        """Whether this is a proof that only confirms the oracle."""
+        return isinstance(self.launch, ProofRequest) and self.launch.confirms
+
+    @property
     def follows(self) -> bool:
         """Whether this is a proof that also compares ten consecutive training steps."""
         return isinstance(self.launch, ProofRequest) and self.launch.follows
