@@ -117,9 +117,7 @@ class Oracles:
         for case in cases:
             name = case.way.framework
             for other in kept:
-                proof = self.prover.prove(
-                    case, oracle=other.folder, follows=follows, confirms=True
-                )
+                proof = self.prover.prove(case, oracle=other.folder, follows=follows, confirms=True)
                 if proof.verdict.status == PASS:
                     return self._keep(work, follows, other, name, proof)
                 reasons.append(f"{name} against {other.framework}: {proof.verdict.reason}")
