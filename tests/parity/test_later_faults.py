@@ -68,9 +68,18 @@ class Later(NamedTuple):
         launch = "held" if self.is_held else "proving"
         return f"{self.workload}-{self.framework}-{self.fault or 'honest'}-{launch}"
 
+    @property
+    def starts_slowly(self) -> bool:
+        """Whether a second process, that of the proven launch, takes long to start."""
+        return self.framework == "jax" or self.workload == "transformer_infer"
+
 
 LATER = [
-    Later(workload, framework, fault, is_held)
+    pytest.param(
+        found := Later(workload, framework, fault, is_held),
+        id=found.id,
+        marks=[pytest.mark.slow] if is_held and found.starts_slowly else [],
+    )
     for framework in FRAMEWORKS
     for workload, faults in FAULTS.items()
     for fault in (*faults, None)  # the worker finds the faults' folder if it begins with one
@@ -127,7 +136,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("later", LATER, ids=lambda later: later.id)
+@pytest.mark.parametrize("later", LATER)
 def test_a_later_fault_is_found_and_named(later: Later, processes: Processes) -> None:
     for _ in range(MAX_TRIES if later.fault in TOLD_BY_TIME else 1):
         process = processes.of(later)
