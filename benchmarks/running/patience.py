@@ -20,7 +20,10 @@ NAP_S = 0.1
 
 @dataclass
 class Patience:
-    """The seconds that a cohort may still spend on waiting and on turns that are taken again."""
+    """The seconds that a cohort may still spend on waiting and on turns that are taken again.
+
+    Every turn earns as many as it takes: a busy machine doubles a cohort's turns, and no more.
+    """
 
     left_s: float
     ours: Collection[int] = ()
@@ -37,6 +40,10 @@ class Patience:
                 return
             self.left_s -= time.monotonic() - begin_s
             watched_s = NAP_S
+
+    def earn(self, seconds: float) -> None:
+        """Add the length of a turn."""
+        self.left_s += seconds
 
     def spend(self, seconds: float) -> bool:
         """Whether a turn of this length may be taken again; it is then charged for."""

@@ -25,6 +25,8 @@ from benchmarks.statistics.percentiles import HIGHEST_OF_LAUNCHES, required_samp
 
 MAX_ATTEMPTS = 3
 """Largest number of times that a turn is taken until no declared cause disturbs it."""
+FIRST_WAIT_S = 2.0
+"""Seconds for which the first round waits for calm; later ones have what the turns have earned."""
 MAX_FURTHER_SHARE = 0.5
 """Share of the rounds that may be added to replace those that do not count."""
 SPARE_REQUESTS = 1.1
@@ -50,13 +52,13 @@ def take_rounds(
     """Grant turns until enough rounds count, or the protocol's limits are reached.
 
     On the host each round waits for calm, and a turn that a declared cause disturbed is taken
-    again, as long as the cohort's patience lasts: that is the seconds that its turns may take.
+    again, as long as the cohort's patience lasts.
     """
     order = random.Random(rounds.seed)  # noqa: S311 - an order of turns, no secret
     turns = {live.launch_id: turn_of(live, rounds) for live in lives}
     protocol = _with_enough_requests(rounds.protocol, lives)
     groups = [live.worker.pid for live in lives]
-    patience, probe = Patience(protocol.max_launch_s * len(lives), groups), Probe()
+    patience, probe = Patience(FIRST_WAIT_S, groups), Probe()
     spent_s, index, num_valid = 0.0, 0, 0
     while alive := [live for live in lives if live.is_alive]:
         order.shuffle(alive)
@@ -159,6 +161,7 @@ def _take_turn(
             probe_ns=tuple(probe_ns),
         )
         live.blocks.append(block)
+        patience.earn(0.0 if attempt else elapsed_ns / 1e9)
         if not block.is_disturbed:
             return True
         if attempt + 1 == MAX_ATTEMPTS or not patience.spend(elapsed_ns / 1e9):
