@@ -129,6 +129,24 @@ class FirstStep:
 
 
 @dataclass(frozen=True)
+class Tested:
+    """What a launch's self-tests have shown of its framework, whatever it computes.
+
+    Launches of other cases with the same framework, precision and place need not repeat them.
+    """
+
+    launch_id: str
+    precision: dict[str, ProductPrecision]
+    fence: FenceReport
+
+
+def tested_from_json(data: Mapping[str, Any]) -> Tested:
+    """The inverse of `dataclasses.asdict`; TypeError or KeyError for other data."""
+    precision = {name: ProductPrecision(**one) for name, one in data["precision"].items()}
+    return Tested(data["launch_id"], precision, FenceReport(**data["fence"]))
+
+
+@dataclass(frozen=True)
 class Proven:
     """What a case's proving launch has shown in full; the run's later launches are held to it.
 
@@ -163,6 +181,8 @@ class Evidence:
     """Seconds of the first step and of its preparation, such as a prompt."""
     step1: FirstStep | None = None
     parity: ParityVerdict | None = None
+    tested_by: str | None = None
+    """launch_id of the launch from which the fence and the roofline are, if not from this one."""
     proven_by: str | None = None
     """launch_id of the launch that proved the case in full, if this one was held to its numbers:
     then this one has no precision, fence, roofline and effective settings of its own."""

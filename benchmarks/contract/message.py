@@ -21,7 +21,14 @@ from typing import Any, Union
 
 from benchmarks.contract.case import Case, case_from_json
 from benchmarks.contract.device import DeviceRules
-from benchmarks.contract.evidence import Evidence, Proven, evidence_from_json, proven_from_json
+from benchmarks.contract.evidence import (
+    Evidence,
+    Proven,
+    Tested,
+    evidence_from_json,
+    proven_from_json,
+    tested_from_json,
+)
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.program import Exporter
 from benchmarks.contract.protocol import MeasuringProtocol
@@ -61,6 +68,9 @@ class LaunchRequest(Stamped):
     """Folder that holds weights/ and batch<i>/ as .npy files."""
     oracle_folder: str | None = None
     """Folder of the oracle that the first step must match; None if this work has no oracle."""
+    tested: Tested | None = None
+    """What an earlier launch's self-tests have shown of the framework in this run; None: this
+    launch makes them."""
     proven: Proven | None = None
     """What an earlier launch of the case has proven in this run; None: this launch proves it."""
     shares_start: bool = False
@@ -249,8 +259,11 @@ def _typed(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
     if cls in (LaunchRequest, ProofRequest):
         further: dict[str, Any] = {}
         if cls is LaunchRequest:
-            proven = body["proven"] and proven_from_json(body["proven"])
-            further = {"rules": DeviceRules(**body["rules"]), "proven": proven}
+            further = {
+                "rules": DeviceRules(**body["rules"]),
+                "tested": body["tested"] and tested_from_json(body["tested"]),
+                "proven": body["proven"] and proven_from_json(body["proven"]),
+            }
         return {
             **body,
             "case": case_from_json(body["case"]),

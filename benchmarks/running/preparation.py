@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.contract.case import Case, Work, work_to_json
 from benchmarks.contract.device import is_host
-from benchmarks.contract.evidence import Proven
+from benchmarks.contract.evidence import Proven, Tested
 from benchmarks.contract.framework import Settings
 from benchmarks.contract.message import LaunchRequest, ProofRequest
 from benchmarks.contract.plan import MachineConfig, Plan
@@ -101,6 +101,7 @@ def launch_of(
     folders: Folders,
     num_resident: int,
     oracle: Path | None,
+    tested: Tested | None = None,
     proven: Proven | None = None,
     may_be_cold: bool = False,
     shares_start: bool = False,
@@ -125,6 +126,7 @@ def launch_of(
         implementation_module=implementation.module,
         data_folder=str(data_folder(catalog, case.work, folders)),
         oracle_folder=None if oracle is None else str(oracle),
+        tested=tested,
         proven=proven,
         may_be_cold=may_be_cold,
         shares_start=shares_start,

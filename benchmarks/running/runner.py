@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from benchmarks.contract.case import Case
-from benchmarks.contract.evidence import Proven
+from benchmarks.contract.case import Case, Place
+from benchmarks.contract.evidence import Proven, Tested
 from benchmarks.contract.message import LaunchRequest
 from benchmarks.contract.plan import CohortPlan, LaunchPlan, Plan
 from benchmarks.contract.record import DISTURBED, SERIAL, WITHOUT_VERDICT, Record
@@ -45,6 +46,19 @@ MIN_ROUNDS_KEPT = 3
 """Least number of rounds with which a launch counts if the run was stopped early."""
 
 
+class Tester(NamedTuple):
+    """What the self-tests of a framework depend on."""
+
+    framework: str
+    precision: str
+    place: Place
+
+    @classmethod
+    def of(cls, case: Case) -> Tester:
+        """That of a case."""
+        return cls(case.way.framework, case.way.precision, case.place)
+
+
 @dataclass
 class Run:
     """Everything that a run needs, and the cases that have failed in it."""
@@ -62,6 +76,8 @@ class Run:
     the run."""
     fits: Callable[[CohortPlan], bool] = lambda cohort: True
     """Whether a cohort is expected to end before the user's time limit; else it does not begin."""
+    tested: dict[Tester, Tested] = field(default_factory=dict)
+    """What the first launch of each kind that ended ok has shown of its framework."""
     proven: dict[str, Proven] = field(default_factory=dict)
     """By case_id, what its first launch that ended ok has proven: later ones are held to it."""
     cold: set[str] = field(default_factory=set)
@@ -218,8 +234,12 @@ def _record(cohort: _Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None
 
 
 def _note_proof(current: Run, record: Record) -> None:
-    """Keep what this launch has proven of its case, if it was the first to do so."""
-    step1, parity = record.evidence.step1, record.evidence.parity
+    """Keep what this launch has shown of its framework and case, if it was the first to do so."""
+    evidence = record.evidence
+    step1, parity = evidence.step1, evidence.parity
+    if record.status == "ok" and evidence.fence is not None and evidence.tested_by is None:
+        tested = Tested(record.launch_id, evidence.precision, evidence.fence)
+        current.tested.setdefault(Tester.of(record.case), tested)
     if record.status in ("ok", "unproven") and step1 is not None and parity is not None:
         proven = Proven(record.launch_id, step1, parity)
         current.proven.setdefault(record.case.case_id, proven)
@@ -266,6 +286,7 @@ def _started(
         folders=current.folders,
         num_resident=len(cohort.plan.alive_at_once[0]),
         oracle=cohort.references.of(case).oracle,
+        tested=current.tested.get(Tester.of(case)),
         proven=proven,
         shares_start=shares_start and proven is not None,
         may_be_cold=case.case_id in current.cold,

@@ -75,6 +75,26 @@ def test_a_run_that_goes_on_in_a_new_process_proves_again(tmp_path: Path) -> Non
     assert [one.evidence.proven_by for one in Store(store).records()] == [None, None]
 
 
+def test_a_framework_is_tested_once_for_all_of_its_cases(tmp_path: Path) -> None:
+    store = tmp_path / "runs"
+    axes = [one for one in cli.FAKE_AXES if not one.startswith("batch_size=")]
+    cli.dyno(
+        *("run", *axes, "batch_size=2,4", "framework=fake_lying_fence,fake_steady"),
+        *("protocol=smoke",),
+        store=store,
+    )
+    own = [r for r in Store(store).records() if r.case.way.framework == "fake_steady"]
+    first, second = own
+    assert first.evidence.tested_by is None
+    assert second.evidence.tested_by == first.launch_id
+    assert second.evidence.proven_by is None
+    assert second.evidence.fence == first.evidence.fence
+    assert second.evidence.roof_flop_per_s == first.evidence.roof_flop_per_s
+    assert second.evidence.precision
+    lying = [r for r in Store(store).records() if r.case.way.framework == "fake_lying_fence"]
+    assert [one.status for one in lying] == ["invalid_sync", "invalid_sync"]
+
+
 def exports_of(store: Path) -> list[bool]:
     """Whether each launch in a store has exported."""
     return ["export" in one.phases_s for one in Store(store).records()]

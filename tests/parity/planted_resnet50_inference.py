@@ -254,9 +254,9 @@ def litert_unquantised(implementation: Any) -> None:
     """Export the model of floats when int8 was asked for."""
     own = implementation.write_litert
 
-    def write_litert(problem: Any, weights: Any) -> Any:
+    def write_litert(problem: Any, weights: Any, file: Any) -> Any:
         way = dataclasses.replace(problem.case.way, precision="fp32")
         case = dataclasses.replace(problem.case, way=way)
-        return own(dataclasses.replace(problem, case=case), weights)
+        return own(dataclasses.replace(problem, case=case), weights, file)
 
     replace_in(implementation, write_litert=write_litert)
