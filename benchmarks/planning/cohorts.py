@@ -208,16 +208,15 @@ def _cohorts_of_part(
     part: Part, history: History, protocol: MeasuringProtocol, run_id: str
 ) -> list[CohortPlan]:
     first = history.next_index(run_id, part.index)
-    return [
-        cohort_of(
-            part.plan,
-            [name for name, num_missing in part.missing.items() if num_missing > turn],
-            run_id,
-            index=first + turn,
-            protocol=protocol,
+    looks = {one.case.case_id: history.last_look(one.result_key) for one in part.cells}
+    cohorts = []
+    for turn in range(max(part.missing.values(), default=0)):
+        wanted = [name for name, num_missing in part.missing.items() if num_missing > turn]
+        look = 1 + max(looks[name] for name in wanted)
+        cohorts.append(
+            cohort_of(part.plan, wanted, run_id, index=first + turn, protocol=protocol, look=look)
         )
-        for turn in range(max(part.missing.values(), default=0))
-    ]
+    return cohorts
 
 
 def cohort_of(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from benchmarks.contract.record import LAUNCHES_PER_CASE, WITHOUT_VERDICT, Record
 from benchmarks.host.machine import fingerprint_key
+from benchmarks.statistics.ratios import MIN_LAUNCHES
 
 
 class CohortKey(NamedTuple):
@@ -70,6 +71,15 @@ class History:
     def has_failed(self, result_key: str | None) -> bool:
         """Whether the last launches of this identity failed, and none has followed since."""
         return str(result_key) in self._failed
+
+    def last_look(self, result_key: str | None) -> int:
+        """How often a verdict on this identity can have been seen: 0 with too few launches for one.
+
+        Whoever asks for more launches after that has looked, as a run that measures further has.
+        """
+        if len(self.cohorts(result_key)) < MIN_LAUNCHES:
+            return 0
+        return max(record.look for record in self._counting[str(result_key)])
 
     def launch_seconds(self, case_id: str, protocol_name: str, machine_key: str) -> list[float]:
         """The durations in seconds of this case's launches on this machine that ended ok."""

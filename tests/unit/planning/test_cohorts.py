@@ -16,6 +16,7 @@ from benchmarks.planning.cohorts import (
     with_missing,
 )
 from benchmarks.planning.history import History
+from tests.unit.analysis.records import record
 
 PROTOCOL = MeasuringProtocol(num_cohorts=2)
 NOTHING = History([])
@@ -110,3 +111,17 @@ def test_a_serial_cohort_alternates_its_two_launches():
     assert cohort.resident == "serial"
     assert (first, second) == (fourth, third)
     assert {first, second} == {A.case.case_id, B.case.case_id}
+
+
+@pytest.mark.parametrize(("num_had", "look"), [(0, 1), (2, 1), (3, 2)])
+def test_more_launches_than_were_planned_are_another_look(num_had, look):
+    records = [
+        record(one.case, index, result_key=one.result_key)
+        for index in range(num_had)
+        for one in (A, B)
+    ]
+    protocol = MeasuringProtocol(num_cohorts=5)
+    history = History(records)
+    parts = with_missing(parts_of([A, B], at_most(2), aa=False), history, protocol)
+    cohorts = cohorts_of(parts, history, protocol, "run2")
+    assert [one.look for one in cohorts] == [look] * (5 - num_had)

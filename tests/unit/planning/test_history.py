@@ -26,3 +26,14 @@ def test_of_a_serial_cohort_both_timed_launches_are_needed():
     compiled = record(CASE, 0, resident="serial", cold_cache=True, blocks=())
     assert History([compiled, serial[0]]).cohorts(key_of(CASE)) == frozenset()
     assert History([compiled, *serial]).cohorts(key_of(CASE)) == {("run1", "cohort0")}
+
+
+def test_a_look_counts_once_there_are_launches_enough_for_a_verdict():
+    def last_look(*looks):
+        return History([record(CASE, i, look=one) for i, one in enumerate(looks)]).last_look(
+            key_of(CASE)
+        )
+
+    assert last_look() == last_look(1) == last_look(1, 1) == 0
+    assert last_look(1, 1, 1) == 1
+    assert last_look(1, 1, 1, 2, 4) == 4
