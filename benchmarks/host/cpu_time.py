@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,9 +57,10 @@ class Reading(NamedTuple):
     """The counters of all live processes at one moment; None if the system does not say."""
 
     ours_ns: int | None
-    """As `group_cpu_ns`."""
+    """CPU time of the group's live processes, in ticks. A parent's time includes its reaped
+    children's, so that the sum does not fall when a helper ends."""
     threads: dict[int, ThreadTime] | None
-    """As `group_threads`."""
+    """What each live thread of the group has had of the processors, by thread id."""
     others: dict[int, int] | None
     """What each live thread of processes outside of our groups has run, by thread id.
 
@@ -102,38 +103,6 @@ def _threads(root: Path, pid: int) -> Iterator[tuple[int, int, int]]:
             fields = _text(f"{folder}/{thread}/schedstat").split()
             if len(fields) >= 2:
                 yield int(thread), int(fields[0]), int(fields[1])
-
-
-def process_tree_cpu_ns(groups: Iterable[int], *, root: Path = ROOT) -> int | None:
-    """Nanoseconds of CPU time of every live process whose process group or session is given.
-
-    A parent's time includes its reaped children's, so the sum does not fall when a helper ends.
-    """
-    wanted = frozenset(groups)
-    if not (root / "proc/self").exists():
-        return None
-    return _ns(
-        sum(
-            process.ticks
-            for process in _processes(root)
-            if process.group in wanted or process.session in wanted
-        )
-    )
-
-
-def group_cpu_ns(group: int, *, root: Path = ROOT) -> int | None:
-    """Nanoseconds of CPU time of the live processes of one process group or session."""
-    return process_tree_cpu_ns((group,), root=root)
-
-
-def group_threads(group: int, *, root: Path = ROOT) -> dict[int, ThreadTime] | None:
-    """What each live thread of a group or session has had of the processors, by thread id."""
-    return reading(group, (), root=root).threads
-
-
-def other_threads_ns(ours: Collection[int], *, root: Path = ROOT) -> dict[int, int] | None:
-    """Nanoseconds that each live thread of all processes but these has run, by thread id."""
-    return reading(0, ours, root=root).others
 
 
 def ran_ns(begin: Mapping[int, int], end: Mapping[int, int]) -> int:

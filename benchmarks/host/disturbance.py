@@ -104,13 +104,22 @@ def foreign_share(seconds: float, *, ours: Collection[int] = ()) -> float | None
     """
     cpus, begin_ns = _our_cpus(), time.perf_counter_ns()
     busy_ns, own_ns = cpu_time.busy_ns(cpus), time.process_time_ns()
-    others = _other_threads_ns(ours)
+    others = _others_ns(ours)
     time.sleep(seconds)
     by_ticks_ns = _difference(busy_ns, cpu_time.busy_ns(cpus))
     if by_ticks_ns is not None:
         by_ticks_ns -= time.process_time_ns() - own_ns
-    seen_ns = _seen_ns(others, _other_threads_ns(ours))
+    seen_ns = _seen_ns(others, _others_ns(ours))
     return _share(by_ticks_ns, seen_ns, len(cpus) * (time.perf_counter_ns() - begin_ns))
+
+
+def is_calm(seconds: float, *, ours: Collection[int]) -> bool:
+    """Whether other processes leave our CPUs alone for this long, as `foreign_share`.
+
+    True if the system does not say.
+    """
+    share = foreign_share(seconds, ours=ours)
+    return share is None or share <= most_foreign_share(len(_our_cpus()))
 
 
 def accelerator_flags(states: Sequence[Mapping[str, Any]], num_ours: int) -> list[str]:
@@ -181,9 +190,9 @@ def _have_all_cpus() -> bool:
     return len(_our_cpus()) >= (os.cpu_count() or 1)
 
 
-def _other_threads_ns(ours: Collection[int]) -> dict[int, int] | None:
+def _others_ns(ours: Collection[int]) -> dict[int, int] | None:
     """What the other processes' threads ran; None if that may have been on CPUs not ours."""
-    return cpu_time.other_threads_ns({os.getpid(), *ours}) if _have_all_cpus() else None
+    return cpu_time.reading(os.getpid(), ours).others if _have_all_cpus() else None
 
 
 def _runnable_ns(begin: _Counters, end: _Counters) -> int | None:

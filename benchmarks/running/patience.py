@@ -5,10 +5,9 @@ While all of our launches are stopped, every busy moment of our CPUs is another 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from benchmarks.host import disturbance
 
@@ -28,15 +27,13 @@ class Patience:
     left_s: float
     ours: Collection[int] = ()
     """The process groups of our launches."""
-    _num_cpus: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def await_calm(self) -> None:
         """Return once other processes leave our CPUs alone, or when patience is at its end."""
         watched_s = GLANCE_S
         while self.left_s > 0:
             begin_s = time.monotonic()
-            share = disturbance.foreign_share(watched_s, ours=self.ours)
-            if share is None or share <= disturbance.most_foreign_share(self._num_cpus):
+            if disturbance.is_calm(watched_s, ours=self.ours):
                 return
             self.left_s -= time.monotonic() - begin_s
             watched_s = NAP_S

@@ -52,10 +52,12 @@ def within_variance(
     """The variance that rounds add to a launch's log-ratio, scaled to one round.
 
     From a jackknife that leaves out half of the rounds of both, in 24 random choices that are the
-    same each time: leaving out one round would not do for a quantile (Shao and Wu 1989). On average
-    it is too high by up to twice, since a launch of half as many rounds meets the machine's fast
-    state less surely. `log_ratio` is one of `benchmarks.statistics.launch_ratio` and sets what a
-    round is. None with fewer than two rounds. Raises ValueError as `log_ratio` does.
+    same each time: leaving out one round would not do for a quantile (Shao and Wu 1989). Its median
+    is about right; on average it is too high, up to twice with noise alone, and by far more with
+    few rounds and two speeds, since half of the rounds may miss the machine's fast state.
+
+    `log_ratio` is one of `benchmarks.statistics.launch_ratio` and sets what a round is. None with
+    fewer than two rounds. Raises ValueError as `log_ratio` does.
     """
     num_rounds = len(base_rounds)
     if num_rounds < 2:

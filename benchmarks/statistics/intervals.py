@@ -1,4 +1,4 @@
-"""Confidence intervals over launches, and the rule that decides when a launch's rounds may end.
+"""Confidence intervals over launches, and p-values of several comparisons.
 
 The launch is the unit of replication: rounds of one launch share its luck (autotuning, memory
 layout), so reported intervals never come from rounds. Times are compared as logarithms, since a
@@ -16,7 +16,6 @@ import numpy as np
 CONFIDENCE = 0.95
 RELATIVE_RESOLUTION = 1e-6
 """Lower limit of a relative standard deviation: a 100 ns clock over a block of 0.1 s."""
-MAX_AUTOCORRELATION = 0.95
 
 
 @dataclass(frozen=True)
@@ -117,45 +116,6 @@ def log_t_interval(
     low = None if half is None else math.exp(mean.mean - half)
     high = None if half is None else math.exp(mean.mean + half)
     return Interval(math.exp(mean.mean), low, high, mean.num_launches)
-
-
-def lag1_autocorrelation(values: Sequence[float]) -> float:
-    """The lag-1 autocorrelation, 0 to 0.95, with its first-order bias (1 + 3r) / n removed.
-
-    Source of the correction: Marriott and Pope (1954), for an estimated mean.
-    """
-    series = np.asarray(values, dtype=np.float64)
-    deviations = series - series.mean()
-    power = float(deviations @ deviations)
-    if power == 0.0:
-        return 0.0
-    raw = float(deviations[:-1] @ deviations[1:]) / power
-    corrected = raw + (1 + 3 * raw) / len(series)
-    return min(max(corrected, 0.0), MAX_AUTOCORRELATION)
-
-
-def effective_sample_size(values: Sequence[float]) -> float:
-    """The effective number of independent values: n (1 - r) / (1 + r)."""
-    r = lag1_autocorrelation(values)
-    return len(values) * (1 - r) / (1 + r)
-
-
-def half_width_reached(step_seconds: Sequence[float], *, target: float) -> bool:
-    """Whether the relative half-width of a launch's mean step time is at most `target`.
-
-    A heuristic for ending rounds, never a reported interval: even with the effective sample size,
-    its coverage is below 95 % if successive rounds correlate. Raises ValueError as `log_t_interval`
-    does.
-    """
-    logs = _logs(step_seconds)
-    if len(logs) < 2:
-        return False
-    num_effective = effective_sample_size(logs)
-    if num_effective < 2:
-        return False
-    deviation = max(float(np.std(logs, ddof=1)), RELATIVE_RESOLUTION)
-    multiplier = t_quantile((1 + CONFIDENCE) / 2, num_effective - 1)
-    return multiplier * deviation / math.sqrt(num_effective) <= target
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -63,26 +63,22 @@ def test_busy_time_is_that_of_the_cpus_asked_for(root: Path) -> None:
 
 
 def test_a_group_holds_its_session_and_the_children_it_waited_for(root: Path) -> None:
-    assert cpu_time.group_cpu_ns(10, root=root) == (5 + 6 + 70 + 800 + 1 + 2) * TICK_NS
-
-
-def test_several_groups_count_each_process_once(root: Path) -> None:
-    expected = (5 + 6 + 70 + 800 + 1 + 2 + 4) * TICK_NS
-    assert cpu_time.process_tree_cpu_ns([10, 12, 13], root=root) == expected
+    assert cpu_time.reading(10, (), root=root).ours_ns == (5 + 6 + 70 + 800 + 1 + 2) * TICK_NS
 
 
 def test_a_group_without_live_processes_has_used_nothing(root: Path) -> None:
-    assert cpu_time.group_cpu_ns(99, root=root) == 0
+    assert cpu_time.reading(99, (), root=root).ours_ns == 0
 
 
 def test_a_group_s_threads_are_those_of_its_processes_that_live(root: Path) -> None:
-    assert cpu_time.group_threads(10, root=root) == {10: (700, 40), 110: (5, 600), 12: (8, 9)}
-    assert cpu_time.group_threads(99, root=root) == {}
+    assert cpu_time.reading(10, (), root=root).threads == {10: (700, 40), 110: (5, 600), 12: (8, 9)}
+    assert cpu_time.reading(99, (), root=root).threads == {}
 
 
 def test_other_processes_threads_are_those_outside_of_our_groups(root: Path) -> None:
-    assert cpu_time.other_threads_ns([10], root=root) == {13: 1000}
-    assert cpu_time.other_threads_ns([13], root=root) == {10: 700, 110: 5, 12: 8}
+    assert cpu_time.reading(10, (), root=root).others == {13: 1000}
+    assert cpu_time.reading(13, (), root=root).others == {10: 700, 110: 5, 12: 8}
+    assert cpu_time.reading(99, [10], root=root).others == {13: 1000}
 
 
 def test_what_others_ran_counts_new_threads_whole() -> None:
@@ -120,15 +116,15 @@ def test_reads_pages_swapped_in(root: Path) -> None:
 
 def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
     assert cpu_time.busy_ns([0], root=tmp_path) is None
-    assert cpu_time.group_cpu_ns(10, root=tmp_path) is None
-    assert cpu_time.group_threads(10, root=tmp_path) is None
-    assert cpu_time.other_threads_ns([10], root=tmp_path) is None
+    assert cpu_time.reading(10, (), root=tmp_path).ours_ns is None
+    assert cpu_time.reading(10, (), root=tmp_path).threads is None
+    assert cpu_time.reading(10, (), root=tmp_path).others is None
     assert cpu_time.num_pages_swapped_in(root=tmp_path) is None
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs Linux's /proc")
 def test_own_time_is_part_of_the_machine_s() -> None:
-    ours_ns = cpu_time.group_cpu_ns(os.getpgrp())
+    ours_ns = cpu_time.reading(os.getpgrp(), ()).ours_ns
     busy_ns = cpu_time.busy_ns(os.sched_getaffinity(0))
     assert ours_ns is not None
     assert busy_ns is not None

@@ -29,7 +29,6 @@ class Counters:
         read(disturbance.cpu_time, "busy_ns", lambda cpus: self.busy)
         read(disturbance.cpu_time, "reading", lambda group, ours: self.reading)
         read(disturbance, "_have_all_cpus", lambda: True)
-        read(disturbance, "_other_threads_ns", lambda ours: self.others)
         read(disturbance.cpu_time, "num_pages_swapped_in", lambda: self.swapped)
         read(disturbance.machine, "cgroup_throttled_ns", lambda: self.throttled)
         read(disturbance, "_our_cpus", lambda: list(range(self.num_cpus)))
@@ -128,6 +127,19 @@ def test_foreign_load_is_watched_for_a_while(
 
     monkeypatch.setattr(disturbance.time, "sleep", sleep)
     assert disturbance.foreign_share(1.0) == pytest.approx(busy_cores / 2)
+
+
+@pytest.mark.parametrize(("ran_ms", "is_calm"), [(9, True), (11, False)])
+def test_a_moment_is_calm_if_others_take_less_than_a_turn_may_lose(
+    ran_ms: int, is_calm: bool, counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counters.others = {7: 0}
+
+    def sleep(seconds: float) -> None:
+        counters.clock, counters.others = S // 10, {7: ran_ms * S // 1000}
+
+    monkeypatch.setattr(disturbance.time, "sleep", sleep)
+    assert disturbance.is_calm(0.1, ours=()) == is_calm
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.statistics.intervals import (
-    effective_sample_size,
-    half_width_reached,
     holm,
-    lag1_autocorrelation,
     log_mean,
     log_t_interval,
 )
@@ -73,45 +70,6 @@ def test_coverage_of_the_interval_is_nominal_at_three_launches():
     assert 0.93 <= np.mean(covered) <= 0.97
 
 
-def test_autocorrelation_of_independent_values_is_small_and_of_a_random_walk_is_capped():
-    generator = np.random.default_rng(2)
-    noise = generator.standard_normal(500)
-    assert lag1_autocorrelation(noise.tolist()) < 0.15
-    assert lag1_autocorrelation(np.cumsum(noise).tolist()) == 0.95
-    assert lag1_autocorrelation([1.0, 1.0, 1.0]) == 0.0
-
-
-def test_autocorrelation_corrects_its_bias_on_short_series():
-    generator = np.random.default_rng(3)
-    estimates = [lag1_autocorrelation(_autoregressive(generator, 20, 0.5)) for _ in range(400)]
-    assert np.mean(estimates) == pytest.approx(0.5, abs=0.08)
-
-
-def test_alike_neighbours_are_worth_fewer_values():
-    generator = np.random.default_rng(4)
-    alike = _autoregressive(generator, 400, 0.8)
-    assert effective_sample_size(alike) < 100
-    assert effective_sample_size(generator.permutation(alike).tolist()) > 250
-
-
-def test_half_width_is_reached_by_many_quiet_rounds_only():
-    generator = np.random.default_rng(5)
-    noise = generator.standard_normal(40)
-    quiet, loud = np.exp(0.005 * noise).tolist(), np.exp(0.2 * noise).tolist()
-    assert half_width_reached(quiet, target=0.01)
-    assert not half_width_reached(loud, target=0.01)
-    assert not half_width_reached(quiet[:1], target=0.01)
-
-
-def test_half_width_counts_alike_neighbours_less():
-    trace = _autoregressive(np.random.default_rng(6), 60, 0.9)
-    steps = np.exp(0.02 * np.asarray(trace))
-    shuffled = np.random.default_rng(7).permutation(steps)
-    target = 0.015
-    assert half_width_reached(shuffled.tolist(), target=target)
-    assert not half_width_reached(steps.tolist(), target=target)
-
-
 def test_holm_adjusts_in_order_and_keeps_positions():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
@@ -121,10 +79,3 @@ def test_holm_adjusts_in_order_and_keeps_positions():
 def test_holm_refuses_what_is_no_probability():
     with pytest.raises(ValueError, match="numbers from 0 to 1"):
         holm([0.1, math.nan])
-
-
-def _autoregressive(generator, size, phi):
-    values = [generator.standard_normal()]
-    for shock in generator.standard_normal(size - 1) * math.sqrt(1 - phi**2):
-        values.append(phi * values[-1] + shock)
-    return values
