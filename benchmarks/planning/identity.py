@@ -80,7 +80,11 @@ def proof_key(
     machine_key: str,
     num_threads: int,
 ) -> str:
-    """The identity of a case's proof, which holds as long as this key is equal."""
+    """The identity of a case's proof and of its exported files: both hold while this key is equal.
+
+    The files follow from the Work and its weights, the precision, all code and versions behind
+    them, and in rounding from the machine on which int8's ranges are calibrated.
+    """
     return _hash(
         {
             "case": case.to_json(),
@@ -90,31 +94,6 @@ def proof_key(
             "machine": machine_key,
             "num_threads": num_threads,
             **_batch_is_global(case),
-        }
-    )
-
-
-def export_key(
-    case: Case,
-    code_hash: str,
-    *,
-    interpreters: Sequence[Interpreter],
-    machine_key: str,
-    num_threads: int,
-) -> str:
-    """The identity of the files that a case's model is exported to.
-
-    They follow from the Work and its weights, the precision, all code and versions behind them, and
-    in rounding from the machine on which int8's ranges are calibrated.
-    """
-    return _hash(
-        {
-            "export": case.to_json(),
-            "code": code_hash,
-            "versions": _versions(interpreters),
-            "protocol_version": PROTOCOL_VERSION,
-            "machine": machine_key,
-            "num_threads": num_threads,
         }
     )
 

@@ -22,7 +22,7 @@ from benchmarks.host import machine
 from benchmarks.host.environment import allowed_environment
 from benchmarks.host.lock import shared_folder
 from benchmarks.planning.catalog import PROJECT_ROOT, Catalog
-from benchmarks.planning.identity import export_key
+from benchmarks.planning.identity import proof_key
 from benchmarks.planning.sources import Sources, implementation_hash
 from benchmarks.running.process import Command
 
@@ -141,10 +141,10 @@ def launch_of(
 
 
 def _export_key(plan: Plan, catalog: Catalog, case: Case) -> str:
-    """The identity of the case's exported files; see `export_key`."""
+    """The identity of the case's exported files."""
     key = (case.work.workload, case.way.framework)
     exporters = catalog.implementations[key].exporters(case.way.precision)
-    return export_key(
+    return proof_key(
         case,
         implementation_hash(Sources(catalog.roots), catalog, key),
         interpreters=[plan.interpreters[name] for name in (case.way.framework, *exporters)],

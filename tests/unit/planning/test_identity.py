@@ -28,29 +28,23 @@ def result_key(case=CASE, *, interpreters=(OWN, EXPORTER), rules=None, task=None
     )
 
 
-def proof_key(case=CASE, *, interpreters=(OWN, EXPORTER)):
+def proof_key(case=CASE, *, interpreters=(OWN, EXPORTER), code="code"):
     return identity.proof_key(
-        case, "code", interpreters=interpreters, machine_key="machine", num_threads=2
-    )
-
-
-def export_key(case=CASE, *, interpreters=(OWN, EXPORTER), code="code"):
-    return identity.export_key(
         case, code, interpreters=interpreters, machine_key="machine", num_threads=2
     )
 
 
-def test_precisions_weights_and_code_have_exports_of_their_own():
+def test_precisions_weights_and_code_have_proofs_and_exports_of_their_own():
     cases = [
         CASE,
         dataclasses.replace(CASE, way=dataclasses.replace(CASE.way, precision="int8")),
         dataclasses.replace(CASE, work=dataclasses.replace(CASE.work, seed=1)),
         dataclasses.replace(CASE, work=dataclasses.replace(CASE.work, size="small")),
     ]
-    assert len({*map(export_key, cases), export_key(code="other code")}) == 5
+    assert len({*map(proof_key, cases), proof_key(code="other code")}) == 5
 
 
-@pytest.mark.parametrize("key", [result_key, proof_key, export_key])
+@pytest.mark.parametrize("key", [result_key, proof_key])
 def test_another_version_of_an_exporter_makes_other_results(key):
     newer = dataclasses.replace(EXPORTER, versions={"gamma": "1.1"})
     keys = {key(interpreters=found) for found in ((OWN, EXPORTER), (OWN, newer), (OWN,))}
