@@ -73,9 +73,6 @@ class LaunchRequest(Stamped):
     launch makes them."""
     proven: Proven | None = None
     """What an earlier launch of the case has proven in this run; None: this launch proves it."""
-    shares_start: bool = False
-    """Whether other launches start at the same time until its first steps are made, which then have
-    no duration; else until its framework is imported."""
     may_be_cold: bool = False
     """Whether it takes turns even if its first step fills the compile cache, as an earlier launch
     of the case already has."""

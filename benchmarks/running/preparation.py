@@ -104,7 +104,6 @@ def launch_of(
     tested: Tested | None = None,
     proven: Proven | None = None,
     may_be_cold: bool = False,
-    shares_start: bool = False,
 ) -> LaunchRequest:
     """The message that tells a worker what to run; creates the launch's private folders."""
     framework = catalog.frameworks[case.way.framework]
@@ -129,7 +128,6 @@ def launch_of(
         tested=tested,
         proven=proven,
         may_be_cold=may_be_cold,
-        shares_start=shares_start,
         differs=implementation.differs is not None,
         export_folder=str(folders.cache / "exports" / _export_key(plan, catalog, case)),
         draw=zlib.crc32(launch_id.encode()),

@@ -234,13 +234,17 @@ def _record(cohort: _Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None
 
 
 def _note_proof(current: Run, record: Record) -> None:
-    """Keep what this launch has shown of its framework and case, if it was the first to do so."""
+    """Keep what this launch has shown of its framework and case, if it was the first to do so.
+
+    One without turns has proven its first step alone.
+    """
     evidence = record.evidence
     step1, parity = evidence.step1, evidence.parity
     if record.status == "ok" and evidence.fence is not None and evidence.tested_by is None:
         tested = Tested(record.launch_id, evidence.precision, evidence.fence)
         current.tested.setdefault(Tester.of(record.case), tested)
-    if record.status in ("ok", "unproven") and step1 is not None and parity is not None:
+    is_whole = record.status in ("ok", "unproven") and bool(record.blocks)
+    if is_whole and step1 is not None and parity is not None:
         proven = Proven(record.launch_id, step1, parity)
         current.proven.setdefault(record.case.case_id, proven)
 
@@ -248,18 +252,18 @@ def _note_proof(current: Run, record: Record) -> None:
 def _import(cohort: _Cohort, launches: Sequence[LaunchPlan]) -> None:
     """Start every launch and let it import its framework, a few at a time: nothing is timed yet.
 
-    Later a launch has the machine to itself during its preparation, parts of which are timed. One
-    that is held to a proven one also makes its first steps before: what they take is known.
+    Later a launch has the machine to itself during its preparation, parts of which are timed. Nor
+    would its first steps gain by company: threads that wait for each other at every operation take
+    twenty times as long if other work keeps one of them from its core.
     """
     importing: deque[SupervisedLaunch] = deque()
     width = min(MAX_IMPORTS, effective_cores())
-    shares_start = width > 1 and len(launches) > 1
     for launch in launches:
         if cohort.run.stopping.requested:
             return
         if len(importing) == width:
             _await_import(importing.popleft())
-        importing.append(_started(cohort, launch, shares_start=shares_start))
+        importing.append(_started(cohort, launch))
     for live in importing:
         _await_import(live)
 
@@ -270,9 +274,7 @@ def _await_import(live: SupervisedLaunch) -> None:
             live.await_import()
 
 
-def _started(
-    cohort: _Cohort, launch: LaunchPlan, *, shares_start: bool = False
-) -> SupervisedLaunch:
+def _started(cohort: _Cohort, launch: LaunchPlan) -> SupervisedLaunch:
     """Start a launch and add it to the cohort's lives; it imports its framework, or has failed."""
     current = cohort.run
     case = current.case(launch)
@@ -288,7 +290,6 @@ def _started(
         oracle=cohort.references.of(case).oracle,
         tested=current.tested.get(Tester.of(case)),
         proven=proven,
-        shares_start=shares_start and proven is not None,
         may_be_cold=case.case_id in current.cold,
     )
     live = _live(cohort, message, launch_id)

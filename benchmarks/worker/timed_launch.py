@@ -46,22 +46,18 @@ class Session:
         """Go through every phase; LaunchFailedError or any exception ends the launch.
 
         A launch that filled the compile cache takes no turns: code that was just compiled may be
-        slower than the same code from the cache, for as long as the process lives.
+        slower than the same code from the cache, for as long as the process lives. It proves its
+        first step; what it would prove of later steps, the launch after it does.
         """
         context = self.context
         context.import_framework()
-        first_steps_ns: tuple[int, ...] = ()
-        if self.launch.shares_start:
-            _, cold_cache = self._started()
-            context.evidence.first_step_s = None
-            self._await_machine()
-            fence_s = self._test_framework()
-        else:
-            self._await_machine()
-            fence_s = self._test_framework()
-            first_steps_ns, cold_cache = self._started()
-        step_s = self._test_program()
+        self._await_machine()
+        fence_s = self._test_framework()
+        self._task = create(self.context)
+        self._task.load()
+        first_steps_ns, cold_cache = self._first_steps()
         self._takes_turns = self.launch.may_be_cold or not cold_cache
+        step_s = self._test_program()
         warm = self._warm_up(step_s) if self._takes_turns else WarmUp((), step_s, steady=None)
         context.channel.send(
             Ready(
@@ -81,14 +77,8 @@ class Session:
         )
         self._take_turns()
 
-    def _started(self) -> tuple[tuple[int, ...], bool | None]:
-        """Build, load and make the first steps; see `_first_steps`."""
-        self._task = create(self.context)
-        self._task.load()
-        return self._first_steps()
-
     def _await_machine(self) -> None:
-        """Wait for `Begin`; until then other launches start at the same time."""
+        """Wait for `Begin`; until then other launches import at the same time."""
         self.context.channel.send(Imported())
         message = self.context.channel.receive()
         assert isinstance(message, Begin)
@@ -140,12 +130,13 @@ class Session:
 
         On one step, in which work that goes on afterwards shows best, and on a block of them, in
         which a device has much queued. A launch that is held to a proven one does not repeat the
-        test: work that goes on after a step would show in its audit (`Task.prove_end`).
+        test: work that goes on after a step would show in its audit (`Task.prove_end`). Nor does
+        one without turns, of which nothing is timed.
         """
         context = self.context
         context.enter("self_test")
         step_s = self._timed_step() / 1e9
-        if context.proven is not None:
+        if context.proven is not None or not self._takes_turns:
             return step_s
         for num_steps in sorted({1, max(1, min(20, round(0.05 / step_s)))}):
             tested = fence.check_program(self._task, context.framework, num_steps=num_steps)
@@ -203,9 +194,9 @@ class Session:
         context.enter("finish")
         device = self.launch.settings.device
         peak = memory.peak(context.framework, device=device, was_reset=self._was_reset)
-        if self._takes_turns or context.proven is None:
+        if self._takes_turns:
             self._task.prove_end()
-        if context.proven is None:
+        if self._takes_turns and context.proven is None:
             require(context.check_precision())
             seen = context.inspect(self._task.program.inspect)
             require(list(integer_checks(seen, precision=self.launch.case.way.precision)))

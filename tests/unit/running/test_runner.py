@@ -36,8 +36,7 @@ def events_of(names: list[str], monkeypatch: pytest.MonkeyPatch, *, num_cores: i
     events: list[str] = []
     stopping = SimpleNamespace(requested=False)
 
-    def started(cohort: Any, launch: str, *, shares_start: bool) -> Importing:
-        assert shares_start == (num_cores > 1)
+    def started(cohort: Any, launch: str) -> Importing:
         events.append(launch)
         stopping.requested = launch == "last"
         return Importing(launch, events)
