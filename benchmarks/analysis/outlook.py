@@ -41,8 +41,6 @@ class _Open:
     """One undecided comparison."""
 
     comparison: CaseRatio
-    num_cohorts: int
-    """Cohorts of its case so far."""
     needed: int | None
     """Further cohorts after which a verdict is expected."""
 
@@ -55,12 +53,11 @@ def outlook(
     """The outlook on these comparisons, as long as their estimates and spreads stay."""
     beside = Counter(one.base for one in undecided)
     found = [
-        _Open(one, _num_cohorts(outcomes[one.case]), _needed(one, beside[one.base]))
-        for one in undecided
+        _Open(one, _needed(one, beside[one.base])) for one in undecided
     ]
-    limit = max(protocol.num_cohorts, protocol.max_cohorts)
+    limit = max_cohorts(protocol)
     known = [one for one in found if one.needed is not None]
-    in_all = [one.num_cohorts + (one.needed or 0) for one in known]
+    in_all = [one.comparison.num_cohorts + (one.needed or 0) for one in known]
     num_beyond = sum(num > limit for num in in_all)
     more_cohorts, more_s = _cost(known, outcomes)
     return Outlook(
@@ -74,12 +71,20 @@ def outlook(
     )
 
 
+def max_cohorts(protocol: MeasuringProtocol) -> int:
+    """The most common cohorts of a comparison that a run measures, those of earlier runs included.
+
+    Comparisons have at least as many if nothing fails: what was asked for is always measured.
+    """
+    return max(protocol.num_cohorts, protocol.max_cohorts)
+
+
 def _needed(one: CaseRatio, num_open: int) -> int | None:
     """Further cohorts until a verdict is expected; None if a thousand are too few."""
     num_launches = one.ratio.num_launches if one.ratio else 0
     if one.ratio is None or num_launches < 2:  # nothing is known of the spread
         return MIN_LAUNCHES - num_launches
-    level = level_of_look(one.look + 1) / num_open
+    level = level_of_look(one.last_look + 1) / num_open
     needed = cohorts_to_decide(one.ratio, target_half_width=math.inf, level=level)
     return None if needed is None else max(needed, 1)
 
@@ -96,10 +101,6 @@ def _cost(found: Iterable[_Open], outcomes: Mapping[str, Outcome]) -> tuple[int,
         num_cohorts += num
         seconds += num * sum(_launch_s(outcomes[name]) for name in names)
     return num_cohorts, seconds
-
-
-def _num_cohorts(outcome: Outcome) -> int:
-    return len({(record.run_id, record.cohort_id) for record in outcome.records})
 
 
 def _launch_s(outcome: Outcome) -> float:

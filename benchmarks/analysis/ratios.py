@@ -22,6 +22,7 @@ from benchmarks.statistics.effort import (
 from benchmarks.statistics.intervals import CONFIDENCE, holm
 from benchmarks.statistics.looks import level_of_look
 from benchmarks.statistics.ratios import (
+    MIN_LAUNCHES,
     Ratio,
     RatioVerdict,
     paired_ratio,
@@ -38,8 +39,6 @@ Resident = Literal["together", "serial"]
 class Effort:
     """The further measuring that would narrow the interval."""
 
-    num_cohorts: int
-    """Common cohorts so far, disturbed ones included."""
     more_cohorts: int
     """Further cohorts that would halve the interval, if the spread between launches stays."""
     num_rounds: int | None = None
@@ -68,11 +67,18 @@ class CaseRatio:
     """ln(base's step time / case's), undisturbed, of each cohort."""
     looks: tuple[int, ...] = ()
     """For each of these how often results had been looked at when it was planned, and 1."""
+    num_cohorts: int = 0
+    """Common cohorts so far, disturbed ones included."""
 
     @property
     def look(self) -> int:
         """The number of the look at which all of its cohorts were there."""
         return max(self.looks, default=1)
+
+    @property
+    def last_look(self) -> int:
+        """How often a verdict can have been seen: 0 with too few launches for one."""
+        return self.look if len(self.looks) >= MIN_LAUNCHES else 0
 
     @property
     def contains_one(self) -> bool | None:
@@ -173,6 +179,7 @@ def _compare(
         experienced=paired_ratio([one.experienced for one in values]) if values else None,
         log_ratios=log_ratios,
         looks=tuple(one.look for one in values),
+        num_cohorts=len(found),
     )
 
 
@@ -193,13 +200,12 @@ def _effort(
     if more is None:
         return None
     if not cohorts:
-        return Effort(len(found), more)
+        return Effort(more)
     parts = variances(cohorts)
     together = [pair for pair in found if not pair.is_serial]
     cost_s = sum(launch_s(one) for pair in together for side in pair for one in side)
     round_s = float(rounds["round_s"].mean())
     return Effort(
-        num_cohorts=len(found),
         more_cohorts=more,
         num_rounds=len(rounds) // len(cohorts),
         best_rounds=parts

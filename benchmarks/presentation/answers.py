@@ -125,7 +125,8 @@ def _without_faster(family: _Family, base: str) -> str:
         are = "are" if len(unknown) > 1 else "is"
         return (
             f"the fastest is not decided: {joined(unknown)} {are} not told apart from {base}"
-            f" ({_evidence(family.ratios[0])}){tied}{also}"
+            f" ({_evidence(next(one for one in family.ratios if one.verdict == 'cant_tell'))})"
+            f"{tied}{also}"
         )
     if ties:
         first = next(one for one in family.ratios if one.verdict == "same")

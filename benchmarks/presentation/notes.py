@@ -140,7 +140,7 @@ def _advice(summary: RunSummary) -> Iterator[str]:
     assert widest.ratio is not None
     effort = widest.effort
     cell = next(cell for cell in summary.cells if cell.case.case_id == widest.case)
-    num_cohorts = effort.num_cohorts + effort.more_cohorts
+    num_cohorts = widest.num_cohorts + effort.more_cohorts
     yield (
         f"{count(effort.more_cohorts, 'more cohort')} would halve the interval of"
         f" {names_by_group([(cell, '')])} (protocol.num_cohorts={num_cohorts})"

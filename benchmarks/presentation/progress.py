@@ -153,7 +153,8 @@ def describe(record: Record) -> str:
         return f"{case_id}: compiled in {compiled_s:.1f} s with an empty cache; launched again"
     seconds = sorted(record.step_seconds or [float("nan")])
     rate = record.items_per_step / seconds[len(seconds) // 2]
-    return f"{case_id}: {rate:.3g} {record.unit}s/s in {len(record.blocks)} rounds"
+    num_rounds = len({block.round for block in record.blocks})
+    return f"{case_id}: {rate:.3g} {record.unit}s/s in {num_rounds} rounds"
 
 
 def for_console(console: Console) -> LiveProgress | LineProgress:

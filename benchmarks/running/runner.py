@@ -6,7 +6,7 @@ import itertools
 import random
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -116,14 +116,22 @@ def run(current: Run) -> None:
 
 def _cohorts(current: Run) -> Iterator[CohortPlan]:
     """The cohorts of the plan, then further ones, until a stop is requested or none is left."""
-    waiting = deque(current.plan.cohorts)
+    yield from _fitting(current, current.plan.cohorts)
     while not current.stopping.requested:
-        if not waiting:
-            waiting.extend(current.further())
-        if not waiting:
+        if not (yield from _fitting(current, current.further())):
             return
-        if current.fits(cohort := waiting.popleft()):
+
+
+def _fitting(current: Run, cohorts: Sequence[CohortPlan]) -> Generator[CohortPlan, None, int]:
+    """Those of these cohorts that end in time, until a stop is requested; returns their number."""
+    num_begun = 0
+    for cohort in cohorts:
+        if current.stopping.requested:
+            break
+        if current.fits(cohort):
+            num_begun += 1
             yield cohort
+    return num_begun
 
 
 def _references(current: Run, guard: Guard) -> References:
@@ -398,7 +406,7 @@ def _finish(cohort: _Cohort) -> None:
     for _, live in cohort.lives:
         if not live.is_alive:
             continue
-        if len(live.blocks) < min(MIN_ROUNDS_KEPT, protocol.min_rounds):
+        if len({one.round for one in live.blocks}) < min(MIN_ROUNDS_KEPT, protocol.min_rounds):
             live.interrupt("the run was stopped before enough rounds were measured")
             continue
         try:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from benchmarks.analysis.outlook import max_cohorts
 from benchmarks.analysis.ratios import CaseRatio
 from benchmarks.analysis.settled import DECIDED, is_settled
 from benchmarks.analysis.summary import RunSummary, summarise
@@ -27,6 +28,8 @@ from benchmarks.statistics.effort import cohorts_to_decide
 from benchmarks.statistics.looks import level_of_look
 from benchmarks.storage.store import Store
 
+TURN = "turn"
+"""The phase of a launch in which it takes its turns."""
 SHORTEST_S = 0.1
 """Seconds that a stage is taken to last at least."""
 MAX_AT_ONCE = 3
@@ -34,6 +37,8 @@ MAX_AT_ONCE = 3
 NARROWING = 0.15
 """What it is worth to narrow the interval of a comparison whose verdict is decided, as a share of
 deciding one."""
+MAX_FUTILE = 2
+"""Stages without a value for a comparison after which a run measures it no further."""
 HOPELESS = 0.1
 """The same for one that will not be settled within the protocol's limit: its interval narrows."""
 
@@ -51,20 +56,29 @@ class Stage(NamedTuple):
     """The comparisons that they are expected to settle, for each second."""
     num_rounds: int | None
     """Rounds of each launch that give the narrowest intervals; None: not known."""
+    look: int
+    """The number of the look from which it is planned."""
 
 
 def next_stage(
-    plan: Plan, summary: RunSummary, records: Sequence[Record], *, left_s: float | None = None
+    plan: Plan,
+    summary: RunSummary,
+    records: Sequence[Record],
+    *,
+    left_s: float | None = None,
+    without: Collection[str] = (),
 ) -> Stage | None:
     """The stage that is worth most among those that fit into `left_s` seconds; None if none does.
 
-    `records` are those that the summary was made from.
+    `records` are those that the summary was made from. The cases `without` are not measured for
+    their own sake.
     """
     past = _Past(plan, records)
     fitting = (
         stage
         for part in plan.parts
-        for stage in _stages(part, unsettled(plan, summary, part), past)
+        for open_ones in [[o for o in unsettled(plan, summary, part) if o.case not in without]]
+        for stage in _stages(part, open_ones, past)
         if left_s is None or stage.seconds <= left_s
     )
     return max(fitting, key=lambda stage: stage.worth, default=None)
@@ -94,7 +108,7 @@ def cohorts_of_stage(plan: Plan, stage: Stage, records: Sequence[Record]) -> lis
             plan.run_id,
             index=index + number,
             protocol=plan.protocol,
-            look=past.last_look(stage.case_ids) + 1,
+            look=stage.look,
             num_rounds=stage.num_rounds,
         )
         for number in range(stage.num_cohorts)
@@ -107,7 +121,7 @@ def reopened(plan: Plan, summary: RunSummary, records: Sequence[Record]) -> Plan
     changed: dict[str, Cell] = {}
     for part in plan.parts:
         for one in unsettled(plan, summary, part):
-            cell, room = plan.cell(one.case), past.room(one.case)
+            cell, room = plan.cell(one.case), _room(one, plan)
             if cell.action != "have" or room <= 0 or one.ratio is None:
                 continue
             num_further = min(_needed(one, 1, past) or room, room)
@@ -116,7 +130,7 @@ def reopened(plan: Plan, summary: RunSummary, records: Sequence[Record]) -> Plan
                 action="run",
                 kind=None,
                 reason=f"{said(one)} after {count(one.ratio.num_launches, 'cohort')}",
-                estimate_s=num_further * past.launch_s(one.case),
+                estimate_s=num_further * past.launch_s(one.case, None),
                 estimate_basis=f"{count(num_further, 'more cohort')}",
             )
     cells = tuple(changed.get(cell.case.case_id, cell) for cell in plan.cells)
@@ -137,21 +151,15 @@ class _Past:
             if record.result_key in keys and record.status not in WITHOUT_VERDICT:
                 self._own[keys[record.result_key]].append(record)
 
-    def num_cohorts(self, case_id: str) -> int:
-        return len({(record.run_id, record.cohort_id) for record in self._own[case_id]})
+    def launch_s(self, case_id: str, num_rounds: int | None) -> float:
+        """What a further launch takes with this number of rounds, or with as many as earlier ones.
 
-    def room(self, case_id: str) -> int:
-        """The further cohorts that the protocol allows."""
-        protocol = self.plan.protocol
-        return max(protocol.num_cohorts, protocol.max_cohorts) - self.num_cohorts(case_id)
-
-    def last_look(self, case_ids: Iterable[str]) -> int:
-        return max((record.look for name in case_ids for record in self._own[name]), default=0)
-
-    def launch_s(self, case_id: str) -> float:
-        """What a further launch takes: the median, without the first, which proves and compiles."""
-        seconds = [sum(record.phases_s.values()) for record in self._own[case_id]]
-        return statistics.median(seconds[1:] or seconds or [0.0])
+        The median, without the first, which proves and compiles; 0 without a launch.
+        """
+        own = self._own[case_id]
+        return statistics.median(
+            [_seconds(record, num_rounds) for record in own[1:] or own] or [0.0]
+        )
 
     def next_index(self, run_id: str, part: int) -> int:
         ids = (record.cohort_id.rpartition("/") for record in self.records)
@@ -160,18 +168,35 @@ class _Past:
         )
 
 
+def _seconds(record: Record, num_rounds: int | None) -> float:
+    """What a launch took, or would have taken with this number of rounds."""
+    in_all, turn_s = sum(record.phases_s.values()), record.phases_s.get(TURN, 0.0)
+    past_rounds = len({block.round for block in record.blocks})
+    if num_rounds is None or not past_rounds:
+        return in_all
+    return in_all + turn_s * (num_rounds / past_rounds - 1)
+
+
+def _room(one: CaseRatio, plan: Plan) -> int:
+    """The further cohorts that the protocol allows a comparison."""
+    return max_cohorts(plan.protocol) - one.num_cohorts
+
+
 def _stages(part: PartPlan, open_ones: Sequence[CaseRatio], past: _Past) -> Iterator[Stage]:
     """The stages of one part: each number of cohorts, with what it is worth."""
-    rooms = {one.case: past.room(one.case) for one in open_ones}
+    rooms = {one.case: _room(one, past.plan) for one in open_ones}
     wanted = [one for one in open_ones if rooms[one.case] > 0]
     if not wanted:
         return
     case_ids = tuple(dict.fromkeys(one.case for one in wanted))
     beside = {*case_ids, *(other for name in case_ids for other in part.companions[name])}
-    cohort_s = sum(past.launch_s(one.case_id) for one in part.launches if one.case_id in beside)
-    needed = [_needed(one, len(wanted), past) for one in wanted]
     best_rounds = [one.effort.best_rounds for one in wanted if one.effort]
     known = [number for number in best_rounds if number is not None]
+    num_rounds = round(statistics.median(known)) if known else None
+    cohort_s = sum(
+        past.launch_s(one.case_id, num_rounds) for one in part.launches if one.case_id in beside
+    )
+    needed = [_needed(one, len(wanted), past) for one in wanted]
     for num in range(1, min(MAX_AT_ONCE, *(rooms[one.case] for one in wanted)) + 1):
         worth = sum(
             _worth(one, num, needed=more, room=rooms[one.case])
@@ -183,7 +208,8 @@ def _stages(part: PartPlan, open_ones: Sequence[CaseRatio], past: _Past) -> Iter
             num_cohorts=num,
             seconds=num * cohort_s,
             worth=worth / max(num * cohort_s, SHORTEST_S),
-            num_rounds=round(statistics.median(known)) if known else None,
+            num_rounds=num_rounds,
+            look=max(one.last_look for one in wanted) + 1,
         )
 
 
@@ -199,7 +225,7 @@ def _needed(one: CaseRatio, num_open: int, past: _Past) -> int | None:
     """The further cohorts after which a comparison is expected to be settled; None: too many."""
     if one.ratio is None:
         return None
-    level = level_of_look(past.last_look([one.case]) + 1) / num_open
+    level = level_of_look(one.last_look + 1) / num_open
     target = past.plan.protocol.target_half_width
     needed = cohorts_to_decide(one.ratio, target_half_width=target, level=level)
     return None if needed is None else max(1, needed)
@@ -226,6 +252,15 @@ def in_order_of_worth(plan: Plan) -> tuple[CohortPlan, ...]:
     return tuple(cohort for own in by_worth for cohort in own)
 
 
+class _Tried(NamedTuple):
+    """How far a comparison has come by further cohorts."""
+
+    num_values: int
+    """Cohorts that counted when the last stage was planned."""
+    num_stages: int
+    """The stages since their number last grew."""
+
+
 @dataclass
 class Sharpening:
     """Finds the further cohorts of a run from its store, until its time is up."""
@@ -239,6 +274,7 @@ class Sharpening:
     is_limited: bool = False
     """Whether the user gave the time: then no cohort begins that is not expected to end in it."""
     begin_s: float = field(default_factory=time.monotonic)
+    _tried: dict[str, _Tried] = field(default_factory=dict)
 
     @property
     def left_s(self) -> float:
@@ -248,7 +284,7 @@ class Sharpening:
     def fits(self, cohort: CohortPlan) -> bool:
         """Whether a cohort may begin; one whose launches never ran here may."""
         past = _Past(self.plan, self._records())
-        seconds = [past.launch_s(launch.case_id) for launch in cohort.launches]
+        seconds = [past.launch_s(one.case_id, cohort.num_rounds) for one in cohort.launches]
         if not self.is_limited or 0.0 in seconds or sum(seconds) <= self.left_s:
             return True
         self.note(f"no time for another cohort of {cohort.group_id}")
@@ -262,17 +298,33 @@ class Sharpening:
         """The cohorts of the next stage; none if every comparison is settled, or time is up."""
         records, summary = self._records(), self.summary()
         open_ones = [one for part in self.plan.parts for one in unsettled(self.plan, summary, part)]
-        stage = next_stage(self.plan, summary, records, left_s=self.left_s)
+        stage = next_stage(
+            *(self.plan, summary, records),
+            left_s=self.left_s,
+            without=[one.case for one in open_ones if self._is_futile(one)],
+        )
         if stage is None:
             if open_ones:
                 self.note(f"{count(len(open_ones), 'comparison')} of this run left open")
             return ()
+        for one in open_ones:
+            if one.case in stage.case_ids:
+                self._tried[one.case] = _Tried(len(one.log_ratios), self._num_futile(one) + 1)
         names = ", ".join(way_name(self.plan.cell(name).case) for name in stage.case_ids)
         self.note(
             f"{count(len(open_ones), 'comparison')} open:"
             f" {count(stage.num_cohorts, 'more cohort')} of {stage.part.group_id} for {names}"
         )
         return cohorts_of_stage(self.plan, stage, records)
+
+    def _is_futile(self, one: CaseRatio) -> bool:
+        """Whether this run has measured a case further in vain: it fails, or is disturbed."""
+        return self._num_futile(one) >= MAX_FUTILE
+
+    def _num_futile(self, one: CaseRatio) -> int:
+        """The stages of this run, up to the last one, that added no value to a comparison."""
+        tried = self._tried.get(one.case)
+        return tried.num_stages if tried and tried.num_values == len(one.log_ratios) else 0
 
     def _records(self) -> list[Record]:
         return self.store.records(self.plan.run_id if self.plan.fresh else None)

@@ -259,7 +259,6 @@ def _slowed_loop(extension: Path, axes: Sequence[str]) -> Iterator[Measure]:
         folders=folders,
         num_resident=1,
         oracle=None,
-        inspects=False,
     )
     python = plan.interpreters[cell.case.way.framework].python
     command = command_of(python, catalog, launch, "slowed-loop", folders)

@@ -270,20 +270,22 @@ PASSED = ParityVerdict(PASS)
 
 
 @pytest.mark.parametrize(
-    ("status", "is_proven"),
+    ("status", "num_turns", "is_proven"),
     [
-        *(("ok", True), ("unproven", True), ("invalid_work", False), ("crashed", False)),
-        *(("disturbed", False), ("interrupted", False)),
+        *(("ok", 5, True), ("unproven", 5, True), ("invalid_work", 5, False)),
+        *(("crashed", 5, False), ("disturbed", 5, False), ("interrupted", 5, False)),
+        ("ok", 0, False),  # it only compiled
     ],
 )
-def test_a_launch_proves_for_the_later_ones_only_if_it_ended_well(
-    status: str, is_proven: bool
+def test_a_launch_proves_for_the_later_ones_only_if_it_was_timed_and_ended_well(
+    status: str, num_turns: int, is_proven: bool
 ) -> None:
     current: Any = SimpleNamespace(proven={})
     one: Any = SimpleNamespace(
         launch_id="run-0-0-1",
         status=status,
         case=SimpleNamespace(case_id="resnet50"),
+        blocks=("a block",) * num_turns,
         evidence=Evidence(step1=STEP1, parity=PASSED),
     )
     runner._note_proof(current, one)
@@ -298,6 +300,7 @@ def test_later_launches_are_held_to_the_first_proof() -> None:
         launch_id="run-0-1-0",
         status="ok",
         case=SimpleNamespace(case_id="resnet50"),
+        blocks=("a block",),
         evidence=Evidence(step1=FirstStep(loss=7.001), parity=PASSED),
     )
     runner._note_proof(current, one)

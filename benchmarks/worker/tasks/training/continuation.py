@@ -45,6 +45,8 @@ from benchmarks.worker.context import LaunchContext, LaunchFailedError
 
 NUM_CONTINUED = 3
 """Steps in a row: of programs that leave out every second or third update, one is caught."""
+NUM_CONTINUED_HELD = 2
+"""The same in a launch that is held to a proven one, where only what that one did not do is new."""
 NOISE_FACTOR = 3.0
 """Multiple of the difference between two fresh steps that a continued one may have, if they differ:
 a device's sums may come in another order each time."""
@@ -147,17 +149,20 @@ class _Proof:
         the first step after the load: programs that mix batches up mostly begin with the right one.
         """
         num_batches, made = len(self._context.batches()), self._place.num_made
-        free = [i for i in range(1, NUM_CONTINUED) if (made + i) % num_batches]
+        number = NUM_CONTINUED if self._context.proven is None else NUM_CONTINUED_HELD
+        if (made + number - 1) % num_batches == 0:
+            number = NUM_CONTINUED
+        free = [i for i in range(1, number) if (made + i) % num_batches]
         index = free[self._context.draw % len(free)]
         states, steps = [self._sample.states(read)], []
         held: Arrays = {}
-        for number in range(NUM_CONTINUED):
-            if number == index:
+        for i in range(number):
+            if i == index:
                 held = self._held(read)
             loss = self._step("in a later step")
             read = self._program.read()
             states.append(self._sample.states(read))
-            moved = _moves(held, read) if number == index else {}
+            moved = _moves(held, read) if i == index else {}
             steps.append(self._made(loss, states[-2], states[-1], moved))
         return Continued(states, steps[index], steps[index - 1].gradients, index, held)
 

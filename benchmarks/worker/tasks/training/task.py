@@ -150,7 +150,6 @@ class TrainingTask:
         context = self._context
         self._check_end()
         if context.proven is not None:
-            self._check_second_step()  # the proof of later steps ends one step after a load
             self._check_again(None)
             return
         oracle = self._oracle()
