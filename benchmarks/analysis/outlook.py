@@ -52,9 +52,7 @@ def outlook(
 ) -> Outlook:
     """The outlook on these comparisons, as long as their estimates and spreads stay."""
     beside = Counter(one.base for one in undecided)
-    found = [
-        _Open(one, _needed(one, beside[one.base])) for one in undecided
-    ]
+    found = [_Open(one, _needed(one, beside[one.base])) for one in undecided]
     limit = max_cohorts(protocol)
     known = [one for one in found if one.needed is not None]
     in_all = [one.comparison.num_cohorts + (one.needed or 0) for one in known]

@@ -49,6 +49,8 @@ class RunSummary:
     outlook: Outlook
     metrics: tuple[Metric, ...]
     """The metrics whose numbers the cells have."""
+    is_fresh: bool = False
+    """Whether no earlier run's results count."""
     costs: tuple[CaseRatio, ...] = ()
     """Libraries against what they compute with, if that is not the base of their group."""
     gains: tuple[CaseRatio, ...] = ()
@@ -91,7 +93,8 @@ def summarise(
         max_rounds=plan.protocol.max_rounds,
     )
     of_groups = compare_all(plan.bases, found, blocks, **options)
-    prior = shared_prior(of_groups)
+    standing = _bases(plan, found, measured, parity, of_groups)
+    prior = shared_prior(one for one in of_groups if _may_stand(one, parity, standing))
     judged = judge(of_groups, prior)
     bases = _bases(plan, found, measured, parity, judged)
     ratios = tuple(_withdraw(one, parity, bases) for one in judged)
@@ -114,6 +117,7 @@ def summarise(
         costs=against(attrgetter("on_base")),
         gains=against(attrgetter("idiomatic")),
         leads=against(leaders(ratios, {name: one.cell.case for name, one in found.items()}).get),
+        is_fresh=plan.fresh,
         rounds=rounds_of(whole, blocks),
         metrics=metrics,
         outlook=outlook(
@@ -226,10 +230,17 @@ def _withdraw(
 ) -> CaseRatio:
     """The comparison; its verdict is withdrawn if the work is unproven, or is unreliable."""
     both = (one.base, one.case)
-    if one.aa or one.verdict == "not_comparable":
+    if one.aa or one.verdict == "not_comparable" or _may_stand(one, parity, bases):
         return one
-    if not all(parity[case_id].is_ranked for case_id in both):
-        return replace(one, verdict="unproven")
-    if any(evidence_against(bases[case_id]) for case_id in both):
-        return replace(one, verdict="cant_tell")
-    return one
+    is_ranked = all(parity[case_id].is_ranked for case_id in both)
+    return replace(one, verdict="cant_tell" if is_ranked else "unproven")
+
+
+def _may_stand(
+    one: CaseRatio, parity: Mapping[str, CellParity], bases: Mapping[str, Basis]
+) -> bool:
+    """Whether both cases do the same work, and nothing speaks against their numbers."""
+    return all(
+        parity[case_id].is_ranked and not evidence_against(bases[case_id])
+        for case_id in (one.base, one.case)
+    )

@@ -139,10 +139,7 @@ class Phase(Stamped):
 
 @dataclass(frozen=True)
 class Imported(Stamped):
-    """Worker to parent: the framework is imported, and the worker waits for Begin.
-
-    If the launch shares its start, its first steps are made too.
-    """
+    """Worker to parent: the framework is imported, and the worker waits for Begin."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ PROTOCOL_VERSION = 4
 """Raised by every change to the timed code; results of different versions are not comparable."""
 
 NUM_FIRST_STEPS = 3
-"""Steps that are timed one by one before the warm-up: the first of them holds the compilation."""
+"""Steps that are timed one by one before the warm-up: the first of them holds the compilation.
+
+A launch that is held to a proven one times the first alone."""
 
 PHASES = (
     "start",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from benchmarks.analysis.equal_work import RANKED
 from benchmarks.analysis.summary import RunSummary
+from benchmarks.contract.evidence import INHERITED, PASS
 from benchmarks.presentation.wording import count, duration
 
 HOW_TO_READ = "[low, high]: 95 % interval; against base: times its speed, within 2 % is a tie"
@@ -36,11 +36,13 @@ def _noise(summary: RunSummary) -> str:
 
 def _equal_work(summary: RunSummary) -> str:
     shown = [cell for cell in summary.cells if cell.use]
-    equal = sum(cell.parity.status in RANKED for cell in shown)
-    others = ", others are not ranked" * (equal < len(shown))
+    proven = sum(cell.parity.status == PASS for cell in shown)
+    inherited = sum(cell.parity.status == INHERITED for cell in shown)
+    at_other_size = f", {inherited} at another size" * (inherited > 0)
+    others = ", others are not ranked" * (proven + inherited < len(shown))
     return (
-        f"equal work: {equal} of {count(len(shown), 'case')} proven against the float64 reference"
-        f"{others}"
+        f"equal work: {proven} of {count(len(shown), 'case')} proven against the float64 reference"
+        f"{at_other_size}{others}"
     )
 
 
@@ -52,7 +54,10 @@ def next_steps(summary: RunSummary) -> Iterator[str]:
     if num:
         limit = f" protocol.max_cohorts={found.cohorts_in_all}" if found.num_beyond else ""
         time = f" --max-time {math.ceil(found.more_s / 60)}m" * (found.more_s > found.max_time_s)
-        how = f"with{limit}{time}" if limit or time else "again"
+        changes = ["without --fresh"] * summary.is_fresh + [f"with{limit}{time}"] * bool(
+            limit + time
+        )
+        how = " and ".join(changes) or "again"
         advice.append(
             f"next: the same command {how} should decide {count(num, 'row')}:"
             f" about {count(found.more_cohorts, 'more cohort')}, {duration(found.more_s)}"

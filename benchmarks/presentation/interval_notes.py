@@ -57,7 +57,7 @@ def _experienced(compared: Iterable[CaseRatio], cells: dict[str, CellSummary]) -
     found = [(cells[one.case], f" {_told(one.experienced)}") for one in compared if one.experienced]
     if found:
         yield (
-            "against base as experienced, disturbances included (verdicts rest on undisturbed"
+            "against base as experienced, in all rounds that count (verdicts rest on undisturbed"
             f" speeds): {names_by_group(found)}"
         )
 

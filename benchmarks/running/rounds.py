@@ -55,7 +55,8 @@ def take_rounds(
     again, as long as the cohort's patience lasts.
     """
     order = random.Random(rounds.seed)  # noqa: S311 - an order of turns, no secret
-    turns = {live.launch_id: turn_of(live, rounds) for live in lives}
+    alike = max((steps_per_sample(live, rounds.rules) for live in lives), default=1)
+    turns = {live.launch_id: turn_of(live, rounds, alike=alike) for live in lives}
     protocol = _with_enough_requests(rounds.protocol, lives)
     groups = [live.worker.pid for live in lives]
     patience, probe = Patience(FIRST_WAIT_S, groups), Probe()
@@ -107,19 +108,30 @@ def _with_enough_requests(
     return dataclasses.replace(protocol, min_rounds=least)
 
 
-def turn_of(live: SupervisedLaunch, rounds: Rounds) -> Turn:
+def steps_per_sample(live: SupervisedLaunch, rules: DeviceRules) -> int:
+    """The least number of steps in a sample of a launch.
+
+    One if the device computes a step while the host waits, and if it lasts many fences.
+    """
+    assert live.ready is not None
+    least = math.ceil(FENCES_PER_SAMPLE * live.ready.fence_s / live.ready.step_s)
+    return max(rules.min_steps_per_sample, least)
+
+
+def turn_of(live: SupervisedLaunch, rounds: Rounds, *, alike: int = 1) -> Turn:
     """The turn of a launch: its steps fill samples, and last as long as the protocol requires.
 
-    A sample is a single step if the device computes it while the host waits, and if it lasts many
-    fences. If each step is a request that is timed by itself, the launch gives their number.
+    Samples have `alike` steps if a turn has time for so many: the low quantile of single steps is
+    below that of the means of several, so that launches with unlike samples do not compare. If each
+    step is a request that is timed by itself, the launch gives their number.
     """
     assert live.ready is not None
     if live.ready.steps_per_turn is not None:
         return Turn(0, live.ready.steps_per_turn)
-    step_s = live.ready.step_s
-    least = math.ceil(FENCES_PER_SAMPLE * live.ready.fence_s / step_s)
-    per_sample = max(rounds.rules.min_steps_per_sample, least)
-    num_samples = math.ceil(rounds.protocol.block_target_s / (per_sample * step_s))
+    step_s, target_s = live.ready.step_s, rounds.protocol.block_target_s
+    least = steps_per_sample(live, rounds.rules)
+    per_sample = max(least, min(alike, math.floor(target_s / step_s)))
+    num_samples = math.ceil(target_s / (per_sample * step_s))
     return Turn(0, per_sample * max(1, num_samples), per_sample)
 
 

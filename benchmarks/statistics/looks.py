@@ -3,7 +3,9 @@
 Whoever looks, measures more where nothing is decided, and looks again, has several chances of a
 false verdict. So the error of 5 % is spent over the looks (alpha spending, Lan and DeMets 1983):
 each look has a level that depends on its number alone, and together they spend at most 5 %. By the
-union bound this holds for any number of looks, whatever was measured between them.
+union bound this holds for any number of looks, whatever was measured between them, but for one
+thing: the variance that comparisons share is today's, for the earlier looks too. What that costs is
+in the simulation, which judges as `analysis.ratios.judge` does.
 
 The comparisons with one base share a level (`holm`), those with another base have their own. By
 simulation, a suite of 12 comparisons in 3 groups whose truths all lie on the margin's edge has a

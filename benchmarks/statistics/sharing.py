@@ -44,12 +44,14 @@ class Prior(NamedTuple):
 def fit_prior(spreads: Sequence[Spread]) -> Prior | None:
     """The prior that the variances of these comparisons follow; None with fewer than three.
 
-    They are those of one run, of the machine's earlier runs, or of both, each before it is
-    moderated. The prior's variance is their geometric mean, without the bias that it has if degrees
-    of freedom are few. (The source's is smaller if they are unlike; this covers the larger ones.)
-    Its degrees of freedom say how alike the variances are beyond what their own degrees of freedom
-    explain, with `CAUTION` if there are few comparisons. Raises ValueError if a variance or its
-    degrees of freedom is not a finite number above 0.
+    They are those of one run, each before it is moderated. None as well if they are so unlike that
+    what they have in common is worth less than half of what each one's own launches are: a group
+    whose launches vary ten times as much would widen all others. The prior's variance is their
+    geometric mean, without the bias that it has if degrees of freedom are few. (The source's is
+    smaller if they are unlike; this covers the larger ones.) Its degrees of freedom say how alike
+    the variances are beyond what their own degrees of freedom explain, with `CAUTION` if there are
+    few comparisons. Raises ValueError if a variance or its degrees of freedom is not a finite
+    number above 0.
     """
     if not all(math.isfinite(number) and number > 0 for one in spreads for number in one):
         raise ValueError(f"received spreads={list(spreads)}, expected finite numbers above 0")
@@ -60,12 +62,10 @@ def fit_prior(spreads: Sequence[Spread]) -> Prior | None:
     variances = np.array([one.variance for one in spreads])
     halves = np.array([one.degrees_of_freedom for one in spreads]) / 2
     logs = np.log(variances) - digamma(halves) + np.log(halves)
-    return Prior(
-        variance=math.exp(float(logs.mean())),
-        degrees_of_freedom=min(
-            2 * _inverse_trigamma(_largest_excess(logs, halves)), MAX_DEGREES_OF_FREEDOM
-        ),
-    )
+    worth = 2 * _inverse_trigamma(_largest_excess(logs, halves))
+    if worth < float(halves.min()):
+        return None
+    return Prior(math.exp(float(logs.mean())), min(worth, MAX_DEGREES_OF_FREEDOM))
 
 
 def _largest_excess(logs: np.ndarray, halves: np.ndarray) -> float:

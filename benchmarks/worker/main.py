@@ -8,6 +8,7 @@ or SciPy. Python 3.9 or later.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import traceback
@@ -61,4 +62,7 @@ def _status_of(error: BaseException, line: str, context: LaunchContext) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)  # everything is reported: frameworks take long to tear down what ends anyway

@@ -96,7 +96,8 @@ class Session:
         cached = _files(self.launch.settings.cache_folder)
         self.context.require_placement(self._task.outputs)
         self._task.prove_first()
-        durations_ns += [self._timed_step() for _ in range(NUM_FIRST_STEPS - 1)]
+        num_further = NUM_FIRST_STEPS - 1 if self.context.proven is None else 0
+        durations_ns += [self._timed_step() for _ in range(num_further)]
         return tuple(durations_ns), not cached <= found if cached else None
 
     def _timed_step(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo  # optimizers would import it: here it is part of the import
 import torch.nn.functional as F
 
 from benchmarks.contract.framework import Settings

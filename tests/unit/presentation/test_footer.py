@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from benchmarks.contract.evidence import Evidence
+from benchmarks.contract.evidence import INHERITED, PASS, Evidence
 from benchmarks.contract.protocol import MeasuringProtocol
 from benchmarks.presentation.footer import EVERYTHING_ELSE, footer
 from tests.unit.analysis.records import case, cohorts, record
@@ -69,6 +69,26 @@ def test_the_same_command_decides_what_is_within_the_limit():
     assert advice.startswith("next: the same command again should decide 1 row: about ")
     assert "more cohort" in advice
     assert last == EVERYTHING_ELSE
+
+
+def test_a_fresh_run_is_continued_without_that():
+    protocol = MeasuringProtocol(num_cohorts=3, max_cohorts=40, max_time_s=1e6)
+    summary = summary_of(undecided(3), cases=(BASE, FAST), protocol=protocol)
+    [*_, advice, _] = footer(dataclasses.replace(summary, is_fresh=True))
+    assert advice.startswith("next: the same command without --fresh should decide 1 row")
+
+
+def test_what_was_proven_at_another_size_is_counted_apart():
+    summary = summary_of(cohorts(TIMES))
+    cells = [
+        dataclasses.replace(
+            one, parity=dataclasses.replace(one.parity, status=INHERITED if i else PASS)
+        )
+        for i, one in enumerate(summary.cells)
+    ]
+    found = list(footer(dataclasses.replace(summary, cells=tuple(cells))))
+    expected = "proven against the float64 reference, 2 at another size"
+    assert found[2] == f"equal work: 1 of 3 cases {expected}"
 
 
 def test_a_limit_that_is_too_low_is_to_be_raised():

@@ -116,3 +116,13 @@ def test_the_steps_of_a_turn_fill_samples(
     ready = SimpleNamespace(steps_per_turn=None, step_s=step_s, fence_s=fence_s)
     turn = rounds.turn_of(cast("Any", SimpleNamespace(ready=ready)), rules)
     assert turn == Turn(0, num_steps, per_sample)
+
+
+@pytest.mark.parametrize(("step_s", "per_sample"), [(0.001, 10), (0.03, 3), (0.2, 1)])
+def test_samples_of_one_cohort_have_as_many_steps_each_if_a_turn_has_time_for_them(
+    step_s: float, per_sample: int
+) -> None:
+    rules = rounds.Rounds(PROTOCOL, DeviceRules(), seed=0)
+    ready = SimpleNamespace(steps_per_turn=None, step_s=step_s, fence_s=1e-9)
+    turn = rounds.turn_of(cast("Any", SimpleNamespace(ready=ready)), rules, alike=10)
+    assert turn.steps_per_sample == per_sample

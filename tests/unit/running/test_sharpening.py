@@ -205,6 +205,45 @@ def test_a_cohort_begins_if_it_is_expected_to_end_in_the_user_s_time() -> None:
     assert sharpening([], is_limited=True, max_time_s=9.0).fits(cohort)  # never launched here
 
 
+def test_a_look_before_a_verdict_was_possible_is_not_spent() -> None:
+    records = launches(TIMES, num=2)
+    stage = next_stage(THREE, summary_of(THREE, records), records)
+    assert stage is not None
+    assert stage.look == 1
+
+
+def test_more_rounds_take_more_seconds() -> None:
+    records = [
+        dataclasses.replace(one, phases_s={"import": 2.0, "turn": 3.0}) for one in launches(TIMES)
+    ]
+    summary = summary_of(THREE, records)
+    ratios = tuple(
+        dataclasses.replace(one, effort=dataclasses.replace(one.effort, best_rounds=16))
+        for one in summary.ratios
+        if one.effort
+    )
+    stage = next_stage(THREE, dataclasses.replace(summary, ratios=ratios), records)
+    assert stage is not None
+    assert stage.seconds == stage.num_cohorts * 2 * (2.0 + 2 * 3.0)  # 8 rounds were made in 3 s
+    cohort = CohortPlan("run1/0/9", "g", 9, 0, (LaunchPlan(BASE.case_id),), num_rounds=16)
+    assert not sharpening(records, is_limited=True, max_time_s=7.0).fits(cohort)
+    assert sharpening(records, is_limited=True, max_time_s=9.0).fits(cohort)
+
+
+def test_what_is_measured_in_vain_is_given_up_and_the_run_ends() -> None:
+    """Its further launches fail: no record comes that counts."""
+    one = sharpening(launches(TIMES))
+    assert [bool(one.further()) for _ in range(4)] == [True, True, False, False]
+
+
+def test_a_value_that_comes_gives_hope_again() -> None:
+    records = launches(TIMES)
+    one = sharpening(records)
+    assert one.further()
+    records += launches({BASE: 0.2, NEAR: 0.196}, first=3, num=1, look=2)
+    assert [bool(one.further()) for _ in range(3)] == [True, True, False]
+
+
 def test_what_is_left_open_is_told() -> None:
     notes: list[str] = []
     late = sharpening(launches(TIMES), max_time_s=0.0, note=notes.append)
@@ -231,6 +270,16 @@ def test_a_run_goes_on_with_further_cohorts_until_there_are_none() -> None:
         fits=lambda cohort: cohort != "does not fit",
     )
     assert list(runner._cohorts(current)) == cast("Any", ["a", "b", "c"])
+
+
+def test_a_run_whose_further_cohorts_do_not_fit_ends() -> None:
+    current: Any = SimpleNamespace(
+        plan=SimpleNamespace(cohorts=[]),
+        stopping=SimpleNamespace(requested=False),
+        further=lambda: ["too long"],
+        fits=lambda cohort: False,
+    )
+    assert list(runner._cohorts(current)) == []
 
 
 def test_a_run_that_is_stopped_begins_no_further_cohort() -> None:

@@ -6,10 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.statistics.intervals import holm
+from benchmarks.analysis.ratios import CaseRatio, judge, shared_prior
 from benchmarks.statistics.looks import level_of_look
-from benchmarks.statistics.ratios import MARGIN, paired_ratio, superiority_p_values, verdict
-from benchmarks.statistics.sharing import Spread, fit_prior
+from benchmarks.statistics.ratios import MARGIN, paired_ratio, verdict
 from tests.unit.statistics.machine import log_ratios
 
 NUM_SUITES, NUM_GROUPS, NUM_CASES, MOST_COHORTS = 200, 3, 4, 14
@@ -85,25 +84,32 @@ def _suite(generator, truths, *, num_looks, scale):
         for _ in range(NUM_GROUPS)
     ]
     values = np.log(truths)[:, None] + np.concatenate(groups)
-    cohorts = np.full(len(truths), 3)
-    said = ["cant_tell"] * len(truths)
-    for look in range(1, num_looks + 1):
-        asked = _verdicts([row[:num] for row, num in zip(values, cohorts, strict=True)], look)
-        said = [old if old != "cant_tell" else now for old, now in zip(said, asked, strict=True)]
-        cohorts += np.array([one == "cant_tell" for one in said])
-    return said
+    compared = [_compared(i, row[:3], [1, 1, 1]) for i, row in enumerate(values)]
+    judged = judge(compared, shared_prior(compared))
+    for look in range(2, num_looks + 1):
+        if all(one.verdict != "cant_tell" for one in judged):
+            break
+        compared = [
+            one
+            if told.verdict != "cant_tell"
+            else _compared(i, values[i][: len(one.looks) + 1], [*one.looks, look])
+            for i, (one, told) in enumerate(zip(compared, judged, strict=True))
+        ]
+        judged = judge(compared, shared_prior(compared))
+    return [one.verdict for one in judged]
 
 
-def _verdicts(values, look):
-    prior = fit_prior([Spread(float(np.var(one, ddof=1)), len(one) - 1) for one in values])
-    ratios = [paired_ratio(one, prior=prior) for one in values]
-    p_values = [superiority_p_values(one).two_sided for one in ratios]
-    families = [p_values[i : i + NUM_CASES] for i in range(0, len(p_values), NUM_CASES)]
-    adjusted = itertools.chain.from_iterable(map(holm, families))
-    level = level_of_look(look)
-    return [
-        verdict(one, adjusted_p=p, level=level) for one, p in zip(ratios, adjusted, strict=True)
-    ]
+def _compared(index, logs, looks):
+    """A comparison as `dyno show` judges it, with these cohorts' log-ratios and looks."""
+    return CaseRatio(
+        base=f"base {index // NUM_CASES}",
+        case=f"case {index}",
+        aa=False,
+        ratio=paired_ratio(logs),
+        verdict="cant_tell",
+        log_ratios=tuple(map(float, logs)),
+        looks=tuple(looks),
+    )
 
 
 def _is_false(said, truth):

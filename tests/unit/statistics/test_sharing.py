@@ -121,9 +121,28 @@ def test_alike_variances_are_worth_more_the_more_of_them_there_are():
     assert worth(100000).degrees_of_freedom <= MAX_DEGREES_OF_FREEDOM
 
 
-def test_unlike_variances_are_worth_little():
-    found = fit_prior([Spread(10.0**power, 9) for power in range(-6, 0)])
-    assert found.degrees_of_freedom < 1
+def test_unlike_variances_have_nothing_in_common():
+    assert fit_prior([Spread(10.0**power, 9) for power in range(-6, 0)]) is None
+
+
+def test_a_group_that_varies_fifteen_times_as_much_widens_no_other():
+    options = {"num_cohorts": 3, "tails": "normal", "states": False}
+    generator = np.random.default_rng(4)
+    groups = [
+        log_ratios(
+            generator, num_runs=NUM_RUNS, deviations=(one,) * 4, base_deviation=one, **options
+        ).swapaxes(1, 2)
+        for one in (0.01, 0.01, 0.15)
+    ]
+    widths, alone, covered = [], [], []
+    for run in np.concatenate(groups, axis=1):
+        prior = fit_prior([_spread(values) for values in run])
+        ratios = [paired_ratio(values, prior=prior) for values in run]
+        covered.append([one.low <= 1 <= one.high for one in ratios])
+        widths += [one.half_width for one in ratios[:8]]
+        alone += [paired_ratio(values).half_width for values in run[:8]]
+    assert np.median(widths) < 1.1 * np.median(alone)
+    assert np.mean(covered, axis=0).min() >= 0.9
 
 
 def test_history_of_other_degrees_of_freedom_counts_too():

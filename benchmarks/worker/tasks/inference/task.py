@@ -108,7 +108,8 @@ class InferenceTask:
         if proven is None:
             verdict = checker.judge(answers)
         else:
-            verdict = held_to(proven, first, tolerance=context.tolerance.get("logits"))
+            limit = context.tolerance.get("logits")
+            verdict = held_to(proven, first, context.tolerance, limit=limit)
         context.evidence.parity = verdict
         context.require_equal_work(verdict)
         self._feed()

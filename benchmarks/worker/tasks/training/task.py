@@ -124,7 +124,7 @@ class TrainingTask:
             raise LaunchFailedError("invalid_work", self._first.failure)
         if context.proven is not None:
             limit = context.tolerance.get("gradient_norm")
-            verdict = held_to(context.proven, self._first, tolerance=limit)
+            verdict = held_to(context.proven, self._first, context.tolerance, limit=limit)
         elif (oracle := self._oracle()) is not None:
             verdict = self._compared(read, oracle)
         else:
