@@ -45,7 +45,7 @@ FAULTS = {
     },
 }
 """For each fault the status of the launch, and what its reason says (`|`: one of these)."""
-PROVEN_ONCE = ("unless_looked_at",)
+PROVEN_ONCE = ("unless_looked_at", "no_bias_correction")
 """Faults that are found in the proving launch alone: in each launch the same code runs."""
 PHASES = {"transformer_infer": "decode"}
 UNACCUSED = ("ok", "disturbed")
