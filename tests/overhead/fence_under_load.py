@@ -62,7 +62,8 @@ class LyingFramework:
         return self.honest.put(array)
 
     def get(self, value: Any) -> np.ndarray:
-        return self.honest.get(_result(value))
+        array: np.ndarray = self.honest.get(_result(value))
+        return array
 
     def wait(self, values: Any) -> None:
         """Returns at once."""
@@ -96,7 +97,7 @@ def print_endings(name: str, number: int) -> None:
     """Print how this many self-tests in this process end, each with its reason."""
     name, _, lies = name.partition("_")
     with tempfile.TemporaryDirectory() as folder:
-        honest = NumpyFramework() if name == "numpy" else _adapter(name, Path(folder))
+        honest: Any = NumpyFramework() if name == "numpy" else _adapter(name, Path(folder))
         for _ in range(number):
             framework = LyingFramework(honest) if lies else honest
             print(ending(framework), flush=True)

@@ -122,7 +122,7 @@ def geometric_mean(series: Sequence[Series]) -> float | None:
 
 def rows(found: Sequence[Series], cells: Sequence[str]) -> list[tuple[str, ...]]:
     """The table: two rows for each of the cells; > before a time at which the target was missed."""
-    lines = [HEADER]
+    lines: list[tuple[str, ...]] = [HEADER]
     for chosen in cells:
         both = [
             [one for one in found if one.cells == chosen and one.checkout == name]

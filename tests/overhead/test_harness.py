@@ -229,8 +229,8 @@ def paired_logs(live: SupervisedLaunch, bare: BareLoop, num_steps: int) -> list[
     for index in range(NUM_ROUNDS):
         if index % 2:
             bare_ns = bare.step_ns(num_steps)
-        block = live.take_turn(Turn(round=index, num_steps=num_steps))
+        taken = live.take_turn(Turn(round=index, num_steps=num_steps))
         if not index % 2:
             bare_ns = bare.step_ns(num_steps)
-        logs.append(math.log(bare_ns / block.duration_ns))
+        logs.append(math.log(bare_ns / taken.done.duration_ns))
     return logs

@@ -8,11 +8,11 @@ from benchmarks.errors import UsageError
 from benchmarks.planning import config
 from benchmarks.planning.overrides import parse
 
-# Reference: method, section 1.1; quick has 5 rounds and 1.2 s in place of 8 and 30 s, for a first
+# Reference: method, section 1.1; quick has 5 rounds and 1.5 s in place of 8 and 30 s, for a first
 # look in minutes.
 PRESETS = {
     "smoke": (1, 3, 3, 0.05, 10),
-    "quick": (3, 5, 20, 0.2, 1.2),
+    "quick": (3, 5, 20, 0.2, 1.5),
     "standard": (5, 10, 40, 0.2, 20),
     "rigorous": (10, 20, 80, 0.5, 180),
 }
