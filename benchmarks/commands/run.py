@@ -81,9 +81,9 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     from benchmarks.planning.catalog import PROJECT_ROOT
     from benchmarks.presentation.progress import for_console
     from benchmarks.presentation.sharpening import bought
+    from benchmarks.running.cohort import Run
     from benchmarks.running.listeners import FanOut
     from benchmarks.running.preparation import Folders, lock_folder
-    from benchmarks.running.runner import Run
     from benchmarks.running.runner import run as run_cohorts
     from benchmarks.running.sharpening import Sharpening, in_order_of_worth
     from benchmarks.running.stopping import Stopping

@@ -13,7 +13,8 @@ from benchmarks.contract.evidence import PASS, Evidence, FirstStep, ParityVerdic
 from benchmarks.contract.plan import CohortPlan, LaunchPlan
 from benchmarks.contract.record import SERIAL, TOGETHER
 from benchmarks.documents.parity import ProvenCell
-from benchmarks.running import runner, verification
+from benchmarks.running import runner, starting, verification
+from benchmarks.running.cohort import Cohort, Run, note_proof
 from benchmarks.running.launch import LaunchEndedError
 from benchmarks.running.preparation import Folders
 from benchmarks.running.stopping import Stopping
@@ -41,11 +42,11 @@ def events_of(names: list[str], monkeypatch: pytest.MonkeyPatch, *, num_cores: i
         stopping.requested = launch == "last"
         return Importing(launch, events)
 
-    monkeypatch.setattr(runner, "_started", started)
-    monkeypatch.setattr(runner, "effective_cores", lambda: num_cores)
+    monkeypatch.setattr(starting, "_started", started)
+    monkeypatch.setattr(starting, "effective_cores", lambda: num_cores)
     cohort: Any = SimpleNamespace(run=SimpleNamespace(stopping=stopping))
     launches: list[Any] = list(names)
-    runner._import(cohort, launches)
+    starting.import_all(cohort, launches)
     return events
 
 
@@ -95,7 +96,7 @@ def test_what_there_is_to_do_is_counted_in_words(
     folders = Folders(cache=tmp_path, logs=tmp_path)
     nothing: Any = None
     monkeypatch.setattr(runner, "_references", lambda current, guard: None)
-    runner.run(runner.Run(plan, nothing, store, folders, cast("Any", progress), stopping))
+    runner.run(Run(plan, nothing, store, folders, cast("Any", progress), stopping))
     proven = [ProvenCell(nothing, ParityVerdict(PASS))] * number
     monkeypatch.setattr(verification.Verification, "_prove_each", lambda self, guard: proven)
     verification.Verification(plan, nothing, folders, cast("Any", progress), stopping).prove_all()
@@ -126,7 +127,7 @@ def runs_of(
     monkeypatch.setattr(runner, "_run_at_once", at_once)
     references: Any = SimpleNamespace(of=lambda case: events.append([f"reference of {case}"]))
     guard: Any = None
-    runner._run_cohort(runner._Cohort(current, plan, guard, references), 0)
+    runner._run_cohort(Cohort(current, plan, guard, references), 0)
     return events
 
 
@@ -214,12 +215,12 @@ def prepared(
     )
     cohort: Any = SimpleNamespace(run=current, lives=[])
     started(cohort, SimpleNamespace(case_id="resnet50"))
-    monkeypatch.setattr(runner, "_started", started)
-    monkeypatch.setattr(runner, "_await_import", lambda live: None)
+    monkeypatch.setattr(starting, "_started", started)
+    monkeypatch.setattr(starting, "_await_import", lambda live: None)
     monkeypatch.setattr(
-        runner, "_record", lambda cohort, launch, live: found.recorded_early.append(live)
+        starting, "record_launch", lambda cohort, launch, live: found.recorded_early.append(live)
     )
-    runner._prepare_all(cohort)
+    starting.prepare_all(cohort)
     assert [live for _, live in cohort.lives] == [
         live for live in found.launched if live not in found.recorded_early
     ]
@@ -288,7 +289,7 @@ def test_a_launch_proves_for_the_later_ones_only_if_it_was_timed_and_ended_well(
         blocks=("a block",) * num_turns,
         evidence=Evidence(step1=STEP1, parity=PASSED),
     )
-    runner._note_proof(current, one)
+    note_proof(current, one)
     expected = {"resnet50": Proven("run-0-0-1", STEP1, PASSED)} if is_proven else {}
     assert current.proven == expected
 
@@ -303,5 +304,5 @@ def test_later_launches_are_held_to_the_first_proof() -> None:
         blocks=("a block",),
         evidence=Evidence(step1=FirstStep(loss=7.001), parity=PASSED),
     )
-    runner._note_proof(current, one)
+    note_proof(current, one)
     assert current.proven == {"resnet50": first}
