@@ -82,8 +82,7 @@ def _answer(family: _Family) -> str:
     base = family.name(family.ratios[0].base)
     leader = fastest(family.ratios)
     if leader is not None:
-        parts = [f"{family.name(leader.case)} is fastest: {_times(leader, base)}"]
-        parts += _beside(leader, family)
+        parts = list(_led_by(leader, family, base))
     elif not any(one.verdict in DECIDED for one in family.ratios):
         parts = [f"nothing is decided yet: {_why(family, base)}"]
     else:
@@ -96,8 +95,11 @@ def _answer(family: _Family) -> str:
     return "; ".join([*parts, *([f"not ranked: {joined(left_out)}"] if left_out else [])])
 
 
-def _beside(leader: CaseRatio, family: _Family) -> Iterable[str]:
-    """The cases that may be as fast as the fastest one."""
+def _led_by(leader: CaseRatio, family: _Family, base: str) -> Iterable[str]:
+    """The sentence of a family in which a case is faster than the base, and no other is faster.
+
+    The cases that may be as fast are named with it.
+    """
     direct = {one.case: one for one in family.summary.leads if one.base == leader.case}
     uses = {cell.case.case_id: cell.use for cell in family.cells}
     ties, others = [], []
@@ -109,10 +111,16 @@ def _beside(leader: CaseRatio, family: _Family) -> Iterable[str]:
             ties.append(family.name(one.case))
         elif not is_told_apart(one, leader, found):
             others.append(family.name(one.case))
-    if ties:
-        yield f"{joined(ties)} {'tie' if len(ties) > 1 else 'ties'} with it"
+    name = family.name(leader.case)
     if others:
-        yield f"{joined(others)} {'are' if len(others) > 1 else 'is'} not told apart from it"
+        yield (
+            f"the fastest is {joined([name, *others], 'or')}, not told apart:"
+            f" {name} is {_times(leader, base)}"
+        )
+    else:
+        yield f"{name} is fastest: {_times(leader, base)}"
+    if ties:
+        yield f"{joined(ties)} {'tie' if len(ties) > 1 else 'ties'} with {name if others else 'it'}"
 
 
 def _without_faster(family: _Family, base: str) -> str:

@@ -9,8 +9,8 @@ from benchmarks.analysis.summary import RunSummary
 from benchmarks.contract.evidence import INHERITED, PASS
 from benchmarks.presentation.wording import count, duration
 
-HOW_TO_READ = "[low, high]: 95 % interval; against base: times its speed, within 2 % is a tie"
-EVERYTHING_ELSE = "dyno show --notes: everything else"
+HOW_TO_READ = "[low, high]: 95 % interval; against base: times its speed (= within 2 %, ? open)"
+EVERYTHING_ELSE = "dyno show --notes: grades (how far to trust a row), and everything else"
 
 
 def footer(summary: RunSummary) -> Iterator[str]:
@@ -31,7 +31,7 @@ def _noise(summary: RunSummary) -> str:
         (rounds.num_kept, "kept although disturbed"),
     )
     told = ", ".join(f"{num} {what}" for num, what in found if num) or "none disturbed"
-    return f"noise: speeds are undisturbed ones; of {count(rounds.num_rounds, 'round')} {told}"
+    return f"noise: of {count(rounds.num_rounds, 'round')} {told}; speeds are of undisturbed steps"
 
 
 def _equal_work(summary: RunSummary) -> str:
@@ -59,8 +59,8 @@ def next_steps(summary: RunSummary) -> Iterator[str]:
         )
         how = " and ".join(changes) or "again"
         advice.append(
-            f"next: the same command {how} should decide {count(num, 'row')}:"
-            f" about {count(found.more_cohorts, 'more cohort')}, {duration(found.more_s)}"
+            f"next: the same dyno run {how} adds to this, and should decide {count(num, 'row')}:"
+            f" about {count(found.more_cohorts, 'more cohort')} in all, {duration(found.more_s)}"
         )
     if found.num_hopeless:
         rows = count(found.num_hopeless, "row")
@@ -69,4 +69,4 @@ def next_steps(summary: RunSummary) -> Iterator[str]:
         yield "; ".join(advice)
     missing = sum(cell.status == "interrupted" for cell in summary.cells)
     if missing:
-        yield f"next: the same command again measures {count(missing, 'case')} without a result"
+        yield f"next: the same dyno run again measures {count(missing, 'case')} without a result"

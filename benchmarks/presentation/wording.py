@@ -153,10 +153,10 @@ def names_by_group(named: Iterable[tuple[HasCase, str]]) -> str:
     return "; ".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
 
 
-def joined(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+def joined(names: Sequence[str], word: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`; or with another word."""
     *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
+    return f"{', '.join(others)} {word} {last}" if others else last
 
 
 def count(amount: int, noun: str) -> str:

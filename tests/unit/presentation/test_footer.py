@@ -36,7 +36,7 @@ def test_what_is_decided_needs_four_lines():
         "equal work",
         "dyno show --notes",
     ]
-    assert found[1] == "noise: speeds are undisturbed ones; of 24 rounds none disturbed"
+    assert found[1] == "noise: of 24 rounds none disturbed; speeds are of undisturbed steps"
     assert found[2] == "equal work: 3 of 3 cases proven against the float64 reference"
 
 
@@ -44,12 +44,12 @@ def test_rounds_that_are_dropped_kept_or_taken_again_are_counted():
     dropped = record(BASE, 0, [0.2] * 8, flags={2: ["FOREIGN_LOAD"]})
     again = dataclasses.replace(dropped, blocks=(*dropped.blocks, record(BASE, 0).blocks[2]))
     [_, noise, *_] = lines([again, record(FAST, 0)])
-    assert noise.endswith("of 8 rounds 1 taken again")
+    assert "of 8 rounds 1 taken again;" in noise
     [_, noise, *_] = lines([dropped, record(FAST, 0)])
-    assert noise.endswith("of 8 rounds 1 dropped")
+    assert "of 8 rounds 1 dropped;" in noise
     most = record(BASE, 0, flags={number: ["SWAP"] for number in range(6)})
     [_, noise, *_] = lines([most])
-    assert noise.endswith("of 8 rounds 6 kept although disturbed")
+    assert "of 8 rounds 6 kept although disturbed;" in noise
 
 
 def test_cases_that_are_not_proven_are_counted():
@@ -66,7 +66,9 @@ def test_cases_that_are_not_proven_are_counted():
 def test_the_same_command_decides_what_is_within_the_limit():
     protocol = MeasuringProtocol(num_cohorts=3, max_cohorts=40, max_time_s=1e6)
     [*_, advice, last] = lines(undecided(3), cases=(BASE, FAST), protocol=protocol)
-    assert advice.startswith("next: the same command again should decide 1 row: about ")
+    assert advice.startswith(
+        "next: the same dyno run again adds to this, and should decide 1 row: about "
+    )
     assert "more cohort" in advice
     assert last == EVERYTHING_ELSE
 
@@ -75,7 +77,9 @@ def test_a_fresh_run_is_continued_without_that():
     protocol = MeasuringProtocol(num_cohorts=3, max_cohorts=40, max_time_s=1e6)
     summary = summary_of(undecided(3), cases=(BASE, FAST), protocol=protocol)
     [*_, advice, _] = footer(dataclasses.replace(summary, is_fresh=True))
-    assert advice.startswith("next: the same command without --fresh should decide 1 row")
+    assert advice.startswith(
+        "next: the same dyno run without --fresh adds to this, and should decide 1 row"
+    )
 
 
 def test_what_was_proven_at_another_size_is_counted_apart():
@@ -94,14 +98,14 @@ def test_what_was_proven_at_another_size_is_counted_apart():
 def test_a_limit_that_is_too_low_is_to_be_raised():
     protocol = MeasuringProtocol(num_cohorts=3, max_cohorts=3, max_time_s=1e6)
     [*_, advice, _] = lines(undecided(3), cases=(BASE, FAST), protocol=protocol)
-    assert advice.startswith("next: the same command with protocol.max_cohorts=")
+    assert advice.startswith("next: the same dyno run with protocol.max_cohorts=")
     assert "--max-time" not in advice
 
 
 def test_more_time_is_to_be_given_if_the_protocols_is_too_short():
     protocol = MeasuringProtocol(num_cohorts=3, max_cohorts=40, max_time_s=1.0)
     [*_, advice, _] = lines(undecided(3), cases=(BASE, FAST), protocol=protocol)
-    assert advice.startswith("next: the same command with --max-time ")
+    assert advice.startswith("next: the same dyno run with --max-time ")
 
 
 def test_the_seconds_are_those_of_the_cases_and_their_base():
@@ -120,7 +124,7 @@ def test_a_difference_on_the_edge_of_a_tie_is_too_close_to_call():
 
 def test_cases_without_a_result_are_to_be_measured():
     [*_, advice, _] = lines(cohorts({BASE: 0.2}), cases=(BASE, FAST))
-    assert advice == "next: the same command again measures 1 case without a result"
+    assert advice == "next: the same dyno run again measures 1 case without a result"
 
 
 def test_a_single_launch_needs_two_more():

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from benchmarks.analysis.summary import summarise
 from benchmarks.contract.plan import Cell
+from benchmarks.presentation.footer import EVERYTHING_ELSE
 from benchmarks.presentation.terminal import console_for, render_summary
 from tests.unit.analysis.records import case, cohorts, failed, plan, record
 from workloads.resnet50.training_spec import SPECS
@@ -56,7 +57,7 @@ def test_cases_of_several_precisions_are_named_with_theirs():
 
 def test_all_notes_replace_the_few_lines_below_the_tables():
     summary = summary_of(cohorts(TIMES))
-    assert rendered(summary).splitlines()[-1] == "dyno show --notes: everything else"
+    assert rendered(summary).splitlines()[-1] == EVERYTHING_ELSE
     text = rendered(summary, all_notes=True)
     assert "--notes" not in text
     assert "how to read" in text
