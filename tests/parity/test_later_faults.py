@@ -47,6 +47,8 @@ FAULTS = {
 """For each fault the status of the launch, and what its reason says (`|`: one of these)."""
 PROVEN_ONCE = ("unless_looked_at", "no_bias_correction")
 """Faults that are found in the proving launch alone: in each launch the same code runs."""
+OF_QUEUES = ("unless_looked_at", "batch_order", "spoofed_duration", "outliving", None)
+"""Those that a framework which computes while Python goes on may hide in a way of its own."""
 PHASES = {"transformer_infer": "decode"}
 UNACCUSED = ("ok", "disturbed")
 """How an honest launch may end beside other tests."""
@@ -69,16 +71,18 @@ class Later(NamedTuple):
         return f"{self.workload}-{self.framework}-{self.fault or 'honest'}-{launch}"
 
     @property
-    def starts_slowly(self) -> bool:
-        """Whether a second process, that of the proven launch, takes long to start."""
-        return self.framework == "jax" or self.workload == "transformer_infer"
+    def repeats(self) -> bool:
+        """Whether it shows little that others of these do not show sooner."""
+        if self.is_held:
+            return self.framework == "jax" or self.workload != "resnet50_train"
+        return self.framework == "jax" and self.fault not in OF_QUEUES
 
 
 LATER = [
     pytest.param(
         found := Later(workload, framework, fault, is_held),
         id=found.id,
-        marks=[pytest.mark.slow] if is_held and found.starts_slowly else [],
+        marks=[pytest.mark.slow] if found.repeats else [],
     )
     for framework in FRAMEWORKS
     for workload, faults in FAULTS.items()

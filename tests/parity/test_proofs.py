@@ -131,7 +131,7 @@ def test_another_way_to_the_decoder_does_the_same_work(way, asked, cache):
 
 
 def _tuned() -> Iterator:
-    """Every tuned way, in fp64 if it has that, and in fp32."""
+    """Every tuned way, in fp64 if it has that, and in fp32; those of libraries are slow."""
     for workload, own in implemented(plain=False):
         if CATALOG.implementations[workload, own.name].rewrites is None:
             continue
@@ -139,7 +139,7 @@ def _tuned() -> Iterator:
             for precision in (FAST_PRECISION, "fp32"):
                 if precision in own.precisions["cpu"]:
                     key = Key(workload, own.name, execution, precision)
-                    marks = [pytest.mark.slow] if is_slow(own, key) else []
+                    marks = [pytest.mark.slow] * (is_slow(own, key) or own.family is not None)
                     yield pytest.param(key, id=key.id, marks=marks)
 
 
