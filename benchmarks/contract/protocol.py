@@ -5,10 +5,16 @@ Standard library only; the dataclass is also the schema against which configurat
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 PROTOCOL_VERSION = 4
 """Raised by every change to the timed code; results of different versions are not comparable."""
+
+MIN_SAMPLES, SHORT_S = 2, 1.0
+"""A turn has at least two samples, and three if they all fit into a second. After the stop before a
+turn a step finds cold caches, and memory that its framework had given back: to fault that in again
+took up to four times a step's time on a virtual machine. What comes after it is undisturbed."""
 
 NUM_FIRST_STEPS = 3
 """Steps that are timed one by one before the warm-up: the first of them holds the compilation.
@@ -73,7 +79,7 @@ class MeasuringProtocol:
     max_rounds: int = 20
     """Largest number of rounds of every launch."""
     block_target_s: float = 0.2
-    """Seconds that a block should last at least."""
+    """Seconds that a block should last at least; it has two samples at least."""
     max_launch_s: float = 2.0
     """Seconds of turns after which a launch ends once it has min_rounds, unless the number of its
     rounds was planned from earlier cohorts."""
@@ -96,6 +102,11 @@ class MeasuringProtocol:
     """Seed of the order of launches and turns."""
     timeouts_s: dict[str, float] = field(default_factory=default_timeouts_s)
     """Time limit of each phase, seconds."""
+
+    def num_samples(self, sample_s: float) -> int:
+        """The samples of a turn, each of which lasts this many seconds."""
+        in_short = min(MIN_SAMPLES + 1, math.floor(SHORT_S / sample_s))
+        return max(MIN_SAMPLES, in_short, math.ceil(self.block_target_s / sample_s))
 
     def __post_init__(self) -> None:
         """Refuse values outside their range; ValueError names the field."""

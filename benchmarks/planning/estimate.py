@@ -57,7 +57,8 @@ class Estimator:
             protocol.min_warmup_s and max(protocol.min_warmup_s, rules.min_warmup_s),
             max(protocol.min_warmup_steps, 2 * protocol.warmup_window) * step_s,
         )
-        block_s = max(protocol.block_target_s, rules.min_steps_per_sample * step_s)
+        sample_s = rules.min_steps_per_sample * step_s
+        block_s = protocol.num_samples(sample_s) * sample_s
         steps = spec.task.steps_per_turn(protocol)
         if steps is not None:
             block_s = steps * step_s

@@ -119,7 +119,7 @@ def steps_per_sample(live: SupervisedLaunch, rules: DeviceRules) -> int:
 
 
 def turn_of(live: SupervisedLaunch, rounds: Rounds, *, alike: int = 1) -> Turn:
-    """The turn of a launch: its steps fill samples, and last as long as the protocol requires.
+    """The turn of a launch: its steps fill as many samples as the protocol requires.
 
     Samples have `alike` steps if a turn has time for so many: the low quantile of single steps is
     below that of the means of several, so that launches with unlike samples do not compare. If each
@@ -131,8 +131,8 @@ def turn_of(live: SupervisedLaunch, rounds: Rounds, *, alike: int = 1) -> Turn:
     step_s, target_s = live.ready.step_s, rounds.protocol.block_target_s
     least = steps_per_sample(live, rounds.rules)
     per_sample = max(least, min(alike, math.floor(target_s / step_s)))
-    num_samples = math.ceil(target_s / (per_sample * step_s))
-    return Turn(0, per_sample * max(1, num_samples), per_sample)
+    num_samples = rounds.protocol.num_samples(per_sample * step_s)
+    return Turn(0, per_sample * num_samples, per_sample)
 
 
 def _take_turn(

@@ -8,11 +8,11 @@ from benchmarks.errors import UsageError
 from benchmarks.planning import config
 from benchmarks.planning.overrides import parse
 
-# Reference: method, section 1.1; quick has 5 rounds and 1.5 s in place of 8 and 30 s, for a first
+# Reference: method, section 1.1; quick has 4 rounds and 1.5 s in place of 8 and 30 s, for a first
 # look in minutes.
 PRESETS = {
     "smoke": (1, 3, 3, 0.05, 10),
-    "quick": (3, 5, 20, 0.2, 1.5),
+    "quick": (3, 4, 20, 0.2, 1.5),
     "standard": (5, 10, 40, 0.2, 20),
     "rigorous": (10, 20, 80, 0.5, 180),
 }
@@ -114,7 +114,7 @@ def test_settings_replace_those_of_the_preset():
         ("protocol.num_cohorts=1.5", "protocol.num_cohorts: .*'1.5'"),
         ("protocol.num_cohorts=0", "protocol.num_cohorts=0: expected 1 or more"),
         ("protocol.aa=perhaps", "protocol.aa: .*'perhaps'"),
-        ("protocol.max_rounds=2", "protocol.max_rounds=2: expected 5 or more"),
+        ("protocol.max_rounds=2", "protocol.max_rounds=2: expected 4 or more"),
         ("protocol.block_target_s=inf", "protocol.block_target_s=inf: expected a finite"),
         ("protocol.min_warmup_steps=-1", "protocol.min_warmup_steps=-1: expected 0 or more"),
         ("protocol.min_warmup_s=-1", "protocol.min_warmup_s=-1.0: expected 0 or more"),

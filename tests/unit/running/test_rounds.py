@@ -102,10 +102,12 @@ def test_a_turn_of_requests_has_as_many_as_the_launch_says() -> None:
 @pytest.mark.parametrize(
     ("step_s", "fence_s", "least", "num_steps", "per_sample"),
     [
-        (0.13, 1e-6, 1, 1, 1),
+        (0.13, 1e-6, 1, 3, 1),  # three samples, the first of which pays for the stop
+        (0.4, 1e-6, 1, 2, 1),  # two if three do not fit into a second
+        (30.0, 1e-6, 1, 2, 1),
         (0.03, 1e-6, 1, 4, 1),
         (0.001, 1e-5, 1, 100, 10),  # a sample lasts a thousand fences
-        (0.03, 1e-6, 5, 5, 5),  # work is queued ahead of the device
+        (0.03, 1e-6, 5, 15, 5),  # work is queued ahead of the device
         (0.001, 1e-6, 5, 100, 5),
     ],
 )
