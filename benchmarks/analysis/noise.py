@@ -19,6 +19,8 @@ class Rounds:
     num_rounds: int
     num_again: int
     """Rounds in which a turn was disturbed and taken again."""
+    num_in_part: int
+    """Rounds in which a turn counts without some of its samples."""
     num_dropped: int
     """Rounds that are valid for no pair."""
     num_kept: int
@@ -32,7 +34,7 @@ class Rounds:
 def rounds_of(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:
     """The rounds of whole cohorts; `blocks` is their block table."""
     causes_by_round: dict[RoundKey, set[str]] = {}
-    again = set()
+    again, in_part = set(), set()
     shares = []
     for record in records:
         taken = Counter(block.round for block in record.blocks)
@@ -41,6 +43,8 @@ def rounds_of(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:
             causes_by_round.setdefault(key, set()).update(causes_of(block))
             if taken[block.round] > 1:
                 again.add(key)
+            if block.disturbed_samples and not block.is_disturbed:
+                in_part.add(key)
             if block.foreign_cpu_share is not None:
                 shares.append(block.foreign_cpu_share)
     counts = Counter(cause for causes in causes_by_round.values() for cause in causes)
@@ -48,6 +52,7 @@ def rounds_of(records: Sequence[Record], blocks: pd.DataFrame) -> Rounds:
     return Rounds(
         num_rounds=len(causes_by_round),
         num_again=len(again),
+        num_in_part=len(in_part),
         num_dropped=int(rounds["round_dropped"].sum()),
         num_kept=int((rounds["round_disturbed"] & ~rounds["round_dropped"].astype(bool)).sum()),
         causes=dict(sorted(counts.items())),

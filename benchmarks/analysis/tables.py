@@ -81,7 +81,7 @@ def block_frame(records: Sequence[Record]) -> pd.DataFrame:
             "round": block.round,
             "order": block.order,
             "num_steps": block.num_steps,
-            "step_s": block.duration_ns / block.num_steps / 1e9,
+            "step_s": block.step_s,
             "samples_s": block.samples_s,
             "opening_fence_s": block.opening_fence_ns / 1e9,
             "foreign_cpu_share": _or_nan(block.foreign_cpu_share),

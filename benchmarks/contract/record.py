@@ -11,8 +11,9 @@ Schema history (SCHEMA_VERSION):
     5  sequence: the place among the store's records; before, only a wall clock's label. A block's
        elapsed_ns, preparation_ns and runnable_ns, evidence.later_steps. Statuses `disturbed` and
        `invalid_report`, flag STOPPED
-    6  A block's sample_ns and probe_ns; before, a step that was not timed preceded each block. A
-       round may hold several blocks of a launch: spoilt turns are taken again. look: the number of
+    6  A block's sample_ns and probe_ns; before, a step that was not timed preceded each block. Its
+       disturbed_samples, without which it counts; before, a load spoilt a whole block. A round may
+       hold several blocks of a launch: spoilt turns are taken again. look: the number of
        times that results had been looked at before the cohort was planned, and 1. A launch may be
        ok without a block: it filled its compile cache, took no turn and was launched again.
        evidence.proven_by: most of the proof is made once for a case and run; before, in each launch
@@ -126,6 +127,14 @@ class Block:
     is the block's. Empty in inference and before schema 6."""
     probe_ns: tuple[int, ...] = ()
     """The durations of the reference probe before and after the turn: the machine's own speed."""
+    disturbed_samples: tuple[int, ...] = ()
+    """The samples or requests, from 0, in which other processes took more than their limit. The
+    turn counts without them; one that has none to spare is disturbed as a whole (`flags`)."""
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no declared cause disturbed any of it."""
+        return not self.is_disturbed and not self.disturbed_samples
 
     @property
     def is_disturbed(self) -> bool:
@@ -134,10 +143,20 @@ class Block:
 
     @property
     def samples_s(self) -> list[float]:
-        """Seconds per step of each sample; each request is one."""
+        """Seconds per step of each sample that counts; each request is one."""
         samples_ns = self.request_ns or self.sample_ns or (self.duration_ns,)
         steps_per_sample = self.num_steps / len(samples_ns)
-        return [ns / steps_per_sample / 1e9 for ns in samples_ns]
+        return [
+            ns / steps_per_sample / 1e9
+            for i, ns in enumerate(samples_ns)
+            if i not in self.disturbed_samples
+        ]
+
+    @property
+    def step_s(self) -> float:
+        """Seconds per step, on average over the samples that count."""
+        samples_s = self.samples_s
+        return sum(samples_s) / len(samples_s)
 
 
 @dataclass(frozen=True)
@@ -221,7 +240,7 @@ class Record:
         Blocks that a flag invalidates are left out, unless they are more than half: then all are
         kept, because a result that is marked as disturbed is better than none.
         """
-        return [block.duration_ns / block.num_steps / 1e9 for block in self._kept_blocks]
+        return [block.step_s for block in self._kept_blocks]
 
     @property
     def sample_seconds(self) -> list[float]:
@@ -237,8 +256,13 @@ class Record:
 
     @property
     def request_seconds(self) -> list[float]:
-        """Seconds of each request of the blocks that count, in their order; empty in training."""
-        return [ns / 1e9 for block in self._kept_blocks for ns in block.request_ns]
+        """Seconds of each request that counts, in their order; empty in training."""
+        return [
+            seconds
+            for block in self._kept_blocks
+            if block.request_ns
+            for seconds in block.samples_s
+        ]
 
     @property
     def _kept_blocks(self) -> Sequence[Block]:
@@ -305,7 +329,9 @@ def _typed(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _block(data: Mapping[str, Any]) -> Block:
     listed = {name: tuple(data.get(name, ())) for name in ("request_ns", "sample_ns", "probe_ns")}
-    block = Block(**{**data, "flags": tuple(data["flags"]), **listed})
+    disturbed = tuple(data.get("disturbed_samples", ()))
+    tuples = {"flags": tuple(data["flags"]), "disturbed_samples": disturbed}
+    block = Block(**{**data, **tuples, **listed})
     for name in ("round", "order", "num_steps", "duration_ns", "opening_fence_ns"):
         value = getattr(block, name)
         if type(value) is not int or value < 0:
@@ -319,6 +345,11 @@ def _block(data: Mapping[str, Any]) -> Block:
         )
     if (reason := wrong_samples(block)) is not None:
         raise ValueError(f"block: {reason}")
+    num_samples = len(block.request_ns or block.sample_ns)
+    if disturbed and not (set(disturbed) < set(range(num_samples))):
+        raise ValueError(
+            f"block.disturbed_samples={list(disturbed)}: expected some of its {num_samples} samples"
+        )
     return block
 
 

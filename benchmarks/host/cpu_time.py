@@ -105,6 +105,12 @@ def _threads(root: Path, pid: int) -> Iterator[tuple[int, int, int]]:
                 yield int(thread), int(fields[0]), int(fields[1])
 
 
+def threads_ran_ns(threads: Collection[int], *, root: Path = ROOT) -> int:
+    """Nanoseconds that these threads have run, summed; of one that has ended, none."""
+    fields = (_text(f"{root}/proc/{thread}/schedstat").split() for thread in threads)
+    return sum(int(one[0]) for one in fields if one)
+
+
 def ran_ns(begin: Mapping[int, int], end: Mapping[int, int]) -> int:
     """Nanoseconds that threads ran between two readings, summed, those that are new included."""
     return sum(max(0, ran_ns - begin.get(thread, 0)) for thread, ran_ns in end.items())

@@ -15,11 +15,14 @@ from typing import Any
 
 from benchmarks.contract.message import BlockDone
 from benchmarks.host import cpu_time, machine, nvidia
+from benchmarks.host.load_trace import LoadTrace, Moment, disturbed_samples
 
 MAX_FOREIGN_SHARE = 0.05
 """Largest share of our CPUs' time that other processes may take during a turn."""
 MAX_FOREIGN_CORES = 0.5
 """The same limit in cores: on many cores a single busy one delays every barrier."""
+SUSPECT_SHARE = 0.01
+"""Share of one CPU's time from which on a thread is worth watching."""
 MAX_THROTTLED_SHARE = 0.01
 """Largest share of a turn for which the CPU quota may throttle us."""
 CLOCK_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -34,36 +37,54 @@ class Conditions:
     runnable_ns: int | None = None
     """Time for which the launch's threads ran or waited for a processor, summed, as
     `cpu_time.runnable_ns`. Of the threads that ended in the turn only what they ran may count."""
+    disturbed_samples: tuple[int, ...] = ()
+    """The samples that other processes disturbed, if they left some alone."""
+    suspects: frozenset[int] = frozenset()
+    """The threads of other processes that ran in the turn, to be watched in the next one."""
 
 
 class Watch:
     """Counters read at the start of a turn, to be compared at its end."""
 
     def __init__(
-        self, group: int, *, ours: Collection[int] = (), num_on_accelerator: int = 0
+        self,
+        group: int,
+        *,
+        ours: Collection[int] = (),
+        num_on_accelerator: int = 0,
+        suspects: Collection[int] = (),
     ) -> None:
         """Start watching; `group` is the launch's process group, `ours` those that are stopped.
 
         `num_on_accelerator` is the number of our launches on the accelerator, 0 for a CPU turn.
+        `suspects` are threads of other processes, which are watched closely.
         """
         self._group = group
         self._ours = {os.getpid(), *ours}
         self._num_on_accelerator = num_on_accelerator
         self._cpus = _our_cpus()
         self._begin = self._read()
+        self._trace = LoadTrace(suspects)
 
     def conditions(self, done: BlockDone, *, was_stopped: bool = False) -> Conditions:
         """The disturbances since the start, with those that the worker reports.
 
         `was_stopped` says whether somebody else stopped the worker.
         """
+        moments = self._trace.end()
         end = self._read()
         elapsed_ns = end.clock_ns - self._begin.clock_ns
         share = _foreign_share(self._begin, end, elapsed_ns * len(self._cpus))
         throttled_ns = _difference(self._begin.throttled_ns, end.throttled_ns)
         flags = []
+        disturbed: tuple[int, ...] = ()
         if share is not None and share > most_foreign_share(len(self._cpus)):
-            flags.append("FOREIGN_LOAD")
+            foreign_ns = share * elapsed_ns * len(self._cpus)
+            found = self._disturbed_samples(done, moments, foreign_ns)
+            if found is None or len(found) == len(done.request_ns or done.sample_ns):
+                flags.append("FOREIGN_LOAD")
+            else:
+                disturbed = found
         if throttled_ns is not None and throttled_ns > MAX_THROTTLED_SHARE * elapsed_ns:
             flags.append("CPU_QUOTA")
         if done.num_compilations:
@@ -76,7 +97,29 @@ class Watch:
             flags.append("SWAP")
         if self._num_on_accelerator:
             flags += accelerator_flags(nvidia.states(), self._num_on_accelerator)
-        return Conditions(share, tuple(flags), _runnable_ns(self._begin, end))
+        return Conditions(
+            share,
+            tuple(flags),
+            runnable_ns=_runnable_ns(self._begin, end),
+            disturbed_samples=disturbed,
+            suspects=_suspects(self._begin, end, elapsed_ns),
+        )
+
+    def _disturbed_samples(
+        self, done: BlockDone, moments: Sequence[Moment], foreign_ns: float
+    ) -> tuple[int, ...] | None:
+        """The samples that other processes disturbed; None if that is not known.
+
+        `foreign_ns` is what all of them ran in the turn. What was not watched may have run at any
+        time.
+        """
+        if not moments:
+            return None
+        limit = most_foreign_share(len(self._cpus)) * len(self._cpus)
+        watched_ns = moments[-1].ran_ns - moments[0].ran_ns
+        if foreign_ns - watched_ns > limit * done.duration_ns:
+            return None
+        return disturbed_samples(done, moments, limit=limit)
 
     def _read(self) -> _Counters:
         processes = cpu_time.reading(self._group, self._ours)
@@ -90,6 +133,18 @@ class Watch:
             throttled_ns=machine.cgroup_throttled_ns(),
             swapped_in=cpu_time.num_pages_swapped_in(),
         )
+
+
+def _suspects(begin: _Counters, end: _Counters, elapsed_ns: int) -> frozenset[int]:
+    """The threads of other processes that took a share of one CPU's time."""
+    if begin.others is None or end.others is None:
+        return frozenset()
+    least_ns = SUSPECT_SHARE * elapsed_ns
+    return frozenset(
+        thread
+        for thread, ran_ns in end.others.items()
+        if ran_ns - begin.others.get(thread, 0) > least_ns
+    )
 
 
 def most_foreign_share(num_cpus: int) -> float:

@@ -26,6 +26,7 @@ def footer(summary: RunSummary) -> Iterator[str]:
 def _noise(summary: RunSummary) -> str:
     rounds = summary.rounds
     found = (
+        (rounds.num_in_part, "disturbed in part"),
         (rounds.num_again, "taken again"),
         (rounds.num_dropped, "dropped"),
         (rounds.num_kept, "kept although disturbed"),

@@ -112,6 +112,8 @@ def _noise(summary: RunSummary) -> Iterator[str]:
     dropped = f"{rounds.num_dropped} of {count(rounds.num_rounds, 'round')} dropped"
     if rounds.num_again:
         dropped += f", {rounds.num_again} with a turn taken again"
+    if rounds.num_in_part:
+        dropped += f", {rounds.num_in_part} with a turn that counts in part"
     if rounds.num_kept:
         dropped += f", {rounds.num_kept} disturbed ones kept, since there are too few others"
     share = rounds.max_foreign_cpu_share

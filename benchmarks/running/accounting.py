@@ -72,7 +72,7 @@ def wrong_durations(blocks: Sequence[Block], *, prepares: bool) -> str | None:
             " were made, by the parent's clock: the worker's clock or report is wrong"
         )
     timed = [one for block in seen if (one := _timed(block, prepares=prepares)) is not None]
-    return _too_short(timed, is_disturbed=seen[0].is_disturbed) if timed else None
+    return _too_short(timed, is_disturbed=not seen[0].is_calm) if timed else None
 
 
 class _Timed(NamedTuple):
@@ -126,7 +126,7 @@ def too_many_threads(blocks: Sequence[Block], *, num_threads: int) -> str | None
         return None
     num_busy = sum(block.runnable_ns or 0 for block in seen) / elapsed_ns
     num_spare = max(SPARE_THREADS, SPARE_SHARE * num_threads)
-    if seen[0].is_disturbed:
+    if not seen[0].is_calm:
         num_spare *= SPARE_WHEN_BUSY
     if num_busy <= num_threads + num_spare:
         return None
@@ -134,7 +134,7 @@ def too_many_threads(blocks: Sequence[Block], *, num_threads: int) -> str | None
 
 
 def _undisturbed(blocks: Sequence[Block]) -> Sequence[Block]:
-    return [one for one in blocks if not one.is_disturbed] or blocks
+    return [one for one in blocks if one.is_calm] or blocks
 
 
 def _timed(block: Block, *, prepares: bool) -> _Timed | None:

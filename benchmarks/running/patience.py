@@ -27,6 +27,8 @@ class Patience:
     left_s: float
     ours: Collection[int] = ()
     """The process groups of our launches."""
+    suspects: frozenset[int] = frozenset()
+    """Threads of other processes that were seen to run: a load that may come again."""
 
     def await_calm(self) -> None:
         """Return once other processes leave our CPUs alone, or when patience is at its end."""

@@ -147,15 +147,21 @@ def _take_turn(
     """Whether the turn counts in the end; False if a declared cause disturbed it each time."""
     on_host = is_host(live.launch.settings.device)
     for attempt in range(MAX_ATTEMPTS):
+        if on_host and (attempt or patience.suspects):
+            patience.await_calm()
         probe_ns = [probe.take()] if on_host else []
         watch = Watch(
-            live.worker.pid, ours=patience.ours, num_on_accelerator=0 if on_host else num_alive
+            live.worker.pid,
+            ours=patience.ours,
+            num_on_accelerator=0 if on_host else num_alive,
+            suspects=patience.suspects if on_host else (),
         )
         try:
             done, elapsed_ns = live.take_turn(turn)
         except LaunchEndedError:
             return True  # this launch has failed; the others' round still counts
         conditions = watch.conditions(done, was_stopped=live.worker.was_stopped)
+        patience.suspects |= conditions.suspects
         probe_ns += [probe.take()] if on_host else []
         block = Block(
             round=turn.round,
@@ -171,6 +177,7 @@ def _take_turn(
             elapsed_ns=elapsed_ns,
             runnable_ns=conditions.runnable_ns,
             probe_ns=tuple(probe_ns),
+            disturbed_samples=conditions.disturbed_samples,
         )
         live.blocks.append(block)
         patience.earn(0.0 if attempt else elapsed_ns / 1e9)
@@ -178,8 +185,6 @@ def _take_turn(
             return True
         if attempt + 1 == MAX_ATTEMPTS or not patience.spend(elapsed_ns / 1e9):
             return False
-        if on_host:
-            patience.await_calm()
     return False
 
 

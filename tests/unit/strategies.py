@@ -45,6 +45,7 @@ def blocks(draw: st.DrawFn) -> Block:
         request_ns=tuple(timed_ns) if are_requests else (),
         sample_ns=() if are_requests else tuple(timed_ns),
         probe_ns=tuple(draw(st.lists(st.integers(1, 10**9), max_size=2))),
+        disturbed_samples=(0,) if len(timed_ns) > 1 and draw(st.booleans()) else (),
     )
 
 

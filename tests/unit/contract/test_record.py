@@ -122,6 +122,8 @@ SAMPLES = Block(0, 0, 6, 60, 1, sample_ns=(10, 20, 30))
         ({"sample_ns": [10, 20, 20, 10]}, "4 samples in 60 ns for 6 steps"),
         ({"sample_ns": [60, 1, -1]}, "block.sample_ns: expected integers above 0"),
         ({"probe_ns": [0]}, "block.probe_ns: expected integers above 0"),
+        ({"disturbed_samples": [3]}, "expected some of its 3 samples"),
+        ({"disturbed_samples": [0, 1, 2]}, "expected some of its 3 samples"),
     ],
 )
 def test_samples_that_do_not_make_up_their_block_are_refused(
@@ -135,6 +137,19 @@ def test_each_sample_is_seconds_per_step() -> None:
     assert SAMPLES.samples_s == [5e-9, 1e-8, 1.5e-8]
     assert REQUESTS.samples_s == [1e-8, 2e-8, 3e-8]
     assert Block(0, 0, 4, 60, 1).samples_s == [1.5e-8]
+
+
+def test_a_turn_counts_without_the_samples_that_others_disturbed() -> None:
+    spoilt = dataclasses.replace(SAMPLES, disturbed_samples=(2,))
+    assert spoilt.samples_s == [5e-9, 1e-8]
+    assert spoilt.step_s == pytest.approx(7.5e-9)
+    assert (spoilt.is_disturbed, spoilt.is_calm, SAMPLES.is_calm) == (False, False, True)
+    record = dataclasses.replace(RECORD, blocks=(spoilt,))
+    assert record.sample_seconds == [5e-9, 1e-8]
+    assert record.step_seconds == [pytest.approx(7.5e-9)]
+    assert record_from_json(as_json(blocks=[dataclasses.asdict(spoilt)])).blocks == (spoilt,)
+    requests = dataclasses.replace(REQUESTS, disturbed_samples=(0,))
+    assert dataclasses.replace(RECORD, blocks=(requests,)).request_seconds == [2e-8, 3e-8]
 
 
 def test_of_a_turn_that_was_taken_again_the_last_block_counts() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.contract.message import BlockDone
+from benchmarks.contract.message import BlockDone, stamp
 from benchmarks.host import cpu_time, disturbance
 from benchmarks.host.cpu_time import ThreadTime
+from benchmarks.host.load_trace import Moment
 
 QUIET = BlockDone(0, 1, 10**9, 10, 0, False)
 S = 10**9
@@ -80,6 +81,58 @@ def test_a_neighbour_is_seen_within_a_short_turn(
     seen = watch.conditions(QUIET)
     assert seen.foreign_cpu_share == pytest.approx(ran_ms / 500)
     assert seen.flags == flags
+
+
+class Trace:
+    """Readings of a suspect that ran for this long, evenly from 0 to an end."""
+
+    def __init__(self, ran_ns: int, until_ns: int) -> None:
+        self.ran_ns, self.until_ns = ran_ns, until_ns
+
+    def end(self) -> list[Moment]:
+        return [
+            Moment(at, min(at, self.until_ns) * self.ran_ns // self.until_ns)
+            for at in range(0, S + 1, S // 100)
+        ]
+
+
+def spoilt_in_part(
+    counters: Counters, monkeypatch: pytest.MonkeyPatch, *, ran: float, until: float
+) -> disturbance.Conditions:
+    """A turn of a second with four samples, in which others ran for .4 s.
+
+    A suspect among them ran for `ran` seconds, all before `until`.
+    """
+    trace = Trace(round(ran * S), round(until * S))
+    monkeypatch.setattr(disturbance, "LoadTrace", lambda threads: trace)
+    counters.others = {7: 0, 8: 0}
+    watch = disturbance.Watch(1, suspects={7})
+    done = BlockDone(0, 4, S, 10, 0, False, sample_ns=(S // 4,) * 4)
+    stamp(done, 1.0)
+    counters.clock, counters.others = S, {7: S * 4 // 10, 8: S // 200}
+    return watch.conditions(done)
+
+
+def test_a_load_that_ends_within_a_turn_spoils_a_part_of_it(
+    counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = spoilt_in_part(counters, monkeypatch, ran=0.4, until=0.4)
+    assert (seen.flags, seen.disturbed_samples) == ((), (0, 1))
+    assert seen.suspects == {7}
+
+
+def test_a_turn_is_disturbed_as_a_whole_if_no_sample_is_left(
+    counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = spoilt_in_part(counters, monkeypatch, ran=0.4, until=1.0)
+    assert (seen.flags, seen.disturbed_samples) == (("FOREIGN_LOAD",), ())
+
+
+def test_a_load_that_was_not_watched_may_have_run_at_any_time(
+    counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = spoilt_in_part(counters, monkeypatch, ran=0.2, until=0.4)
+    assert (seen.flags, seen.disturbed_samples) == (("FOREIGN_LOAD",), ())
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,11 @@ def test_rounds_that_are_dropped_kept_or_taken_again_are_counted():
     again = dataclasses.replace(dropped, blocks=(*dropped.blocks, record(BASE, 0).blocks[2]))
     [_, noise, *_] = lines([again, record(FAST, 0)])
     assert "of 8 rounds 1 taken again;" in noise
+    in_part = dataclasses.replace(
+        again.blocks[0], sample_ns=(again.blocks[0].duration_ns - 1, 1), disturbed_samples=(1,)
+    )
+    [_, noise, *_] = lines([dataclasses.replace(dropped, blocks=(in_part,)), record(FAST, 0)])
+    assert "of 8 rounds 1 disturbed in part;" in noise
     [_, noise, *_] = lines([dropped, record(FAST, 0)])
     assert "of 8 rounds 1 dropped;" in noise
     most = record(BASE, 0, flags={number: ["SWAP"] for number in range(6)})

@@ -9,11 +9,13 @@ from typing import Any, cast
 import pytest
 
 from benchmarks.contract.device import DeviceRules
-from benchmarks.contract.message import Turn
+from benchmarks.contract.message import BlockDone, Turn
 from benchmarks.contract.protocol import MeasuringProtocol
+from benchmarks.host.disturbance import Conditions
 from benchmarks.running import rounds
 from benchmarks.running.failure import Failure
-from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
+from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch, Taken
+from benchmarks.running.patience import Patience
 
 PROTOCOL = MeasuringProtocol(min_rounds=10, max_rounds=40, max_launch_s=60.0, block_target_s=0.1)
 
@@ -128,3 +130,67 @@ def test_samples_of_one_cohort_have_as_many_steps_each_if_a_turn_has_time_for_th
     ready = SimpleNamespace(steps_per_turn=None, step_s=step_s, fence_s=1e-9)
     turn = rounds.turn_of(cast("Any", SimpleNamespace(ready=ready)), rules, alike=10)
     assert turn.steps_per_sample == per_sample
+
+
+# A turn that other processes disturb
+
+
+class Turns:
+    """A launch whose turns meet these conditions, one after the other."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *conditions: Conditions) -> None:
+        self.watched: list[frozenset[int]] = []
+        self.num_waits = 0
+        left = iter(conditions)
+
+        def watch(group: int, *, suspects: frozenset[int], **_: object) -> SimpleNamespace:
+            self.watched.append(suspects)
+            return SimpleNamespace(conditions=lambda done, was_stopped: next(left))
+
+        monkeypatch.setattr(rounds, "Watch", watch)
+        self.patience = Patience(60.0)
+        monkeypatch.setattr(self.patience, "await_calm", self._waits)
+        done = BlockDone(0, 3, 3 * 10**8, 10, 0, False, sample_ns=(10**8,) * 3)
+        self.live: Any = SimpleNamespace(
+            launch=SimpleNamespace(settings=SimpleNamespace(device="cpu")),
+            worker=SimpleNamespace(pid=1, was_stopped=False),
+            blocks=[],
+            take_turn=lambda turn: Taken(done, 3 * 10**8),
+        )
+
+    def _waits(self) -> None:
+        self.num_waits += 1
+
+    def take(self, number: int) -> bool:
+        return rounds._take_turn(
+            self.live,
+            Turn(number, 3, 1),
+            position=0,
+            num_alive=1,
+            patience=self.patience,
+            probe=cast("Any", SimpleNamespace(take=lambda: 1)),
+        )
+
+
+QUIET = Conditions(0.0, ())
+BUSY = Conditions(0.4, ("FOREIGN_LOAD",), suspects=frozenset({7}))
+BUSY_IN_PART = Conditions(0.2, (), disturbed_samples=(2,), suspects=frozenset({7}))
+
+
+def test_a_load_that_was_seen_is_watched_and_waited_for_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns = Turns(monkeypatch, QUIET, BUSY, QUIET, QUIET)
+    assert [turns.take(number) for number in range(3)] == [True, True, True]
+    assert turns.watched == [frozenset(), frozenset(), {7}, {7}]
+    assert turns.num_waits == 2  # before the turn that is taken again, and before the next one
+    assert [block.flags for block in turns.live.blocks] == [(), ("FOREIGN_LOAD",), (), ()]
+
+
+def test_a_turn_that_was_disturbed_in_part_is_not_taken_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns = Turns(monkeypatch, BUSY_IN_PART)
+    assert turns.take(0)
+    [block] = turns.live.blocks
+    assert (block.disturbed_samples, block.samples_s) == ((2,), [0.1, 0.1])

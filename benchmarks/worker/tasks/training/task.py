@@ -307,6 +307,7 @@ class TrainingTask:
         require_share(self._context, max(shares), least=MIN_SHARE_OF_AUDIT, load=load)
         if min(of_single) > MAX_SHARE_OF_SINGLE:
             fail_unless_disturbed(
+                self._context,
                 f"each of several steps in a row takes {min(of_single):.2g} times as long as one"
                 f" alone (at most {MAX_SHARE_OF_SINGLE} expected): a step's work goes on after its"
                 " outputs are ready",
