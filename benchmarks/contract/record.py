@@ -189,7 +189,10 @@ class Record:
     phases_s: dict[str, float] = field(default_factory=dict)
     """Seconds of the launch's own running time in each phase it went through."""
     first_steps_ns: tuple[int, ...] = ()
-    """The first three steps, fenced one by one: the first holds the compilation."""
+    """The first three steps, fenced one by one: the first holds the compilation.
+
+    Of a launch that is held to a proven one, the first step alone.
+    """
     cold_cache: bool | None = None
     """Whether the first step added compiled code to the cache, because it was not there yet."""
     warmup_ns: tuple[tuple[int, int], ...] = ()

@@ -66,6 +66,10 @@ class Watch:
         self._begin = self._read()
         self._trace = LoadTrace(suspects)
 
+    def end(self) -> None:
+        """Stop watching: the turn is over, with a report or without."""
+        self._trace.end()
+
     def conditions(self, done: BlockDone, *, was_stopped: bool = False) -> Conditions:
         """The disturbances since the start, with those that the worker reports.
 

@@ -17,7 +17,9 @@ from benchmarks.contract.message import BlockDone
 from benchmarks.host import cpu_time
 
 PERIOD_S = 0.01
-"""Seconds between two readings: a sample of a turn lasts ten times as long, or more."""
+"""Seconds between two readings. A sample that is shorter counts as disturbed by all that ran in the
+reading around it.
+"""
 MAX_PREPARATION_SHARE = 0.02
 """Largest share of a turn that may lie between its samples: it is not known where."""
 

@@ -75,7 +75,7 @@ class History:
     def last_look(self, result_key: str | None) -> int:
         """How often a verdict on this identity can have been seen: 0 with too few launches for one.
 
-        Whoever asks for more launches after that has looked, as a run that measures further has.
+        To ask for more launches after that is a look, as it is when a run measures further.
         """
         if len(self.cohorts(result_key)) < MIN_LAUNCHES:
             return 0

@@ -160,6 +160,8 @@ def _take_turn(
             done, elapsed_ns = live.take_turn(turn)
         except LaunchEndedError:
             return True  # this launch has failed; the others' round still counts
+        finally:
+            watch.end()
         conditions = watch.conditions(done, was_stopped=live.worker.was_stopped)
         patience.suspects |= conditions.suspects
         probe_ns += [probe.take()] if on_host else []

@@ -140,12 +140,16 @@ class Turns:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *conditions: Conditions) -> None:
         self.watched: list[frozenset[int]] = []
+        self.ended: list[int] = []
         self.num_waits = 0
         left = iter(conditions)
 
         def watch(group: int, *, suspects: frozenset[int], **_: object) -> SimpleNamespace:
             self.watched.append(suspects)
-            return SimpleNamespace(conditions=lambda done, was_stopped: next(left))
+            return SimpleNamespace(
+                conditions=lambda done, was_stopped: next(left),
+                end=lambda: self.ended.append(group),
+            )
 
         monkeypatch.setattr(rounds, "Watch", watch)
         self.patience = Patience(60.0)
@@ -194,3 +198,21 @@ def test_a_turn_that_was_disturbed_in_part_is_not_taken_again(
     assert turns.take(0)
     [block] = turns.live.blocks
     assert (block.disturbed_samples, block.samples_s) == ((2,), [0.1, 0.1])
+
+
+@pytest.mark.parametrize("error", [LaunchEndedError, KeyboardInterrupt])
+def test_a_turn_that_ends_without_a_report_is_watched_no_longer(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = Turns(monkeypatch)
+
+    def fails(turn: Turn) -> Taken:
+        raise error
+
+    turns.live.take_turn = fails
+    if error is LaunchEndedError:
+        assert turns.take(0)
+    else:
+        with pytest.raises(error):
+            turns.take(0)
+    assert turns.ended == [1]
