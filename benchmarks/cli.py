@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "show what can be measured on this machine, what would disturb it, and what to do",
     "ls": "list workloads, frameworks, suites, runs or claims",
     "plan": "show the cells, the skips with reasons and the expected time; run nothing",
+    "prepare": "do ahead what needs no quiet machine: references, exports, compilation",
     "parity": "prove equal work, cell by cell, against the float64 oracle",
     "run": "measure; the same command again continues an unfinished run",
     "show": "show the table of a run, by default of the last one",

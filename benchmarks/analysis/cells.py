@@ -118,7 +118,7 @@ def measure(outcome: Outcome, launches: pd.DataFrame, metrics: Sequence[Metric])
     own = launches[(launches["case_id"] == outcome.cell.case.case_id) & (launches["replica"] == 0)]
     if own.empty:
         return None
-    timed = own[(own["num_rounds"] > 0) | (own["cold_cache"] != True)]  # noqa: E712 - None is not
+    timed = own[~own["only_prepared"].astype(bool)]
     steady = [value for value in own["steady"] if value is not None]
     return Measured(
         step_s=interval(own, "step_s"),

@@ -28,7 +28,7 @@ class Outcome:
     records: tuple[Record, ...] = ()
     """The launches that are ok, or all that are unproven, oldest first, replicas included.
 
-    Those that only filled a compile cache are among them, for their cold start and their proof.
+    Those that only compiled or exported are among them, for their cold start and their proof.
     """
 
     @property
@@ -38,7 +38,7 @@ class Outcome:
 
     def launches(self, replica: int = 0) -> list[Record]:
         """The launches of one replica that took turns, oldest first."""
-        return [one for one in self.records if one.replica == replica and not one.only_compiled]
+        return [one for one in self.records if one.replica == replica and not one.only_prepared]
 
 
 def outcomes(plan: Plan, records: Iterable[Record]) -> dict[str, Outcome]:
@@ -91,7 +91,7 @@ def _measured(cell: Cell, records: Sequence[Record]) -> Outcome:
 
 def _counts(record: Record) -> bool:
     """Whether a launch says more than that a compile cache was filled."""
-    return not record.only_compiled or record.status != "ok"
+    return not record.only_prepared or record.status != "ok"
 
 
 def _cohort(record: Record) -> tuple[str, str]:

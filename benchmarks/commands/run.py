@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from benchmarks.commands import selection
-from benchmarks.errors import (
-    EXIT_ENVIRONMENT,
-    EXIT_OK,
-    DynoError,
-    EnvironmentNotReadyError,
-    NothingSelectedError,
-    worst_exit_code,
-)
-
-if TYPE_CHECKING:
-    from benchmarks.contract.plan import Plan
+from benchmarks.errors import EXIT_OK, worst_exit_code
 
 EXAMPLES = """examples:
   dyno run                                        the quick suite on this machine, in minutes
@@ -44,8 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.commands.show import Output, metrics_of, show_plan
 
     chosen = selection.load(args)
-    if all(cell.action == "skip" for cell in chosen.plan.cells):
-        raise _nothing_to_run(chosen.plan)
+    selection.refuse_only_skips(chosen.plan)
     metrics_of(chosen.plan, chosen.catalog)  # a faulty one is refused before anything is measured
     signal_code = EXIT_OK
     if any(cell.action == "run" for cell in chosen.plan.cells) or chosen.plan.cohorts:
@@ -54,19 +41,7 @@ def run(args: argparse.Namespace) -> int:
         chosen.store.create_run(chosen.plan)
     output = Output(args.json, args.notes, logs=str(chosen.store.folder))
     shown = show_plan(chosen.plan, chosen.store, chosen.catalog, output=output)
-    missing = chosen.plan.missing
-    for reason in missing:
-        sys.stderr.write(f"not ready: {reason}\n")
-    return signal_code or worst_exit_code([shown, EXIT_ENVIRONMENT if missing else EXIT_OK])
-
-
-def _nothing_to_run(plan: Plan) -> DynoError:
-    if plan.missing:
-        return EnvironmentNotReadyError("; ".join(plan.missing), "see: dyno doctor")
-    reasons = sorted({str(cell.reason) for cell in plan.cells})
-    return NothingSelectedError(
-        f"none of the {len(plan.cells)} cells can run: {'; '.join(reasons)}", "see: dyno plan"
-    )
+    return signal_code or worst_exit_code([shown, selection.exit_code_of_missing(chosen.plan)])
 
 
 def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
@@ -78,12 +53,11 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     from rich.console import Console
 
     from benchmarks.host.lock import machine_lock
-    from benchmarks.planning.catalog import PROJECT_ROOT
     from benchmarks.presentation.progress import for_console
     from benchmarks.presentation.sharpening import bought
     from benchmarks.running.cohort import Run
     from benchmarks.running.listeners import FanOut
-    from benchmarks.running.preparation import Folders, lock_folder
+    from benchmarks.running.preparation import folders_of, lock_folder
     from benchmarks.running.runner import run as run_cohorts
     from benchmarks.running.sharpening import Sharpening, in_order_of_worth
     from benchmarks.running.stopping import Stopping
@@ -95,10 +69,7 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
     progress = FanOut([for_console(Console(stderr=True))])
     with machine_lock(lock_folder(plan.machine_config)):
         chosen.store.create_run(plan)
-        folders = Folders(
-            cache=PROJECT_ROOT / plan.machine_config.cache_folder,
-            logs=chosen.store.log_folder(plan.run_id),
-        )
+        folders = folders_of(plan, chosen.store)
         sharpening = Sharpening(
             plan,
             chosen.catalog,

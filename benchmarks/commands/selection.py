@@ -6,12 +6,19 @@ Imports nothing heavy, so that `--help` is quick.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.errors import UsageError
+from benchmarks.errors import (
+    EXIT_ENVIRONMENT,
+    EXIT_OK,
+    EnvironmentNotReadyError,
+    NothingSelectedError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from benchmarks.contract.plan import Plan
@@ -108,6 +115,25 @@ def load(args: argparse.Namespace) -> Selection:
     if any(cell.action == "have" for cell in plan.cells):
         plan = _reopened(plan, catalog, store)
     return Selection(catalog, store, plan)
+
+
+def refuse_only_skips(plan: Plan) -> None:
+    """Raise EnvironmentNotReadyError or NothingSelectedError if no cell of the plan can run."""
+    if any(cell.action != "skip" for cell in plan.cells):
+        return
+    if plan.missing:
+        raise EnvironmentNotReadyError("; ".join(plan.missing), "see: dyno doctor")
+    reasons = sorted({str(cell.reason) for cell in plan.cells})
+    raise NothingSelectedError(
+        f"none of the {len(plan.cells)} cells can run: {'; '.join(reasons)}", "see: dyno plan"
+    )
+
+
+def exit_code_of_missing(plan: Plan) -> int:
+    """6 if something that the user named is not available here, which is said on stderr; else 0."""
+    for reason in plan.missing:
+        sys.stderr.write(f"not ready: {reason}\n")
+    return EXIT_ENVIRONMENT if plan.missing else EXIT_OK
 
 
 def _reopened(plan: Plan, catalog: Catalog, store: Store) -> Plan:

@@ -76,6 +76,8 @@ class LaunchRequest(Stamped):
     may_be_cold: bool = False
     """Whether it takes turns even if its first step fills the compile cache, as an earlier launch
     of the case already has."""
+    only_prepares: bool = False
+    """Whether it takes no turns: it compiles and exports what later launches then find."""
     differs: bool = False
     """Whether the implementation's mathematics is not the workload's (DIFFERS)."""
     export_folder: str | None = None
@@ -146,7 +148,7 @@ class Imported(Stamped):
 class Ready(Stamped):
     """Worker to parent: the warm-up is over, and the worker waits for turns.
 
-    A launch that has filled the compile cache may skip both: then it waits for Finish.
+    A launch that only prepares, or has filled the compile cache, skips both: it waits for Finish.
     """
 
     step_s: float

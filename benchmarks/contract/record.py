@@ -221,12 +221,13 @@ class Record:
     schema_version: int = SCHEMA_VERSION
 
     @property
-    def only_compiled(self) -> bool:
-        """Whether the launch filled its compile cache and took no turn.
+    def only_prepared(self) -> bool:
+        """Whether the launch took no turn: it filled its compile cache, or exported its model.
 
         It serves the numbers of a cold start, and does not count as a launch of its case.
         """
-        return bool(self.cold_cache) and not self.blocks
+        ended_unwarmed = self.status in ("ok", "unproven") and not self.warmup_ns
+        return not self.blocks and (bool(self.cold_cache) or ended_unwarmed)
 
     @property
     def turns(self) -> list[Block]:

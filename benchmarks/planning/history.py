@@ -44,7 +44,7 @@ class History:
         self._broken_parts = {_part(record) for record in records if _has_failed(record)}
         by_key: dict[str, list[Record]] = defaultdict(list)
         for record in records:
-            if not record.only_compiled or record.status != "ok":
+            if not record.only_prepared or record.status != "ok":
                 by_key[record.result_key].append(record)
                 self._note_seconds(record)
             self._note_index(record.cohort_id)

@@ -148,13 +148,19 @@ def describe(record: Record) -> str:
     case_id = record.case.case_id + (" (A/A)" if record.replica else "")
     if record.status != "ok":
         return f"{case_id}: {record.status}: {record.reason}"
-    if record.only_compiled:
-        compiled_s = record.first_steps_ns[0] / 1e9
-        return f"{case_id}: compiled in {compiled_s:.1f} s with an empty cache; launched again"
+    if record.only_prepared:
+        return f"{case_id}: {_prepared(record)}, not timed"
     seconds = sorted(record.step_seconds or [float("nan")])
     rate = record.items_per_step / seconds[len(seconds) // 2]
     num_rounds = len({block.round for block in record.blocks})
     return f"{case_id}: {rate:.3g} {record.unit}s/s in {num_rounds} rounds"
+
+
+def _prepared(record: Record) -> str:
+    """What a launch that took no turns has done for later ones."""
+    if record.cold_cache:
+        return f"compiled in {record.first_steps_ns[0] / 1e9:.1f} s with an empty cache"
+    return f"exported in {record.phases_s.get('export', 0.0):.1f} s"
 
 
 def for_console(console: Console) -> LiveProgress | LineProgress:

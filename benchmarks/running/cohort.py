@@ -17,7 +17,7 @@ from benchmarks.planning.catalog import Catalog
 from benchmarks.running.guard import Guard
 from benchmarks.running.launch import SupervisedLaunch
 from benchmarks.running.listeners import Listener
-from benchmarks.running.preparation import Folders
+from benchmarks.running.preparation import Folders, is_prepared
 from benchmarks.running.recording import record_of
 from benchmarks.running.references import References
 from benchmarks.running.stopping import Stopping
@@ -54,6 +54,9 @@ class Run:
     the run."""
     fits: Callable[[CohortPlan], bool] = lambda cohort: True
     """Whether a cohort is expected to end before the user's time limit; else it does not begin."""
+    only_prepares: bool = False
+    """Whether nothing is timed: references, compiled programs and exported models are made, as far
+    as they are missing, for later runs."""
     tested: dict[Tester, Tested] = field(default_factory=dict)
     """What the first launch of each kind that ended ok has shown of its framework."""
     proven: dict[str, Proven] = field(default_factory=dict)
@@ -101,8 +104,14 @@ class Cohort:
             self.plan.launches
         ):
             left = [launch for launch in left if launch not in self.begun]
+        if self.run.only_prepares:
+            left = [launch for launch in left if not self._is_prepared(launch)]
         self.begun.update(left)
         return left
+
+    def _is_prepared(self, launch: LaunchPlan) -> bool:
+        current = self.run
+        return is_prepared(current.plan, current.catalog, current.case(launch), current.folders)
 
 
 def record_launch(cohort: Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None:

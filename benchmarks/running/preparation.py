@@ -25,7 +25,11 @@ from benchmarks.planning.catalog import PROJECT_ROOT, Catalog
 from benchmarks.planning.identity import proof_key
 from benchmarks.planning.sources import Sources, implementation_hash
 from benchmarks.running.process import Command
+from benchmarks.storage.store import Store
+from benchmarks.worker import exports
 
+COMPILED = "compiled"
+"""The execution whose programs a compile cache keeps between launches."""
 ACCELERATOR_SHARE = 0.9
 """Share of a device's memory that launches which are alive together divide among themselves."""
 
@@ -38,6 +42,12 @@ class Folders:
     """Canonical arrays and compile caches, which are kept between runs."""
     logs: Path
     """The launches' output, beside the records."""
+
+
+def folders_of(plan: Plan, store: Store) -> Folders:
+    """The folders of a run that is stored."""
+    cache = PROJECT_ROOT / plan.machine_config.cache_folder
+    return Folders(cache=cache, logs=store.log_folder(plan.run_id))
 
 
 def lock_folder(config: MachineConfig) -> Path:
@@ -104,6 +114,7 @@ def launch_of(
     tested: Tested | None = None,
     proven: Proven | None = None,
     may_be_cold: bool = False,
+    only_prepares: bool = False,
 ) -> LaunchRequest:
     """The message that tells a worker what to run; creates the launch's private folders."""
     framework = catalog.frameworks[case.way.framework]
@@ -114,7 +125,7 @@ def launch_of(
         settings=settings_of(
             case,
             plan.machine_config,
-            cache=folders.cache / "compiled" / str(plan.cell(case.case_id).result_key),
+            cache=_compiled_folder(plan, case, folders),
             scratch=folders.cache / "scratch" / launch_id,
             memory_fraction=1.0 if alone else ACCELERATOR_SHARE / num_resident,
         ),
@@ -128,8 +139,9 @@ def launch_of(
         tested=tested,
         proven=proven,
         may_be_cold=may_be_cold,
+        only_prepares=only_prepares,
         differs=implementation.differs is not None,
-        export_folder=str(folders.cache / "exports" / _export_key(plan, catalog, case)),
+        export_folder=str(_export_folder(plan, catalog, case, folders)),
         draw=zlib.crc32(launch_id.encode()),
         exporters={
             name: Exporter(module, plan.interpreters[name].python)
@@ -138,17 +150,34 @@ def launch_of(
     )
 
 
-def _export_key(plan: Plan, catalog: Catalog, case: Case) -> str:
-    """The identity of the case's exported files."""
+def is_prepared(plan: Plan, catalog: Catalog, case: Case, folders: Folders) -> bool:
+    """Whether this case's model is exported, and its program compiled as far as a folder shows."""
+    implementation = catalog.implementations[case.work.workload, case.way.framework]
+    if implementation.exporters(case.way.precision) and not exports.is_whole(
+        _export_folder(plan, catalog, case, folders)
+    ):
+        return False
+    compiled = _compiled_folder(plan, case, folders)
+    return case.way.execution != COMPILED or any(file.is_file() for file in compiled.rglob("*"))
+
+
+def _compiled_folder(plan: Plan, case: Case, folders: Folders) -> Path:
+    """The folder of the case's compile caches."""
+    return folders.cache / "compiled" / str(plan.cell(case.case_id).result_key)
+
+
+def _export_folder(plan: Plan, catalog: Catalog, case: Case, folders: Folders) -> Path:
+    """The folder of the case's exported files, named by their identity."""
     key = (case.work.workload, case.way.framework)
     exporters = catalog.implementations[key].exporters(case.way.precision)
-    return proof_key(
+    name = proof_key(
         case,
         implementation_hash(Sources(catalog.roots), catalog, key),
         interpreters=[plan.interpreters[name] for name in (case.way.framework, *exporters)],
         machine_key=machine.fingerprint_key(plan.machine),
         num_threads=plan.machine_config.num_threads or machine.effective_cores(),
     )
+    return folders.cache / "exports" / name
 
 
 def settings_of(

@@ -27,10 +27,8 @@ def run(current: Run) -> None:
     """Measure every cohort, and store the records; the caller holds the machine's lock."""
     with Guard() as guard, current.stopping:
         num_cohorts = len(current.plan.cohorts)
-        what = f"{count(num_cohorts, 'cohort')} to measure"
-        if not num_cohorts:
-            what = "undecided comparisons to measure further"
-        current.progress.begin(num_cohorts, current.plan.estimate_s, what=what)
+        estimate_s = None if current.only_prepares else current.plan.estimate_s
+        current.progress.begin(num_cohorts, estimate_s, what=_work_of(current))
         references = _references(current, guard)
         try:
             cohorts = _cohorts(current)
@@ -42,6 +40,16 @@ def run(current: Run) -> None:
             current.progress.note("stopped now; all finished launches are kept")
         finally:
             current.progress.end()
+
+
+def _work_of(current: Run) -> str:
+    """What there is to do in this run, for people."""
+    cohorts = current.plan.cohorts
+    if current.only_prepares:
+        return f"{count(len({one.group_id for one in cohorts}), 'group')} to prepare"
+    if not cohorts:
+        return "undecided comparisons to measure further"
+    return f"{count(len(cohorts), 'cohort')} to measure"
 
 
 def _cohorts(current: Run) -> Iterator[CohortPlan]:

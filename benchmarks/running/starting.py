@@ -63,6 +63,7 @@ def _started(cohort: Cohort, launch: LaunchPlan) -> SupervisedLaunch:
         tested=current.tested.get(Tester.of(case)),
         proven=proven,
         may_be_cold=case.case_id in current.cold,
+        only_prepares=current.only_prepares,
     )
     live = _live(cohort, message, launch_id)
     cohort.lives.append((launch, live))
@@ -86,7 +87,9 @@ def prepare_all(cohort: Cohort) -> None:
     for launch, live in list(cohort.lives):
         may_be_disturbed = True
         _prepare(cohort, launch, live)
-        while _has_only_compiled(live) or (may_be_disturbed and _was_disturbed(live)):
+        while (_has_only_prepared(live) and not current.only_prepares) or (
+            may_be_disturbed and _was_disturbed(live)
+        ):
             if current.stopping.requested:
                 return
             if _was_disturbed(live):
@@ -100,7 +103,8 @@ def prepare_all(cohort: Cohort) -> None:
 def _prepare(cohort: Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None:
     """Prepare a launch until it waits for turns, or fails.
 
-    One that takes no turns, because it filled its compile cache, is finished and recorded at once.
+    One that takes no turns is finished and recorded at once: it filled its compile cache, or this
+    run times nothing.
     """
     current = cohort.run
     if not live.is_alive or current.stopping.requested:
@@ -108,13 +112,11 @@ def _prepare(cohort: Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None
     with suppress(LaunchEndedError):
         live.prepare()
         assert live.ready is not None
-        if not live.ready.cold_cache:
-            current.cold.discard(launch.case_id)
-            return
-        current.cold.add(launch.case_id)
+        (current.cold.add if live.ready.cold_cache else current.cold.discard)(launch.case_id)
         if live.ready.takes_turns:
-            note = "compiled again, so that its cache is not kept: it is timed all the same"
-            current.progress.note(f"{launch.case_id}: {note}")
+            if live.ready.cold_cache:
+                note = "compiled again, so that its cache is not kept: it is timed all the same"
+                current.progress.note(f"{launch.case_id}: {note}")
             return
         live.finish()
         with current.stopping.held():
@@ -122,7 +124,7 @@ def _prepare(cohort: Cohort, launch: LaunchPlan, live: SupervisedLaunch) -> None
             record_launch(cohort, launch, live)
 
 
-def _has_only_compiled(live: SupervisedLaunch) -> bool:
+def _has_only_prepared(live: SupervisedLaunch) -> bool:
     """Whether a launch has ended well without turns."""
     return live.finished is not None and live.ready is not None and not live.ready.takes_turns
 

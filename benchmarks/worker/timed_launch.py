@@ -46,8 +46,9 @@ class Session:
         """Go through every phase; LaunchFailedError or any exception ends the launch.
 
         A launch that filled the compile cache takes no turns: code that was just compiled may be
-        slower than the same code from the cache, for as long as the process lives. It proves its
-        first step; what it would prove of later steps, the launch after it does.
+        slower than the same code from the cache, for as long as the process lives. Nor does one
+        that only prepares later ones. Either proves its first step; what it would prove of later
+        steps, the launch after it does.
         """
         context = self.context
         context.import_framework()
@@ -56,7 +57,8 @@ class Session:
         self._task = create(self.context)
         self._task.load()
         first_steps_ns, cold_cache = self._first_steps()
-        self._takes_turns = self.launch.may_be_cold or not cold_cache
+        is_timed = self.launch.may_be_cold or not cold_cache
+        self._takes_turns = is_timed and not self.launch.only_prepares
         step_s = self._test_program()
         warm = self._warm_up(step_s) if self._takes_turns else WarmUp((), step_s, steady=None)
         context.channel.send(

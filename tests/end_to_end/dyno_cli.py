@@ -59,7 +59,7 @@ def prove(*arguments: str, cache: Path) -> Outcome:
 
 def _own_folders(arguments: Sequence[str], cache: Path) -> list[str]:
     """A cache folder and a lock: other tests run at the same time."""
-    if arguments[0] not in ("run", "plan", "parity"):
+    if arguments[0] not in ("run", "plan", "parity", "prepare"):
         return []
     given = {argument.partition("=")[0] for argument in arguments}
     own = {"machine.cache_folder": cache, "machine.lock_folder": cache / "lock"}

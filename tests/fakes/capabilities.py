@@ -6,6 +6,8 @@ from benchmarks.contract.framework import Capabilities, Settings
 
 HOLDERS = ("fake_astray", "fake_steady", "fake_double")
 """Those whose float64 may hold the oracle; the first of them is wrong."""
+COMPILING = ("fake_caching", "fake_misplaced")
+"""Those with two executions, between which nothing differs."""
 
 
 def capabilities(name: str) -> Capabilities:
@@ -14,7 +16,7 @@ def capabilities(name: str) -> Capabilities:
         name=name,
         import_name="numpy",
         distributions=("numpy",),
-        executions=("eager",),
+        executions=("eager", "compiled") if name in COMPILING else ("eager",),
         precisions={"cpu": ("fp32", "fp64"), "cuda": ("fp32",)},
         holds_oracle=name in HOLDERS,
         asynchronous_devices=(),

@@ -83,6 +83,7 @@ def record(one: Case, cohort: int, step_s: Sequence[float] = (0.1,) * 8, **chang
         "phases_s": {"import": 2.0, "first_step": 1.0, "turn": 5.0},
         "first_steps_ns": (2_000_000_000, 100_000_000, 100_000_000),
         "cold_cache": False,
+        "warmup_ns": ((1, 100_000_000),),
         "steady": True,
         "blocks": blocks(step_s, flags=changes.pop("flags", None)),
         "evidence": Evidence(step1=STEP1, parity=PASSED, roof_flop_per_s=1e11),

@@ -119,6 +119,13 @@ def test_a_launch_that_only_compiled_is_kept_and_is_none_of_the_measured_ones():
     ]
 
 
+def test_a_launch_that_only_exported_is_none_of_the_measured_ones_either():
+    exported = record(CASE, 0, warmup_ns=(), blocks=(), launch_id="exported")
+    assert outcome(CELL, [exported]).status == "interrupted"
+    found = outcome(CELL, [exported, record(CASE, 1)])
+    assert (found.status, len(found.records), len(found.launches())) == ("ok", 2, 1)
+
+
 def test_a_cell_that_has_only_compiled_is_not_measured_yet():
     assert outcome(CELL, [compiled(0)]).status == "interrupted"
     assert outcome(CELL, [failed(CASE, 0, "timeout"), compiled(1)]).status == "timeout"

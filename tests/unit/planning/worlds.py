@@ -210,6 +210,7 @@ class FakeStore:
             items_per_step=1,
             flop_per_step=1,
             phases_s={"import": 1.0, "turn": 4.0},
+            warmup_ns=((1, 1_000_000),),
             environment={"machine": plan.machine},
             resident=cohort.resident,
         )

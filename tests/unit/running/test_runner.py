@@ -115,6 +115,7 @@ def runs_of(
     events: list[list[str]] = []
     current: Any = SimpleNamespace(
         failed=set(),
+        only_prepares=False,
         stopping=SimpleNamespace(requested=False),
         progress=SimpleNamespace(cohort=lambda index, title, case_ids: None),
         case=lambda launch: launch.case_id,
@@ -164,9 +165,12 @@ class Live:
     A cold one takes turns only if it may.
     """
 
-    def __init__(self, ending: str, *, may_be_cold: bool = False) -> None:
+    def __init__(
+        self, ending: str, *, may_be_cold: bool = False, only_prepares: bool = False
+    ) -> None:
         self.ending = ending
         self.may_be_cold = may_be_cold
+        self.only_prepares = only_prepares
         self.failure: Any = None
         self.ready: Any = None
         self.finished: Any = None
@@ -178,7 +182,7 @@ class Live:
     def prepare(self) -> None:
         if self.ending in ("ok", "cold"):
             is_cold = self.ending == "cold"
-            takes_turns = self.may_be_cold or not is_cold
+            takes_turns = (self.may_be_cold or not is_cold) and not self.only_prepares
             self.ready = SimpleNamespace(cold_cache=is_cold, takes_turns=takes_turns)
             return
         self.failure = SimpleNamespace(status=self.ending)
@@ -199,19 +203,28 @@ class Prepared(NamedTuple):
 
 
 def prepared(
-    endings: list[str], monkeypatch: pytest.MonkeyPatch, *, was_cold: bool = False
+    endings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    was_cold: bool = False,
+    only_prepares: bool = False,
 ) -> Prepared:
     found = Prepared([], [], [], {"resnet50"} if was_cold else set())
     left = iter(endings)
 
     def started(cohort: Any, launch: Any) -> Any:
-        found.launched.append(Live(next(left), may_be_cold="resnet50" in found.cold))
+        may_be_cold = "resnet50" in found.cold
+        live = Live(next(left), may_be_cold=may_be_cold, only_prepares=only_prepares)
+        found.launched.append(live)
         cohort.lives.append((launch, found.launched[-1]))
         return found.launched[-1]
 
     stopping = SimpleNamespace(requested=False, held=nullcontext)
     current = SimpleNamespace(
-        stopping=stopping, progress=SimpleNamespace(note=found.told.append), cold=found.cold
+        stopping=stopping,
+        progress=SimpleNamespace(note=found.told.append),
+        cold=found.cold,
+        only_prepares=only_prepares,
     )
     cohort: Any = SimpleNamespace(run=current, lives=[])
     started(cohort, SimpleNamespace(case_id="resnet50"))
@@ -250,6 +263,15 @@ def test_a_launch_that_filled_its_cache_is_recorded_and_made_again(
     assert [live.ending for live in found.launched] == endings
     assert [live.ending for live in found.recorded_early] == ["cold"]
     assert found.cold == set()
+
+
+@pytest.mark.parametrize("endings", [["ok"], ["cold"], ["disturbed", "cold"]])
+def test_a_run_that_only_prepares_records_its_launch_and_makes_no_other(
+    endings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = prepared(endings, monkeypatch, only_prepares=True)
+    assert [live.ending for live in found.launched] == endings
+    assert found.recorded_early == found.launched[-1:]
 
 
 def test_a_second_cold_launch_in_a_row_is_timed_and_says_so(

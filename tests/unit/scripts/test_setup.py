@@ -17,6 +17,8 @@ case "$1 ${2:-}" in
     "-m pip")
         echo "$0 ${*:6}" >>pip.log
         if [ -e pip-fails ]; then echo "no such pin" >&2 && exit 1; fi ;;
+    "prepare ")
+        echo "$0" >>prepared.log && [ ! -e prepare-fails ] ;;
 esac
 """
 
@@ -125,6 +127,26 @@ def test_on_cuda_each_framework_has_its_own_environment(project: Project) -> Non
     assert "beta: no packages for cuda, left out" in done.stderr
     project.setup()
     assert project.pip_calls() == []
+
+
+def test_once_installed_it_prepares_the_quick_suite(project: Project) -> None:
+    prepared = project.root / "prepared.log"
+    assert "Preparing" in project.setup("--device=cpu").stderr
+    project.setup()
+    assert prepared.read_text() == ".venv/bin/dyno\n"
+
+
+@pytest.mark.parametrize("option", ["--dev", "--no-prepare"])
+def test_it_prepares_nothing_for_tests_or_if_told(project: Project, option: str) -> None:
+    assert project.setup("--device=cpu", option).returncode == 0
+    assert not (project.root / "prepared.log").exists()
+
+
+def test_what_cannot_be_prepared_is_left_to_the_run(project: Project) -> None:
+    (project.root / "prepare-fails").touch()
+    done = project.setup("--device=cpu")
+    assert done.returncode == 0
+    assert "the first run makes what is missing" in done.stderr
 
 
 def test_a_folder_that_frameworks_share_is_not_missed(project: Project) -> None:
