@@ -84,6 +84,7 @@ def _measure(chosen: selection.Selection, max_time_s: float | None) -> int:
                 *(plan, chosen.catalog, chosen.store, folders, progress, stopping),
                 further=sharpening.further,
                 fits=sharpening.fits,
+                left_s=lambda: sharpening.left_s,
             )
         )
         for line in bought(before, sharpening.summary()):

@@ -82,7 +82,8 @@ class MeasuringProtocol:
     """Seconds that a block should last at least; it has two samples at least."""
     max_launch_s: float = 2.0
     """Seconds of turns after which a launch ends once it has min_rounds, unless the number of its
-    rounds was planned from earlier cohorts."""
+    rounds was planned from earlier cohorts, or noise makes more of them worthwhile: then they go on
+    for as long as launching took, if the run has the time."""
     requests_per_turn: int = 25
     """Requests in each turn of inference, in which each request is timed by itself."""
     percentiles: list[int] = field(default_factory=lambda: [50, 90])

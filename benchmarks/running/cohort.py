@@ -54,6 +54,8 @@ class Run:
     the run."""
     fits: Callable[[CohortPlan], bool] = lambda cohort: True
     """Whether a cohort is expected to end before the user's time limit; else it does not begin."""
+    left_s: Callable[[], float] = lambda: 0.0
+    """Seconds that are left of the run's time; rounds beyond the protocol's time are made in it."""
     only_prepares: bool = False
     """Whether nothing is timed: references, compiled programs and exported models are made, as far
     as they are missing, for later runs."""
@@ -86,6 +88,8 @@ class Cohort:
     """The launches started so far among those that are to be alive at once, in order."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
     """Yields a new number for each started launch of the cohort."""
+    end_s: float = 0.0
+    """On the clock `time.monotonic`: when its share of the run's time is over."""
     begun: set[LaunchPlan] = field(default_factory=set)
     """Planned launches that were started."""
 

@@ -21,6 +21,8 @@ from benchmarks.running.launch import LaunchEndedError, SupervisedLaunch
 from benchmarks.running.listeners import Listener
 from benchmarks.running.patience import Patience
 from benchmarks.running.stopping import Stopping
+from benchmarks.statistics.effort import error_of_rounds
+from benchmarks.statistics.launch_ratio import undisturbed_in_turn
 from benchmarks.statistics.percentiles import HIGHEST_OF_LAUNCHES, required_samples
 
 MAX_ATTEMPTS = 3
@@ -31,6 +33,10 @@ MAX_FURTHER_SHARE = 0.5
 """Share of the rounds that may be added to replace those that do not count."""
 SPARE_REQUESTS = 1.1
 """Factor on the requests that a percentile needs: rounds are dropped, slow requests may cluster."""
+TARGET_SHARE = 1 / 3
+"""Rounds go on while the error that they leave in one cohort's ratio is above this share of the
+half-width that is asked for. Below it, more launches narrow the interval, and more rounds do not.
+"""
 FENCES_PER_SAMPLE = 1000
 """A sample lasts at least this many empty fences."""
 
@@ -44,6 +50,16 @@ class Rounds:
     seed: int
     num_rounds: int | None = None
     """How many rounds are planned; None: as many as the protocol's time allows."""
+    worthwhile_s: float = 0.0
+    """Seconds of all launches' turns up to which rounds go on beyond that time, while it is their
+    noise that limits the ratios."""
+
+    def go_on(self, lives: Sequence[SupervisedLaunch], turns_s: float) -> bool:
+        """Whether it is worthwhile to go on, after turns of so many seconds in all."""
+        if self.num_rounds is not None or turns_s >= self.worthwhile_s:
+            return False
+        error = error_of_rounds(_turns(lives))
+        return error is not None and error > TARGET_SHARE * self.protocol.target_half_width
 
 
 def take_rounds(
@@ -60,7 +76,7 @@ def take_rounds(
     protocol = _with_enough_requests(rounds.protocol, lives)
     groups = [live.worker.pid for live in lives]
     patience, probe = Patience(FIRST_WAIT_S, groups), Probe()
-    spent_s, index, num_valid = 0.0, 0, 0
+    spent_s, turns_s, index, num_valid = 0.0, 0.0, 0, 0
     while alive := [live for live in lives if live.is_alive]:
         order.shuffle(alive)
         if is_host(alive[0].launch.settings.device):
@@ -81,9 +97,27 @@ def take_rounds(
         progress.round_done(index, protocol.max_rounds)
         with suppress(LaunchEndedError):
             alive[-1].tick()
+        turns_s += time.monotonic() - begin_s
         spent_s += (time.monotonic() - begin_s) / len(alive)
-        if stopping.requested or _is_enough(index, num_valid, spent_s, protocol, rounds.num_rounds):
+        is_time_up = spent_s >= protocol.max_launch_s and not rounds.go_on(alive, turns_s)
+        if stopping.requested or _is_enough(
+            index, num_valid, protocol, is_time_up=is_time_up, planned=rounds.num_rounds
+        ):
             return
+
+
+def _turns(lives: Sequence[SupervisedLaunch]) -> list[list[float]]:
+    """Seconds of an undisturbed step of each launch, for each round in which all turns count."""
+    of_launches = [
+        {
+            block.round: undisturbed_in_turn(block.samples_s)
+            for block in live.blocks
+            if not block.is_disturbed
+        }
+        for live in lives
+    ]
+    common = set.intersection(*(set(turns) for turns in of_launches))
+    return [[turns[index] for turns in of_launches] for index in sorted(common)]
 
 
 def _with_enough_requests(
@@ -191,14 +225,19 @@ def _take_turn(
 
 
 def _is_enough(
-    num_rounds: int, num_valid: int, spent_s: float, p: MeasuringProtocol, planned: int | None
+    num_rounds: int,
+    num_valid: int,
+    p: MeasuringProtocol,
+    *,
+    is_time_up: bool,
+    planned: int | None,
 ) -> bool:
     """Whether as many rounds count as are planned, or as time allows.
 
     Rounds that do not count end nothing, until half as many were added as are needed.
     """
     if planned is None:
-        needed = p.min_rounds if spent_s >= p.max_launch_s else p.max_rounds
+        needed = p.min_rounds if is_time_up else p.max_rounds
     else:
         needed = min(max(planned, p.min_rounds), p.max_rounds)
     return num_valid >= needed or num_rounds >= math.ceil(needed * (1 + MAX_FURTHER_SHARE))

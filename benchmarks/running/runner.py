@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -18,6 +19,7 @@ from benchmarks.running.references import References, references_of
 from benchmarks.running.rounds import Rounds, take_rounds
 from benchmarks.running.starting import import_all, prepare_all
 from benchmarks.running.stopping import StopNowError
+from benchmarks.statistics.ratios import MIN_LAUNCHES
 
 MIN_ROUNDS_KEPT = 3
 """Least number of rounds with which a launch counts if the run was stopped early."""
@@ -33,7 +35,8 @@ def run(current: Run) -> None:
         try:
             cohorts = _cohorts(current)
             for index, cohort in enumerate(cohorts):
-                _run_cohort(Cohort(current, cohort, guard, references), index)
+                end_s = time.monotonic() + current.left_s() / max(1, num_cohorts - index)
+                _run_cohort(Cohort(current, cohort, guard, references, end_s=end_s), index)
         except ProofStoppedError:
             current.progress.note("stopped during a proof, before any launch of its cohort")
         except StopNowError:
@@ -105,15 +108,29 @@ def _run_at_once(cohort: Cohort, launches: list[LaunchPlan]) -> None:
     current, plan = cohort.run, cohort.plan
     random.Random(plan.seed).shuffle(launches)  # noqa: S311 - an order, no secret
     cohort.lives = []
+    begin_s = time.monotonic()
     with _recorded(cohort):
         import_all(cohort, launches)
         prepare_all(cohort)
         ready = [live for _, live in cohort.lives if live.is_alive]
         if ready and not current.stopping.requested:
             rules = current.plan.device_rules[ready[0].launch.settings.device]
-            rounds = Rounds(current.plan.protocol, rules, plan.seed, plan.num_rounds)
+            rounds = Rounds(
+                *(current.plan.protocol, rules, plan.seed, plan.num_rounds),
+                worthwhile_s=_worthwhile_s(cohort, time.monotonic() - begin_s),
+            )
             take_rounds(ready, rounds, stopping=current.stopping, progress=current.progress)
         _finish(cohort)
+
+
+def _worthwhile_s(cohort: Cohort, launching_s: float) -> float:
+    """Seconds for which noisy rounds may go on, within the cohort's share of the run's time.
+
+    As many as launching took: averaging the noise out over more launches would cost them again.
+    """
+    if cohort.run.plan.protocol.num_cohorts < MIN_LAUNCHES:
+        return 0.0
+    return min(launching_s, cohort.end_s - time.monotonic())
 
 
 @contextmanager

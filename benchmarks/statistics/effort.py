@@ -83,6 +83,29 @@ def variances(launches: Sequence[LaunchValue]) -> Variances | None:
     return Variances(within=mean_within, between=total - explained)
 
 
+def error_of_rounds(turns: Sequence[Sequence[float]]) -> float | None:
+    """The standard error that the number of rounds leaves in the log-ratio of two launches.
+
+    `turns` holds a sequence for each round: the step time of each launch's turn, in one unit. What
+    a round and a launch have in common is taken out of their logarithms; the rest is noise. None
+    with fewer than two rounds or two launches. Raises ValueError if rounds have unlike numbers of
+    launches, or a time is not a finite number above 0.
+    """
+    if len({len(one) for one in turns}) > 1 or not all(
+        math.isfinite(time) and time > 0 for one in turns for time in one
+    ):
+        raise ValueError(
+            f"received turns={turns}, expected as many finite numbers above 0 in each round"
+        )
+    num_rounds, num_launches = len(turns), len(turns[0]) if turns else 0
+    if num_rounds < 2 or num_launches < 2:
+        return None
+    logs = np.log(np.array(turns, dtype=np.float64))
+    rest = logs - logs.mean(axis=0) - logs.mean(axis=1, keepdims=True) + logs.mean()
+    variance = float((rest**2).sum()) / ((num_rounds - 1) * (num_launches - 1))
+    return math.sqrt(2 * variance / num_rounds)
+
+
 def best_rounds(parts: Variances, *, round_s: float, launch_s: float, max_rounds: int) -> int:
     """Rounds per launch that give the narrowest interval in a given time: r1* of the source.
 

@@ -23,7 +23,9 @@ PROTOCOL = MeasuringProtocol(min_rounds=10, max_rounds=40, max_launch_s=60.0, bl
 def is_enough(
     *, num_rounds: int, num_valid: int, spent_s: float = 1.0, planned: int | None = None
 ) -> bool:
-    return rounds._is_enough(num_rounds, num_valid, spent_s, PROTOCOL, planned)
+    return rounds._is_enough(
+        num_rounds, num_valid, PROTOCOL, is_time_up=spent_s >= 60.0, planned=planned
+    )
 
 
 def test_rounds_go_on_until_time_is_up_or_the_most_are_made() -> None:
@@ -47,6 +49,51 @@ def test_rounds_that_do_not_count_end_nothing_until_many_were_added() -> None:
     assert is_enough(num_rounds=15, num_valid=2, spent_s=60.0)
     assert not is_enough(num_rounds=29, num_valid=19, planned=20)
     assert is_enough(num_rounds=30, num_valid=19, planned=20)
+
+
+def lives_with(*times: tuple[float, ...], disturbed: tuple[int, ...] = ()) -> list[Any]:
+    """Launches whose turns have these step times, in seconds; the first's may be disturbed."""
+
+    def block(index: int, step_s: float, *, is_disturbed: bool) -> SimpleNamespace:
+        return SimpleNamespace(round=index, samples_s=[step_s], is_disturbed=is_disturbed)
+
+    return [
+        SimpleNamespace(
+            blocks=[
+                block(index, step_s, is_disturbed=number == 0 and index in disturbed)
+                for index, step_s in enumerate(of_launch)
+            ]
+        )
+        for number, of_launch in enumerate(times)
+    ]
+
+
+CALM_TURNS = ((1.0, 1.001, 1.0, 0.999), (2.0, 2.001, 2.0, 2.001))
+NOISY_TURNS = ((1.0, 1.3, 1.0, 1.2), (2.0, 2.0, 2.7, 2.1))
+
+
+def test_noisy_rounds_go_on_as_long_as_that_is_worthwhile() -> None:
+    of_cohort = rounds.Rounds(PROTOCOL, DeviceRules(), seed=0, worthwhile_s=30.0)
+    assert of_cohort.go_on(lives_with(*NOISY_TURNS), 29.0)
+    assert not of_cohort.go_on(lives_with(*NOISY_TURNS), 30.0)
+    assert not of_cohort.go_on(lives_with(*CALM_TURNS), 29.0)
+    planned = dataclasses.replace(of_cohort, num_rounds=10)
+    assert not planned.go_on(lives_with(*NOISY_TURNS), 29.0)
+
+
+def test_drift_that_all_launches_share_and_disturbed_turns_are_no_noise() -> None:
+    of_cohort = rounds.Rounds(PROTOCOL, DeviceRules(), seed=0, worthwhile_s=30.0)
+    drifting = tuple(tuple(t * (1 + i) for i, t in enumerate(one)) for one in CALM_TURNS)
+    assert not of_cohort.go_on(lives_with(*drifting), 29.0)
+    spoilt = ((9.0, *CALM_TURNS[0][1:]), CALM_TURNS[1])
+    assert of_cohort.go_on(lives_with(*spoilt), 29.0)
+    assert not of_cohort.go_on(lives_with(*spoilt, disturbed=(0,)), 29.0)
+
+
+def test_a_launch_alone_or_without_turns_says_nothing_of_noise() -> None:
+    of_cohort = rounds.Rounds(PROTOCOL, DeviceRules(), seed=0, worthwhile_s=30.0)
+    assert not of_cohort.go_on(lives_with(NOISY_TURNS[0]), 29.0)
+    assert not of_cohort.go_on(lives_with(NOISY_TURNS[0], ()), 29.0)
 
 
 def test_a_launch_that_another_s_turn_ended_takes_no_turn() -> None:

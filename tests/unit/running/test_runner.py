@@ -132,6 +132,41 @@ def runs_of(
     return events
 
 
+@pytest.mark.parametrize(
+    ("num_cohorts", "left_s", "expected"), [(3, 100.0, 20.0), (3, 10.0, 10.0), (1, 100.0, 0.0)]
+)
+def test_noisy_rounds_may_take_as_long_as_launching_in_the_cohort_s_share_of_time(
+    monkeypatch: pytest.MonkeyPatch, num_cohorts: int, left_s: float, expected: float
+) -> None:
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    protocol = SimpleNamespace(num_cohorts=num_cohorts)
+    current: Any = SimpleNamespace(plan=SimpleNamespace(protocol=protocol))
+    nothing: Any = None
+    cohort = Cohort(current, nothing, nothing, nothing, end_s=1000.0 + left_s)
+    assert runner._worthwhile_s(cohort, 20.0) == pytest.approx(expected)
+
+
+def test_each_cohort_has_an_equal_share_of_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    ends: list[float] = []
+    monkeypatch.setattr(runner, "_run_cohort", lambda cohort, index: ends.append(cohort.end_s))
+    monkeypatch.setattr(runner, "_references", lambda current, guard: None)
+    plan: Any = SimpleNamespace(cohorts=[None] * 3, estimate_s=None)
+    nothing: Any = None
+    left = iter([90.0, 80.0, 30.0])
+    progress = SimpleNamespace(begin=lambda *_, **__: None, end=lambda: None)
+    runner.run(
+        Run(
+            *(plan, nothing, nothing, Folders(cache=tmp_path, logs=tmp_path)),
+            *(cast("Any", progress), Stopping()),
+            left_s=lambda: next(left),
+        )
+    )
+    assert ends == [1030.0, 1040.0, 1030.0]
+
+
 def test_launches_of_a_cohort_are_alive_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runs_of(TOGETHER, monkeypatch)[-1] == ["a", "b"]
 

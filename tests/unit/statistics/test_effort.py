@@ -8,6 +8,7 @@ from benchmarks.statistics.effort import (
     Variances,
     best_rounds,
     cohorts_to_decide,
+    error_of_rounds,
     more_launches_to_halve,
     variances,
     within_variance,
@@ -61,6 +62,27 @@ def test_variances_need_two_launches_of_two_rounds():
     assert variances([known, unknown]) is None
     assert variances([]) is None
     assert variances([known, known]) == Variances(within=1e-4, between=-1e-4 / 4)
+
+
+def test_the_error_of_rounds_is_that_of_their_mean_without_what_they_share():
+    generator = np.random.default_rng(3)
+    errors = []
+    for _ in range(400):
+        drift = generator.normal(0, 0.3, (8, 1))
+        noise = generator.normal(0, 0.05, (8, 4))
+        errors.append(error_of_rounds(np.exp(np.log([1, 2, 3, 4]) + drift + noise).tolist()))
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(0.05 * np.sqrt(2 / 8), rel=0.05)
+
+
+@pytest.mark.parametrize("turns", [[], [[1.0, 2.0]], [[1.0], [2.0]], [[], []]])
+def test_one_round_or_one_launch_has_no_error(turns):
+    assert error_of_rounds(turns) is None
+
+
+@pytest.mark.parametrize("turns", [[[1.0, 2.0], [1.0]], [[1.0, 0.0], [1.0, 1.0]]])
+def test_the_error_of_rounds_refuses_what_is_no_round(turns):
+    with pytest.raises(ValueError, match="as many finite numbers above 0 in each round"):
+        error_of_rounds(turns)
 
 
 def test_best_rounds_follow_the_formula():
